@@ -1,0 +1,41 @@
+"""Exact instruments for reinforcement learning from verifiable rewards: log-odds, gaps, thresholds, trajectories."""
+
+from rlvrlib import thresholds, updates
+from rlvrlib.ascent import Constant, FixedLength, PolicyGradient, Prescribed, ThresholdStep, Trajectory, ascend
+from rlvrlib.bandits import (
+    ContextualBandit,
+    LogLinearBandit,
+    NetworkBandit,
+    QuadraticBandit,
+    contextual_bandit,
+    segment_regularity,
+)
+from rlvrlib.overshoot import OvershootInstance, critical_step
+from rlvrlib.problems import Problem, Regularity, alignment, failure_rate, log_odds_gain, success_rate, unit
+
+__all__ = [
+    "Constant",
+    "ContextualBandit",
+    "FixedLength",
+    "LogLinearBandit",
+    "NetworkBandit",
+    "OvershootInstance",
+    "PolicyGradient",
+    "Prescribed",
+    "Problem",
+    "QuadraticBandit",
+    "Regularity",
+    "ThresholdStep",
+    "Trajectory",
+    "alignment",
+    "ascend",
+    "contextual_bandit",
+    "critical_step",
+    "failure_rate",
+    "log_odds_gain",
+    "segment_regularity",
+    "success_rate",
+    "thresholds",
+    "unit",
+    "updates",
+]

@@ -1,0 +1,228 @@
+"""Ascent: a direction times a step is a trajectory, for any problem and many runs at once.
+
+A direction gives an unnormalized update ``u`` (for REINFORCE ``J(1-J) Gap``), a step rule says how far to go along it.
+The theory speaks of the unit vector ``w = u / norm(u)`` and the length of the move ``eta_k``; a `Trajectory` records both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import expit
+
+from rlvrlib.problems import Array, Problem, log_odds_and_gap
+from rlvrlib.updates import METHODS, multiplier
+
+
+class Direction(Protocol):
+    """Where to go. Stateless directions carry the number of the step as their state."""
+
+    def initial_state(self, theta: Array) -> Any: ...
+
+    def update(self, theta: Array, log_odds: Array, gap: Array, state: Any) -> tuple[Array, Any]:
+        """Unnormalized update, shape ``(..., dim)``, and the next state."""
+
+
+class Step(Protocol):
+    """How far to go."""
+
+    def length(self, problem: Problem, theta: Array, update: Array, unit: Array, log_odds: Array, gap: Array) -> Array:
+        """Length ``eta_k`` of the move along ``unit``, shape ``(...)``."""
+
+
+@dataclass(frozen=True)
+class PolicyGradient:
+    """Exact update of a method: ``m(J) Gap`` (theory section 4).
+
+    Parameters
+    ----------
+    method : name of a method of `updates.multiplier`; ``"log_odds"`` is ascent on the log-odds themselves.
+    group_size : mean update over groups of this size; the population limit where omitted.
+    prompts : train on the mean over this stack of prompts, its last axis, with one shared ``theta`` of shape
+        ``(..., 1, dim)``; train on the problem itself where omitted.
+    """
+
+    method: str = "reinforce"
+    group_size: int | None = None
+    prompts: Problem | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
+
+    def initial_state(self, theta: Array) -> None:
+        return None
+
+    def update(self, theta: Array, log_odds: Array, gap: Array, state: None) -> tuple[Array, None]:
+        if self.prompts is not None:
+            log_odds, gap = log_odds_and_gap(self.prompts, theta)
+        factor = multiplier(self.method, expit(log_odds), self.group_size, failure_rate=expit(-log_odds))
+        update = factor[..., None] * gap
+        return (update if self.prompts is None else update.mean(axis=-2, keepdims=True)), None
+
+
+@dataclass(frozen=True)
+class Prescribed:
+    """A given sequence of directions, one per step: shape ``(steps, ..., dim)``."""
+
+    vectors: Array
+
+    def initial_state(self, theta: Array) -> int:
+        return 0
+
+    def update(self, theta: Array, log_odds: Array, gap: Array, state: int) -> tuple[Array, int]:
+        if state >= len(self.vectors):
+            raise ValueError(f"vectors must hold one direction per step, got {len(self.vectors)}")
+        return np.broadcast_to(self.vectors[state], theta.shape), state + 1
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Learning rate: the move is ``eta * u``."""
+
+    eta: ArrayLike
+
+    def __post_init__(self) -> None:
+        _check_positive("eta", self.eta)
+
+    def length(self, problem: Problem, theta: Array, update: Array, unit: Array, log_odds: Array, gap: Array) -> Array:
+        return np.asarray(self.eta) * np.linalg.norm(update, axis=-1)
+
+
+@dataclass(frozen=True)
+class FixedLength:
+    """Every move has the length ``eta``, whatever the update."""
+
+    eta: ArrayLike
+
+    def __post_init__(self) -> None:
+        _check_positive("eta", self.eta)
+
+    def length(self, problem: Problem, theta: Array, update: Array, unit: Array, log_odds: Array, gap: Array) -> Array:
+        return np.broadcast_to(np.asarray(self.eta, dtype=float), unit.shape[:-1])
+
+
+@dataclass(frozen=True)
+class ThresholdStep:
+    """A share of the largest guaranteed step: no learning rate to tune (theory section 4).
+
+    Parameters
+    ----------
+    share : in (0, 1).
+    threshold : function of ``(problem, theta, unit, alignment, log_odds)`` that gives the largest guaranteed step.
+    """
+
+    share: float
+    threshold: Callable[[Problem, Array, Array, Array, Array], Array]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ValueError(f"share must be in (0, 1), got {self.share!r}")
+
+    def length(self, problem: Problem, theta: Array, update: Array, unit: Array, log_odds: Array, gap: Array) -> Array:
+        alignment = np.sum(unit * gap, axis=-1)
+        eta = self.share * self.threshold(problem, theta, unit, alignment, log_odds)
+        if not np.all(np.isfinite(eta)):
+            raise ValueError("threshold must be finite: where nothing limits the step there is no share of it")
+        return eta
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """What happened. Leading axes are runs (or prompts); the last axis is time.
+
+    Attributes
+    ----------
+    log_odds : ``l_k``, shape ``(..., steps + 1)``.
+    step_size : ``eta_k``, length of the move, shape ``(..., steps)``.
+    alignment : ``<u / norm(u), Gap>``, shape ``(..., steps)``; 0 where the update is 0.
+    theta : where the run ended, shape ``(..., dim)``.
+    """
+
+    log_odds: Array
+    step_size: Array
+    alignment: Array
+    theta: Array
+
+    @property
+    def success_rate(self) -> Array:
+        """``J_k``, shape ``(..., steps + 1)``."""
+        return expit(self.log_odds)
+
+    @property
+    def failure_rate(self) -> Array:
+        """``1 - J_k``, shape ``(..., steps + 1)``."""
+        return expit(-self.log_odds)
+
+    @property
+    def cumulative_alignment(self) -> Array:
+        """``M(k) = sum_{j<k} [alignment_j]_+ eta_j``, shape ``(..., steps + 1)``, from ``M(0) = 0``."""
+        return _cumulative(np.maximum(self.alignment, 0) * self.step_size)
+
+    @property
+    def signed_alignment(self) -> Array:
+        """``sum_{j<k} alignment_j eta_j``, shape ``(..., steps + 1)``."""
+        return _cumulative(self.alignment * self.step_size)
+
+
+def ascend(problem: Problem, theta0: ArrayLike, direction: Direction, step: Step, num_steps: int) -> Trajectory:
+    """``theta_{k+1} = theta_k + eta_k w_k``, for ``num_steps`` steps.
+
+    Parameters
+    ----------
+    problem : what is measured, and trained on unless the direction names other prompts.
+    theta0 : shape ``(..., dim)``; leading axes are runs and broadcast against the problem's stack.
+    direction, step : see `Direction` and `Step`.
+    num_steps : at least 1.
+
+    Raises
+    ------
+    ValueError : bad arguments, or a trajectory that left the range of floating-point numbers.
+    """
+    if num_steps < 1:
+        raise ValueError(f"num_steps must be at least 1, got {num_steps!r}")
+    theta = np.array(theta0, dtype=float)
+    if not np.all(np.isfinite(theta)) or theta.shape[-1:] != (problem.dim,):
+        raise ValueError(f"theta0 must be finite with last axis {problem.dim}, got shape {theta.shape}")
+    state = direction.initial_state(theta)
+    log_odds, gap = log_odds_and_gap(problem, theta)
+    history, sizes, alignments = [log_odds], [], []
+    for _ in range(num_steps):
+        update, state = direction.update(theta, log_odds, gap, state)
+        unit = _unit_or_zero(update)
+        size = step.length(problem, theta, update, unit, log_odds, gap)
+        alignments.append(np.sum(unit * gap, axis=-1))
+        theta = theta + size[..., None] * unit
+        log_odds, gap = log_odds_and_gap(problem, theta)
+        sizes.append(np.where(np.any(unit, axis=-1), size, 0.0))
+        history.append(log_odds)
+    shape = np.broadcast_shapes(history[-1].shape, sizes[-1].shape)
+    if np.any(np.isnan(history[-1])) or not np.all(np.isfinite(theta)):
+        raise ValueError("step must keep theta within floating-point range: take a smaller one")
+    return Trajectory(_stack(history, shape), _stack(sizes, shape), _stack(alignments, shape), theta)
+
+
+def _stack(values: list[Array], shape: tuple[int, ...]) -> Array:
+    return np.stack([np.broadcast_to(value, shape) for value in values], axis=-1)
+
+
+def _cumulative(increments: Array) -> Array:
+    zero = np.zeros((*increments.shape[:-1], 1))
+    return np.concatenate([zero, np.cumsum(increments, axis=-1)], axis=-1)
+
+
+def _unit_or_zero(update: Array) -> Array:
+    # Scaled first: an update of 1e-200 has a direction too, though its square vanishes.
+    scale = np.max(np.abs(update), axis=-1, keepdims=True)
+    scaled = np.divide(update, scale, out=np.zeros_like(update), where=scale > 0)
+    norm = np.linalg.norm(scaled, axis=-1, keepdims=True)
+    return np.divide(scaled, norm, out=scaled, where=norm > 0)
+
+
+def _check_positive(name: str, value: ArrayLike) -> None:
+    if not np.all((np.asarray(value) > 0) & np.isfinite(value)):
+        raise ValueError(f"{name} must be positive and finite, got {value!r}")

@@ -1,0 +1,381 @@
+r"""Softmax policies over finitely many responses, solved exactly by sums over arms.
+
+``pi(a) ~ exp(log_prior_a + z_a(theta))`` with a 0/1 reward per arm. `SoftmaxBandit` derives log-odds, gap and curvature
+from the logits and their first two derivatives (theory, Identities 1 to 3); its subclasses differ in the logits alone.
+A bandit may be a stack of prompts: rewards of shape ``(..., N)`` against ``theta`` of shape ``(..., d)``. Prompts that
+share one ``theta`` take ``theta[..., None, :]``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import logsumexp
+
+from rlvrlib.problems import Array, Regularity, unit
+
+# sup |d^2 tanh(u) / du^2|, reached at tanh(u)^2 = 1/3
+_TANH_CURVATURE = 4 / (3 * np.sqrt(3))
+
+
+class SoftmaxBandit(ABC):
+    """Exact log-odds, gap and curvature of a softmax policy with known logits.
+
+    Parameters
+    ----------
+    rewards : shape ``(..., N)``, zeros and ones, at least one of each along the last axis.
+    dim : number of parameters.
+    log_prior : shape ``(..., N)``, logits at which ``z = 0``; zero where omitted.
+    """
+
+    def __init__(self, rewards: ArrayLike, dim: int, log_prior: ArrayLike | None = None):
+        rewards = np.asarray(rewards)
+        if rewards.ndim < 1 or not np.all((rewards == 0) | (rewards == 1)):
+            raise ValueError(f"rewards must be an array of zeros and ones, got {_brief(rewards)}")
+        self.rewards = rewards.astype(bool)
+        if not np.all(self.rewards.any(axis=-1) & ~self.rewards.all(axis=-1)):
+            raise ValueError(
+                "rewards must contain at least one 0 and one 1 per prompt: the gap of a prompt that is always right "
+                "or always wrong is undefined"
+            )
+        self.dim = dim
+        self.log_prior = np.zeros(self.num_arms) if log_prior is None else _finite("log_prior", log_prior)
+        if self.log_prior.shape[-1:] != (self.num_arms,):
+            raise ValueError(f"log_prior must have {self.num_arms} arms, got shape {self.log_prior.shape}")
+
+    @property
+    def num_arms(self) -> int:
+        return self.rewards.shape[-1]
+
+    @abstractmethod
+    def logits(self, theta: Array) -> Array:
+        """``z(theta)`` without the prior, shape ``(..., N)``."""
+
+    @abstractmethod
+    def logit_slopes(self, theta: Array, direction: Array) -> Array:
+        """``<w, grad z_a>``, shape ``(..., N)``."""
+
+    @abstractmethod
+    def logit_curvatures(self, theta: Array, direction: Array) -> Array:
+        """``w' (grad^2 z_a) w``, shape ``(..., N)``."""
+
+    @abstractmethod
+    def mean_logit_gradient(self, theta: Array, weights: Array) -> Array:
+        """``sum_a weights_a grad z_a``, shape ``(..., d)``."""
+
+    @abstractmethod
+    def regularity(self, direction: Array) -> Regularity:
+        """Bounds along ``direction`` that hold for every theta."""
+
+    def log_probabilities(self, theta: ArrayLike) -> Array:
+        """``log pi(a)``, shape ``(..., N)``."""
+        total = self.logits(self._theta(theta)) + self.log_prior
+        return total - logsumexp(total, axis=-1, keepdims=True)
+
+    def log_odds(self, theta: ArrayLike) -> Array:
+        """``logsumexp`` over the correct arms minus ``logsumexp`` over the wrong ones, shape ``(...)``."""
+        return self._classes(self._theta(theta))[0]
+
+    def gradient_gap(self, theta: ArrayLike) -> Array:
+        """``E[grad z | r=1] - E[grad z | r=0]`` (Identity 1; the normalizer cancels), shape ``(..., d)``."""
+        return self.log_odds_and_gap(self._theta(theta))[1]
+
+    def log_odds_and_gap(self, theta: ArrayLike) -> tuple[Array, Array]:
+        """Both from one pass over the arms."""
+        theta = self._theta(theta)
+        log_odds, right, wrong = self._classes(theta)
+        return log_odds, self.mean_logit_gradient(theta, right - wrong)
+
+    def curvature(self, theta: ArrayLike, direction: ArrayLike) -> Array:
+        """``Var(s_w|-) - Var(s_w|+) + E[h_w|-] - E[h_w|+]`` (Identity 2), shape ``(...)``."""
+        theta, direction = self._theta(theta), self._theta(direction, "direction")
+        _, right, wrong = self._classes(theta)
+        slopes, bends = self.logit_slopes(theta, direction), self.logit_curvatures(theta, direction)
+        return _variance(wrong, slopes) - _variance(right, slopes) + np.sum((wrong - right) * bends, axis=-1)
+
+    def log_odds_gain(self, theta: ArrayLike, direction: ArrayLike, step: ArrayLike) -> Array:
+        """``log E[exp(dz)|+] - log E[exp(dz)|-]`` with ``dz`` the change of the logits (Identity 3), shape ``(...)``."""
+        theta, direction = self._theta(theta), self._theta(direction, "direction")
+        change = self._logit_change(theta, direction, np.asarray(step, dtype=float))
+        _, right, wrong = self._classes(theta)
+        return _log_mean_exp(right, change) - _log_mean_exp(wrong, change)
+
+    def scores(self, theta: ArrayLike, direction: ArrayLike) -> Array:
+        """``s_w(a) = <w, grad log pi(a)>``, shape ``(..., N)``."""
+        theta, direction = self._theta(theta), self._theta(direction, "direction")
+        slopes = self.logit_slopes(theta, direction)
+        return slopes - np.sum(np.exp(self.log_probabilities(theta)) * slopes, axis=-1, keepdims=True)
+
+    def score_derivatives(self, theta: ArrayLike, direction: ArrayLike) -> Array:
+        """``h_w(a) = w' (grad^2 log pi(a)) w``, shape ``(..., N)``."""
+        theta, direction = self._theta(theta), self._theta(direction, "direction")
+        probabilities = np.exp(self.log_probabilities(theta))
+        slopes, bends = self.logit_slopes(theta, direction), self.logit_curvatures(theta, direction)
+        mean_bend = np.sum(probabilities * bends, axis=-1)
+        return bends - (mean_bend + _variance(probabilities, slopes))[..., None]
+
+    def _logit_change(self, theta: Array, direction: Array, step: Array) -> Array:
+        return self.logits(theta + step[..., None] * direction) - self.logits(theta)
+
+    def _classes(self, theta: Array) -> tuple[Array, Array, Array]:
+        """Log-odds and the probabilities of the arms given success and given failure; one exponential per arm."""
+        total, rewards = np.broadcast_arrays(self.logits(theta) + self.log_prior, self.rewards)
+        right_top = np.max(total, axis=-1, keepdims=True, where=rewards, initial=-np.inf)
+        wrong_top = np.max(total, axis=-1, keepdims=True, where=~rewards, initial=-np.inf)
+        weights = np.exp(total - np.where(rewards, right_top, wrong_top))
+        right, wrong = weights * rewards, weights * ~rewards
+        right_sum, wrong_sum = right.sum(axis=-1, keepdims=True), wrong.sum(axis=-1, keepdims=True)
+        log_odds = (right_top - wrong_top) + (np.log(right_sum) - np.log(wrong_sum))
+        return log_odds[..., 0], right / right_sum, wrong / wrong_sum
+
+    def _theta(self, theta: ArrayLike, name: str = "theta") -> Array:
+        theta = np.asarray(theta, dtype=float)
+        if theta.shape[-1:] != (self.dim,):
+            raise ValueError(f"{name} must have last axis {self.dim}, got shape {theta.shape}")
+        return theta
+
+
+class LogLinearBandit(SoftmaxBandit):
+    """``pi(a) ~ exp(log_prior_a + <theta, features_a>)`` (theory section 5).
+
+    Parameters
+    ----------
+    features : shape ``(..., N, d)``.
+    rewards : shape ``(..., N)``, zeros and ones, at least one of each.
+    log_prior : shape ``(..., N)``, the logits at ``theta = 0``; zero where omitted.
+    """
+
+    def __init__(self, features: ArrayLike, rewards: ArrayLike, log_prior: ArrayLike | None = None):
+        self.features = _finite("features", features)
+        if self.features.ndim < 2:
+            raise ValueError(f"features must have shape (..., arms, dim), got shape {self.features.shape}")
+        super().__init__(rewards, self.features.shape[-1], log_prior)
+        if self.features.shape[-2] != self.num_arms:
+            raise ValueError(
+                f"features and rewards must have the same number of arms, got shapes {self.features.shape} and "
+                f"{self.rewards.shape}"
+            )
+
+    def logits(self, theta: Array) -> Array:
+        return _inner(self.features, theta)
+
+    def logit_slopes(self, theta: Array, direction: Array) -> Array:
+        return _inner(self.features, direction)
+
+    def logit_curvatures(self, theta: Array, direction: Array) -> Array:
+        return np.zeros(self.num_arms)
+
+    def mean_logit_gradient(self, theta: Array, weights: Array) -> Array:
+        return _weighted_sum(weights, self.features)
+
+    def regularity(self, direction: ArrayLike) -> Regularity:
+        """With ``D`` the range of ``<w, features>``: ``|s_w| <= D`` and ``0 >= h_w = -Var(s_w) >= -D^2/4``."""
+        spread = np.ptp(self.logit_slopes(np.zeros(self.dim), unit(direction)), axis=-1)
+        return Regularity(spread, spread**2 / 4, spread, spread**2 / 4, 1)
+
+    def wrong_feature_range(self, direction: ArrayLike) -> Array:
+        """``D_-``, the range of ``<w, features>`` over the wrong arms (Theorem 1''), shape ``(...)``."""
+        slopes, rewards = np.broadcast_arrays(self.logit_slopes(np.zeros(self.dim), unit(direction)), self.rewards)
+        high = np.max(slopes, axis=-1, where=~rewards, initial=-np.inf)
+        return high - np.min(slopes, axis=-1, where=~rewards, initial=np.inf)
+
+    def _logit_change(self, theta: Array, direction: Array, step: Array) -> Array:
+        return step[..., None] * self.logit_slopes(theta, direction)
+
+
+class ContextualBandit(LogLinearBandit):
+    """Contexts with one weight vector per arm: ``z_a = <theta_a, x>``, ``theta`` of length ``arms * context_dim``.
+
+    The features would be ``e_a (x) x``; they are never written out. On a single context the policy is tabular
+    (theory, Proposition 1), since the logits move independently.
+
+    Parameters
+    ----------
+    contexts : shape ``(..., context_dim)``.
+    rewards : shape ``(..., N)``, zeros and ones, at least one of each.
+    """
+
+    def __init__(self, contexts: ArrayLike, rewards: ArrayLike):
+        self.contexts = _finite("contexts", contexts)
+        SoftmaxBandit.__init__(self, rewards, np.shape(rewards)[-1] * self.contexts.shape[-1])
+
+    def logits(self, theta: Array) -> Array:
+        weights = theta.reshape(*theta.shape[:-1], self.num_arms, -1)
+        return _inner(weights, self.contexts)
+
+    def logit_slopes(self, theta: Array, direction: Array) -> Array:
+        return self.logits(direction)
+
+    def mean_logit_gradient(self, theta: Array, weights: Array) -> Array:
+        outer = weights[..., :, None] * self.contexts[..., None, :]
+        return outer.reshape(*outer.shape[:-2], self.dim)
+
+
+class NetworkBandit(SoftmaxBandit):
+    """Logits of a small tanh network: ``z_a = sum_h v_h tanh(<theta_h, x_a>)``; not log-linear, so ``h_w`` matters.
+
+    Parameters
+    ----------
+    inputs : ``x``, shape ``(..., N, p)``.
+    output_weights : ``v``, shape ``(..., H)``; ``theta`` has length ``H * p``.
+    rewards : shape ``(..., N)``, zeros and ones, at least one of each.
+    """
+
+    def __init__(self, inputs: ArrayLike, output_weights: ArrayLike, rewards: ArrayLike):
+        self.inputs, self.output_weights = _finite("inputs", inputs), _finite("output_weights", output_weights)
+        super().__init__(rewards, self.output_weights.shape[-1] * self.inputs.shape[-1])
+
+    def _units(self, theta: Array) -> Array:
+        weights = theta.reshape(*theta.shape[:-1], self.output_weights.shape[-1], -1)
+        return np.einsum("...np,...hp->...nh", self.inputs, weights)
+
+    def logits(self, theta: Array) -> Array:
+        return _inner(np.tanh(self._units(theta)), self.output_weights)
+
+    def logit_slopes(self, theta: Array, direction: Array) -> Array:
+        return _inner(self._units(direction) / np.cosh(self._units(theta)) ** 2, self.output_weights)
+
+    def logit_curvatures(self, theta: Array, direction: Array) -> Array:
+        units = self._units(theta)
+        bend = -2 * np.tanh(units) / np.cosh(units) ** 2
+        return _inner(bend * self._units(direction) ** 2, self.output_weights)
+
+    def mean_logit_gradient(self, theta: Array, weights: Array) -> Array:
+        outer = weights[..., None] * self.output_weights[..., None, :] / np.cosh(self._units(theta)) ** 2
+        gradient = np.einsum("...nh,...np->...hp", outer, self.inputs)
+        return gradient.reshape(*gradient.shape[:-2], self.dim)
+
+    def regularity(self, direction: ArrayLike) -> Regularity:
+        """From ``|tanh'| <= 1`` and ``|tanh''| <= 4/(3 sqrt 3)``; valid everywhere, hence loose near most theta."""
+        units = np.abs(self._units(unit(direction)))
+        slope = np.max(_inner(units, np.abs(self.output_weights)), axis=-1)
+        bend = _TANH_CURVATURE * np.max(_inner(units**2, np.abs(self.output_weights)), axis=-1)
+        lipschitz = 2 * bend + slope**2
+        return Regularity(2 * slope, lipschitz, 2 * slope, lipschitz, 1)
+
+
+class QuadraticBandit(SoftmaxBandit):
+    """Logits ``z_a = <slopes_a, theta> + <bends_a, theta^2> / 2``: the simplest policy that is not log-linear.
+
+    Its scores are unbounded over all of ``theta``; measure them along a segment (`segment_regularity`).
+
+    Parameters
+    ----------
+    slopes, bends : shape ``(..., N, d)``.
+    rewards : shape ``(..., N)``, zeros and ones, at least one of each.
+    log_prior : shape ``(..., N)``, the logits at ``theta = 0``; zero where omitted.
+    """
+
+    def __init__(
+        self, slopes: ArrayLike, bends: ArrayLike, rewards: ArrayLike, log_prior: ArrayLike | None = None
+    ):  # fmt: skip
+        self.slopes, self.bends = np.broadcast_arrays(_finite("slopes", slopes), _finite("bends", bends))
+        super().__init__(rewards, self.slopes.shape[-1], log_prior)
+
+    def logits(self, theta: Array) -> Array:
+        return _inner(self.slopes, theta) + _inner(self.bends, theta**2) / 2
+
+    def logit_slopes(self, theta: Array, direction: Array) -> Array:
+        return _inner(self.slopes, direction) + _inner(self.bends, theta * direction)
+
+    def logit_curvatures(self, theta: Array, direction: Array) -> Array:
+        return _inner(self.bends, direction**2)
+
+    def mean_logit_gradient(self, theta: Array, weights: Array) -> Array:
+        return _weighted_sum(weights, self.slopes) + _weighted_sum(weights, self.bends) * theta
+
+    def regularity(self, direction: ArrayLike) -> Regularity:
+        return Regularity(np.inf, np.inf, np.inf, np.inf, 1)
+
+
+def segment_regularity(
+    bandit: SoftmaxBandit, theta: ArrayLike, direction: ArrayLike, step: ArrayLike, num_points: int = 65
+) -> tuple[Array, Array]:
+    """Largest ``|s_w|`` and ``|h_w|`` over all arms on the segment from ``theta`` to ``theta + step * direction``.
+
+    The measured counterpart of `regularity`, on ``num_points`` evenly spaced points. Both have shape ``(...)``.
+    """
+    theta, direction = np.asarray(theta, dtype=float), np.asarray(direction, dtype=float)
+    step = np.asarray(step, dtype=float)
+    score = derivative = np.zeros(())
+    for share in np.linspace(0, 1, num_points):
+        point = theta + (share * step)[..., None] * direction
+        score = np.maximum(score, np.max(np.abs(bandit.scores(point, direction)), axis=-1))
+        derivative = np.maximum(derivative, np.max(np.abs(bandit.score_derivatives(point, direction)), axis=-1))
+    return score, derivative
+
+
+def contextual_bandit(
+    num_contexts: int, rng: np.random.Generator, *, num_arms: int = 100, context_dim: int = 10,
+    correct_share: float = 0.1, shared_features: bool = False,
+) -> LogLinearBandit:  # fmt: skip
+    """A stack of contexts like the paper's: ``x`` uniform in ``[0,1]^context_dim``, linear scores, 0/1 rewards.
+
+    The paper's notes fix neither arms nor rewards; the choice here is ours. A hidden policy of the same form scores every
+    arm, and an arm is correct where its hidden score is among the top ``correct_share`` of that context's arms: the rewards
+    are realizable. Per-arm weights: ``z_a = <theta_a, x>``. Shared features: ``z_a = <theta, x * v_a>`` with
+    Gaussian arm vectors ``v_a`` and ``theta`` of length ``context_dim``.
+
+    Raises
+    ------
+    ValueError : a size below one, or a share that leaves no correct or no wrong arm.
+    """
+    if min(num_contexts, context_dim) < 1:
+        raise ValueError(f"num_contexts and context_dim must be at least 1, got {num_contexts} and {context_dim}")
+    num_correct = round(correct_share * num_arms)
+    if not 0 < num_correct < num_arms:
+        raise ValueError(
+            f"correct_share must leave at least one correct and one wrong arm of {num_arms}, got {correct_share!r}"
+        )
+    contexts = rng.uniform(size=(num_contexts, context_dim))
+    arms = rng.standard_normal((num_arms, context_dim))
+    hidden_scores = contexts @ arms.T  # for shared features the hidden theta is (1, ..., 1)
+    order = np.argsort(-hidden_scores, axis=-1, kind="stable")
+    rewards = np.zeros((num_contexts, num_arms))
+    np.put_along_axis(rewards, order[:, :num_correct], 1.0, axis=-1)
+    if shared_features:
+        return LogLinearBandit(contexts[:, None, :] * arms, rewards)
+    return ContextualBandit(contexts, rewards)
+
+
+def _inner(features: Array, vector: Array) -> Array:
+    """``<features_a, vector>``, shape ``(..., N)``."""
+    if features.ndim == 2:  # one matrix for all runs: one product instead of one per run
+        return vector @ features.T
+    return np.matmul(features, vector[..., None])[..., 0]
+
+
+def _weighted_sum(weights: Array, features: Array) -> Array:
+    """``sum_a weights_a features_a``, shape ``(..., d)``."""
+    if features.ndim == 2:
+        return weights @ features
+    return np.matmul(weights[..., None, :], features)[..., 0, :]
+
+
+def _variance(probabilities: Array, values: Array) -> Array:
+    mean = np.sum(probabilities * values, axis=-1, keepdims=True)
+    return np.sum(probabilities * (values - mean) ** 2, axis=-1)
+
+
+def _log_mean_exp(probabilities: Array, values: Array) -> Array:
+    """``log E[exp(values)]``, right to full precision for small values and without overflow for large ones."""
+    mean = np.sum(probabilities * values, axis=-1, keepdims=True)
+    centred = values - mean
+    with np.errstate(divide="ignore", over="ignore"):
+        large = logsumexp(centred + np.log(probabilities), axis=-1)
+        small = np.log1p(np.sum(np.where(probabilities > 0, probabilities * np.expm1(centred), 0), axis=-1))
+    near = np.max(np.where(probabilities > 0, np.abs(centred), 0), axis=-1) < 1
+    return mean[..., 0] + np.where(near, small, large)
+
+
+def _finite(name: str, values: ArrayLike) -> Array:
+    values = np.asarray(values, dtype=float)
+    if not np.all(np.isfinite(values)):
+        raise ValueError(f"{name} must be finite, got {np.count_nonzero(~np.isfinite(values))} entries that are not")
+    return values
+
+
+def _brief(values: np.ndarray) -> str:
+    return np.array2string(values, threshold=8, edgeitems=3)

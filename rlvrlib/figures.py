@@ -1,0 +1,120 @@
+"""One look for every figure of the book.
+
+The ink of axes and text and the background are sentinel colours: the site replaces them by the page's own, so one
+SVG serves the light and the dark theme. All other colours have a middle luminance (contrast of at least 3 on white and
+on the dark page), and no two curves differ by colour alone: each role has its own line style too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK = "#101418"
+BACKGROUND = "#fefefc"
+
+BLUE, VERMILLION, GREEN, PURPLE, OCHRE, GREY = "#0072b2", "#d55e00", "#009e73", "#b8609a", "#a87900", "#7f7f7f"
+
+# One legend for the whole book: the same quantity has the same look on every page.
+ROLES: dict[str, dict[str, Any]] = {
+    "measured": {"color": BLUE, "linestyle": "-"},
+    "predicted": {"color": INK, "linestyle": (0, (5, 2)), "linewidth": 1.2},
+    "threshold": {"color": VERMILLION, "linestyle": ":"},
+    "paper": {"color": OCHRE, "linestyle": (0, (3, 1, 1, 1))},
+    "ours": {"color": PURPLE, "linestyle": "-."},
+    "safe": {"color": GREEN, "linestyle": "-"},
+    "reference": {"color": GREY, "linestyle": "-", "linewidth": 1.0},
+}
+
+# For families of curves (several delta, several methods): colour and dash change together.
+SERIES = [
+    {"color": BLUE, "linestyle": "-", "marker": "o"},
+    {"color": VERMILLION, "linestyle": "--", "marker": "s"},
+    {"color": GREEN, "linestyle": "-.", "marker": "^"},
+    {"color": PURPLE, "linestyle": ":", "marker": "D"},
+    {"color": OCHRE, "linestyle": (0, (6, 1, 1, 1, 1, 1)), "marker": "v"},
+    {"color": GREY, "linestyle": (0, (1, 1)), "marker": "X"},
+]
+
+
+def use_style() -> None:
+    """Set the book's style for all figures of this notebook: SVG, stable from run to run."""
+    mpl.rcParams.update(
+        {
+            "figure.figsize": (6.4, 3.8),
+            "figure.dpi": 100,
+            "savefig.dpi": 160,
+            "figure.constrained_layout.use": True,
+            "figure.facecolor": BACKGROUND,
+            "savefig.facecolor": BACKGROUND,
+            "axes.facecolor": "none",
+            "legend.facecolor": "none",
+            "legend.framealpha": 0.0,
+            "legend.fontsize": 10,
+            "font.size": 11,
+            "axes.titlesize": 11,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.color": GREY,
+            "grid.alpha": 0.25,
+            "grid.linewidth": 0.6,
+            "lines.linewidth": 1.8,
+            "lines.markersize": 4.5,
+            "axes.prop_cycle": cycler(color=[style["color"] for style in SERIES]),
+            **{name: INK for name in ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")},
+            "svg.fonttype": "path",
+            "svg.hashsalt": "rlvr",
+        }
+    )
+    try:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+    except ImportError:  # outside a notebook there is nothing to set
+        return
+    set_matplotlib_formats("svg", metadata={"Date": None})
+
+
+def as_png() -> None:
+    """Make the figures that follow PNG: for plots with so many marks that an SVG would weigh too much."""
+    from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+    # A picture cannot take the page's colours: it keeps a light background of its own.
+    set_matplotlib_formats("png", metadata={"Software": None})
+
+
+def role(name: str, **changes: Any) -> dict[str, Any]:
+    """Keyword arguments for ``plot`` that give a quantity its look, for example ``**role("predicted")``."""
+    if name not in ROLES:
+        raise ValueError(f"name must be one of {', '.join(ROLES)}, got {name!r}")
+    return {**ROLES[name], **changes}
+
+
+def series(index: int, **changes: Any) -> dict[str, Any]:
+    """The look of curve number ``index`` of a family, without markers unless asked for by ``marker=True``."""
+    style = dict(SERIES[index % len(SERIES)])
+    if not changes.pop("marker", False):
+        style.pop("marker")
+    return {**style, **changes}
+
+
+def log_odds_axis(axes: Axes, rates: tuple[float, ...] = (0.01, 0.1, 0.5, 0.9, 0.99)) -> None:
+    """Add a right-hand scale of success rates to an axis of log-odds."""
+    levels = np.asarray(rates)
+    twin = axes.twinx()
+    twin.set_ylim(axes.get_ylim())
+    twin.set_yticks(np.log(levels / (1 - levels)), [f"{level:g}" for level in levels])
+    twin.set_ylabel("success rate $J$")
+    twin.grid(False)
+    twin.spines["right"].set_visible(True)
+
+
+def panels(columns: int, *, rows: int = 1, height: float = 3.2, **options: Any) -> tuple[Figure, Any]:
+    """Figure with panels side by side; wide enough that the text stays as large as in a single one."""
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(rows, columns, figsize=(min(3.9 * columns, 8.4), height * rows), **options)

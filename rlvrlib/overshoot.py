@@ -1,0 +1,126 @@
+r"""The overshooting instance: perfect sign of the gap at every step, and yet collapse above a sharp step (Theorem 2).
+
+With probability ``J0`` the one correct response, whose features are ``delta`` in each of ``K`` coordinates; otherwise a
+wrong response whose features are independent fair signs. Then
+``l(theta) = l0 + sum_k (delta theta_k - log cosh theta_k)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import elementwise
+from scipy.special import logit
+
+from rlvrlib.bandits import LogLinearBandit
+from rlvrlib.problems import Array, Regularity, unit
+
+
+@dataclass(frozen=True)
+class OvershootInstance:
+    """Closed form of the instance of Theorem 2, a `Problem` with ``dim = num_steps``.
+
+    Parameters
+    ----------
+    delta : alignment of a step from ``theta_k = 0``, in (0, inf).
+    initial_success : ``J0``, success rate at ``theta = 0``, in (0, 1).
+    num_steps : ``K``, number of coordinates, one for each step.
+    """
+
+    delta: float
+    initial_success: float
+    num_steps: int
+
+    def __post_init__(self) -> None:
+        _check_delta(self.delta)
+        if not 0 < self.initial_success < 1:
+            raise ValueError(f"initial_success must be in (0, 1), got {self.initial_success!r}")
+        if self.num_steps < 1:
+            raise ValueError(f"num_steps must be at least 1, got {self.num_steps!r}")
+
+    @property
+    def dim(self) -> int:
+        return self.num_steps
+
+    def log_odds(self, theta: ArrayLike) -> Array:
+        """``l0 + sum_k (delta theta_k - log cosh theta_k)``, shape ``(...)``."""
+        theta = np.asarray(theta, dtype=float)
+        return logit(self.initial_success) + np.sum(self.delta * theta - log_cosh(theta), axis=-1)
+
+    def gradient_gap(self, theta: ArrayLike) -> Array:
+        """``delta - tanh theta_k``, shape ``(..., K)``."""
+        return self.delta - np.tanh(np.asarray(theta, dtype=float))
+
+    def curvature(self, theta: ArrayLike, direction: ArrayLike) -> Array:
+        """``sum_k w_k^2 / cosh^2 theta_k``, shape ``(...)``: the score variance of the wrong responses alone."""
+        # 1 - tanh^2 rather than 1 / cosh^2, which overflows
+        return np.sum(np.asarray(direction, dtype=float) ** 2 * (1 - np.tanh(theta) ** 2), axis=-1)
+
+    def log_odds_gain(self, theta: ArrayLike, direction: ArrayLike, step: ArrayLike) -> Array:
+        """``sum_k (delta m_k - log(cosh(theta_k + m_k) / cosh theta_k))`` for the move ``m = step * direction``."""
+        theta = np.asarray(theta, dtype=float)
+        move = np.asarray(step, dtype=float)[..., None] * np.asarray(direction, dtype=float)
+        bounded = np.clip(move, -1, 1)
+        short = np.log1p(2 * np.sinh(bounded / 2) ** 2 + np.tanh(theta) * np.sinh(bounded))
+        long = log_cosh(theta + move) - log_cosh(theta)
+        return np.sum(self.delta * move - np.where(np.abs(move) < 1, short, long), axis=-1)
+
+    def regularity(self, direction: ArrayLike) -> Regularity:
+        """The features along ``w`` lie between ``-sum |w_k|`` and ``max(sum |w_k|, delta sum w_k)``."""
+        direction = unit(direction)
+        reach = np.sum(np.abs(direction), axis=-1)
+        correct = self.delta * np.sum(direction, axis=-1)
+        spread = np.maximum(reach, correct) - np.minimum(-reach, correct)
+        return Regularity(spread, spread**2 / 4, spread, spread**2 / 4, 1)
+
+    def as_bandit(self) -> LogLinearBandit:
+        """The same problem as an ordinary bandit with ``1 + 2^K`` arms; the first one is correct."""
+        if self.num_steps > 16:
+            raise ValueError(f"num_steps must be at most 16 for a bandit of 1 + 2^K arms, got {self.num_steps}")
+        signs = np.array(list(product((-1.0, 1.0), repeat=self.num_steps)))
+        features = np.vstack([np.full(self.num_steps, self.delta), signs])
+        wrong = np.log1p(-self.initial_success) - self.num_steps * np.log(2)
+        log_prior = np.r_[np.log(self.initial_success), np.full(len(signs), wrong)]
+        return LogLinearBandit(features, np.r_[1.0, np.zeros(len(signs))], log_prior)
+
+
+def critical_step(delta: ArrayLike) -> Array:
+    """``eta_c(delta)``, the positive solution of ``log cosh eta = delta eta``; infinite for ``delta >= 1``.
+
+    Below it the log-odds rise at every step, above it they fall at every step (Theorem 2).
+    ``eta_c = 2 delta + O(delta^3)`` for small ``delta`` and ``~ log 2 / (1 - delta)`` as ``delta -> 1``.
+
+    Raises
+    ------
+    ValueError : ``delta`` is not positive.
+    """
+    delta = np.asarray(delta, dtype=float)
+    _check_delta(delta)
+    inside = np.where(delta < 1, delta, 0.5)
+
+    def excess(eta: Array, delta: Array) -> Array:
+        # Both lines are log cosh(eta) - delta eta; each keeps its digits where the other loses them.
+        small = np.log1p(2 * np.sinh(np.minimum(eta, 1) / 2) ** 2) - delta * eta
+        large = (1 - delta) * eta - np.log(2) + np.log1p(np.exp(-2 * eta))
+        return np.where(eta < 1, small, large)
+
+    # eta^2/2 >= log cosh eta >= eta - log 2 puts the root between 2 delta and log 2 / (1 - delta).
+    bracket = (inside, 1.1 * np.log(2) / (1 - inside))
+    root = elementwise.find_root(excess, bracket, args=(inside,), tolerances={"xrtol": 4e-16, "fatol": 0})
+    return np.where(delta < 1, root.x, np.inf)[()]
+
+
+def log_cosh(values: ArrayLike) -> Array:
+    """``log cosh``, without overflow and without cancellation near 0."""
+    size = np.abs(np.asarray(values, dtype=float))
+    return np.where(
+        size < 1, np.log1p(2 * np.sinh(np.minimum(size, 1) / 2) ** 2), size - np.log(2) + np.log1p(np.exp(-2 * size))
+    )
+
+
+def _check_delta(delta: ArrayLike) -> None:
+    if not np.all(np.asarray(delta) > 0):
+        raise ValueError(f"delta must be positive, got {delta!r}")
