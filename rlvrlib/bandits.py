@@ -221,11 +221,16 @@ class NetworkBandit(SoftmaxBandit):
     inputs : ``x``, shape ``(..., N, p)``.
     output_weights : ``v``, shape ``(..., H)``; ``theta`` has length ``H * p``.
     rewards : shape ``(..., N)``, zeros and ones, at least one of each.
+    log_prior : shape ``(..., N)``, the logits at ``theta = 0``; zero where omitted.
     """
 
-    def __init__(self, inputs: ArrayLike, output_weights: ArrayLike, rewards: ArrayLike):
+    def __init__(
+        self, inputs: ArrayLike, output_weights: ArrayLike, rewards: ArrayLike, log_prior: ArrayLike | None = None
+    ):  # fmt: skip
         self.inputs, self.output_weights = _finite("inputs", inputs), _finite("output_weights", output_weights)
-        super().__init__(rewards, self.output_weights.shape[-1] * self.inputs.shape[-1])
+        super().__init__(rewards, self.output_weights.shape[-1] * self.inputs.shape[-1], log_prior)
+        if self.inputs.ndim < 2 or self.inputs.shape[-2] != self.num_arms:
+            raise ValueError(f"inputs must have shape (..., {self.num_arms}, p), got shape {self.inputs.shape}")
 
     def _units(self, theta: Array) -> Array:
         weights = theta.reshape(*theta.shape[:-1], self.output_weights.shape[-1], -1)
@@ -362,11 +367,11 @@ def _variance(probabilities: Array, values: Array) -> Array:
 def _log_mean_exp(probabilities: Array, values: Array) -> Array:
     """``log E[exp(values)]``, right to full precision for small values and without overflow for large ones."""
     mean = np.sum(probabilities * values, axis=-1, keepdims=True)
-    centred = values - mean
-    with np.errstate(divide="ignore", over="ignore"):
+    centred = np.where(probabilities > 0, values - mean, 0.0)
+    near = np.max(np.abs(centred), axis=-1) < 1
+    small = np.log1p(np.sum(probabilities * np.expm1(np.where(near[..., None], centred, 0.0)), axis=-1))
+    with np.errstate(divide="ignore"):
         large = logsumexp(centred + np.log(probabilities), axis=-1)
-        small = np.log1p(np.sum(np.where(probabilities > 0, probabilities * np.expm1(centred), 0), axis=-1))
-    near = np.max(np.where(probabilities > 0, np.abs(centred), 0), axis=-1) < 1
     return mean[..., 0] + np.where(near, small, large)
 
 

@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 HOLDS, FAILS, OUTSIDE = "holds", "fails", "outside the assumptions"
 
 # Differences below this are rounding; their digits change from one processor to the next and are not printed.
@@ -22,14 +24,14 @@ ROUNDING = 1e-11
 
 @dataclass(frozen=True)
 class Claim:
-    """One statement with its evidence. Use ``equals``, ``at_most`` or ``at_least`` to make one.
+    """One statement with its evidence. Use ``equals``, ``at_most``, ``at_least``, ``less_than`` or ``more_than`` to make one.
 
     Parameters
     ----------
     key : short name, unique in its notebook; prose refers to the claim by it.
     statement : the statement in words; ``$...$`` is typeset.
     source : the theorem or section that says so.
-    relation : ``"="`` (measured equals predicted within the tolerance), ``"<="`` or ``">="``.
+    relation : ``"="`` (measured equals predicted within the tolerance), ``"<="``, ``">="``, ``"<"`` or ``">"``.
     predicted, measured : numbers. NaN never holds.
     tolerance : allowed absolute deviation.
     outside : why the parameters leave the theorem's assumptions; empty where they do not.
@@ -47,10 +49,10 @@ class Claim:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", self.key):
             raise ValueError(f"key must be lower-case letters, digits and hyphens, got {self.key!r}")
-        if self.relation not in ("=", "<=", ">="):
-            raise ValueError(f"relation must be '=', '<=' or '>=', got {self.relation!r}")
-        if not self.tolerance >= 0:
-            raise ValueError(f"tolerance must be non-negative, got {self.tolerance!r}")
+        if self.relation not in _SIGNS:
+            raise ValueError(f"relation must be one of {', '.join(_SIGNS)}, got {self.relation!r}")
+        if not 0 <= self.tolerance < math.inf:
+            raise ValueError(f"tolerance must be non-negative and finite, got {self.tolerance!r}")
 
     @property
     def verdict(self) -> str:
@@ -60,11 +62,12 @@ class Claim:
         predicted, measured = float(self.predicted), float(self.measured)
         if math.isnan(predicted) or math.isnan(measured):
             return FAILS
-        if predicted == measured:  # also for two equal infinities
-            return HOLDS
-        excess = measured - predicted
-        deviation = {"=": abs(excess), "<=": excess, ">=": -excess}[self.relation]
-        return HOLDS if deviation <= self.tolerance else FAILS
+        holds = {
+            "=": measured == predicted or abs(measured - predicted) <= self.tolerance,  # the first for two infinities
+            "<=": measured <= predicted, ">=": measured >= predicted,
+            "<": measured < predicted, ">": measured > predicted,
+        }[self.relation]  # fmt: skip
+        return HOLDS if holds else FAILS
 
     def row(self) -> dict[str, object]:
         """The claim as plain JSON values; infinities and NaN travel as text."""
@@ -72,8 +75,9 @@ class Claim:
         return {
             "key": self.key, "statement": self.statement, "source": self.source, "relation": self.relation,
             **plain,
-            "predicted_text": _text(self.predicted), "measured_text": _text(self.measured),
-            "tolerance_text": _text(self.tolerance) if self.tolerance else "",
+            "predicted_text": _text(self.predicted, self.tolerance),
+            "measured_text": _rounding(self.measured, self.predicted) or _text(self.measured, self.tolerance),
+            "tolerance_text": f"± {_text(self.tolerance)}" if self.tolerance else "",
             "verdict": self.verdict, "reason": self.outside,
         }  # fmt: skip
 
@@ -95,6 +99,16 @@ def at_most(key: str, statement: str, source: str, bound: float, measured: float
 def at_least(key: str, statement: str, source: str, bound: float, measured: float, *, outside: str = "") -> Claim:
     """Measured is at least the bound."""
     return Claim(key, statement, source, ">=", bound, measured, outside=outside)
+
+
+def less_than(key: str, statement: str, source: str, bound: float, measured: float, *, outside: str = "") -> Claim:
+    """Measured is strictly less than the bound."""
+    return Claim(key, statement, source, "<", bound, measured, outside=outside)
+
+
+def more_than(key: str, statement: str, source: str, bound: float, measured: float, *, outside: str = "") -> Claim:
+    """Measured is strictly more than the bound."""
+    return Claim(key, statement, source, ">", bound, measured, outside=outside)
 
 
 def show(*claims: Claim) -> None:
@@ -137,7 +151,7 @@ def to_html(rows: Iterable[dict[str, object]]) -> str:
 
 
 _COLUMNS = ("Claim", "Predicted", "Measured", "Tolerance", "Verdict")
-_SIGNS = {"=": "", "<=": "≤ ", ">=": "≥ "}
+_SIGNS = {"=": "", "<=": "≤ ", ">=": "≥ ", "<": "< ", ">": "> "}
 _MARKS = {HOLDS: "✓ ", FAILS: "✗ ", OUTSIDE: "– "}
 
 
@@ -159,21 +173,33 @@ def _typeset(text: object) -> str:
     return re.sub(r"\$([^$]+)\$", r"\\(\1\\)", html.escape(str(text)))
 
 
-def _text(value: float) -> str:
-    """Four significant digits; counts whole; rounding errors as ``< 1e-11``."""
-    if isinstance(value, int) or hasattr(value, "dtype") and value.dtype.kind in "iu":
+def _rounding(measured: float, predicted: float) -> str:
+    """``< 1e-11`` for a rounding error, the empty text for a number that means something."""
+    if _is_count(measured) or abs(measured) >= ROUNDING or math.isnan(measured):
+        return ""
+    if predicted != 0 and 0.5 < measured / predicted < 2:  # a prediction as small as that is meant
+        return ""
+    return f"< {ROUNDING:.0e}".replace("e-", "e−")
+
+
+def _text(value: float, tolerance: float = 0.0) -> str:
+    """Four significant digits, or as many as the tolerance speaks of; counts whole."""
+    if _is_count(value):
         return str(int(value))
     value = float(value)
     if math.isnan(value):
         return "undefined"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    if abs(value) < ROUNDING:
-        return f"< {ROUNDING:.0e}".replace("e-", "e−")
-    return f"{value:.4g}".replace("-", "−")
+    spoken_of = math.log10(abs(value)) - math.log10(tolerance) if value and tolerance else 0
+    return f"{value:.{min(max(4, math.ceil(spoken_of) + 1), 14)}g}".replace("-", "−")
 
 
 def _plain(value: float) -> float | int | str:
-    if isinstance(value, int) or hasattr(value, "dtype") and value.dtype.kind in "iu":
+    if _is_count(value):
         return int(value)
     return float(value) if math.isfinite(value) else str(float(value))
+
+
+def _is_count(value: float) -> bool:
+    return isinstance(value, int | np.integer)

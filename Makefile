@@ -1,0 +1,52 @@
+# `make` lists the targets. `make book` and `make test` set up everything they need.
+PYTHON ?= python3
+PROFILE ?= default
+PORT ?= 8000
+BIN := .venv/bin
+SITE := _build/$(if $(filter default,$(PROFILE)),,$(PROFILE)/)html
+
+# Numerical libraries must not start threads of their own beside the parallel runs.
+export OMP_NUM_THREADS = 1
+export OPENBLAS_NUM_THREADS = 1
+export MKL_NUM_THREADS = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup book test serve clean refresh lock
+
+help: ## list the targets
+	@echo "usage: make TARGET [PROFILE=name], with params/name.yml"
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.ready ## create .venv with the exact versions of requirements.lock
+
+.venv/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@rm -rf .venv # an environment of another lock would keep what this one dropped
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+book: setup ## execute the notebooks that are out of date and build the site
+	@$(BIN)/python tools/make_book.py --profile $(PROFILE)
+
+test: setup ## build the book, then run every test: library, notebooks, site
+	@$(BIN)/python tools/make_book.py
+	$(BIN)/python -m pytest --nbval -n auto --dist loadfile tests notebooks
+
+serve: book ## build the site and serve it on http://127.0.0.1:8000 (PORT=...)
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(SITE) $(PORT)
+
+clean: ## remove everything that was built (.venv too)
+	rm -rf .venv _build .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+refresh: setup ## for authors: execute, and write the notebooks back with their outputs
+	@$(BIN)/python tools/make_book.py --refresh
+
+lock: ## for authors: resolve requirements.lock anew from pyproject.toml (pins stay where they can)
+	$(PYTHON) -m venv _build/.lock
+	_build/.lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	_build/.lock/bin/uv pip compile pyproject.toml --extra book --extra test --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --quiet -o requirements.lock
+	rm -rf _build/.lock

@@ -1,0 +1,154 @@
+"""Figures that follow the page's theme.
+
+An SVG in an ``<img>`` cannot know the page's colours. In HTML every SVG is therefore put into the page itself, with the
+two sentinel colours of ``rlvrlib.figures`` replaced: ink by ``currentColor``, background by ``none``.
+
+``{notebook-figure} 05_overshoot fig-flip`` shows a figure of a notebook in another page, with its caption and
+alternative text; its label there is ``fig-flip-chapter`` unless ``:label:`` says otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import xml.etree.ElementTree as ElementTree
+from base64 import b64decode
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from docutils import nodes
+from docutils.parsers.rst import directives
+from docutils.statemachine import StringList
+from notebook_source import notebook_path
+from sphinx.application import Sphinx
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+logger = logging.getLogger(__name__)
+
+SENTINELS = {"#101418": "currentColor", "#fefefc": "none"}
+SVG = "{http://www.w3.org/2000/svg}"
+XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
+# Nothing in a figure of ours; in a page they would run or add noise.
+DROPPED = {f"{SVG}{name}" for name in ("script", "foreignObject", "metadata", "title")}
+
+
+def inline_svg(source: str, prefix: str, alt: str) -> str:
+    """The SVG as an element of an HTML page: its ids prefixed, its sentinels replaced, its text alternative added."""
+    root = ElementTree.fromstring(source)
+    for parent in list(root.iter()):
+        for child in [child for child in parent if child.tag in DROPPED]:
+            parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.removeprefix(SVG)
+        if XLINK_HREF in element.attrib:
+            element.set("href", element.attrib.pop(XLINK_HREF))
+        for name, value in element.attrib.items():
+            element.set(name, _rewrite(name, value, prefix))
+        if element.tag == "style" and element.text:
+            element.text = _rewrite("style", element.text, prefix)
+    if "viewBox" in root.attrib:
+        width = float(root.get("viewBox", "").split()[2]) * 4 / 3  # points to CSS pixels
+        root.set("width", f"{width:.0f}")
+        # The style sheet shrinks it to the column, but not to unreadable text: below this it scrolls in its frame.
+        root.set("style", f"min-width: {0.53 * width:.0f}px")
+        root.attrib.pop("height", None)
+    root.attrib |= {"class": "theme-svg", "role": "img", "aria-label": alt}
+    return f'<div class="theme-svg-frame">{ElementTree.tostring(root, encoding="unicode")}</div>'
+
+
+def _rewrite(name: str, value: str, prefix: str) -> str:
+    if name == "id":
+        return prefix + value
+    if name == "href":
+        return re.sub(r"^#", f"#{prefix}", value)
+    value = re.sub(r"url\((['\"]?)#", rf"url(\1#{prefix}", value)
+    for sentinel, colour in SENTINELS.items():
+        value = re.sub(sentinel, colour, value, flags=re.IGNORECASE)
+    return value
+
+
+class InlineSvg(SphinxPostTransform):
+    """Replace each SVG image by the SVG itself, for builders that write HTML."""
+
+    default_priority = 400
+    formats = ("html",)
+
+    def run(self, **_: Any) -> None:
+        for number, image in enumerate(list(self.document.findall(nodes.image))):
+            path = Path(self.env.srcdir) / image["uri"]
+            if path.suffix != ".svg" or not path.is_file():
+                continue
+            html = inline_svg(path.read_text(encoding="utf-8"), f"svg{number}-", image.get("alt", ""))
+            image.replace_self(nodes.raw("", html, format="html"))
+
+
+class NotebookFigure(SphinxDirective):
+    """``{notebook-figure} NOTEBOOK FIGURE``: a figure of an executed notebook."""
+
+    required_arguments = 2
+    option_spec = {"label": directives.unchanged, "caption": directives.unchanged}
+
+    def run(self) -> list[nodes.Node]:
+        stem, name = self.arguments
+        path = notebook_path(self.env, stem)
+        try:
+            cell, mime, content = find_figure(path, name)
+        except ValueError as error:
+            logger.warning("%s", error, location=self.get_location())
+            return []
+        # Beside the doctrees, where MyST-NB keeps its images too: never among the sources.
+        folder = Path(self.env.app.doctreedir) / "notebook_figures"
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / (hashlib.sha256(content).hexdigest() + (".svg" if "svg" in mime else ".png"))
+        file.write_bytes(content)
+        figure = nodes.figure()
+        uri = "/" + Path(os.path.relpath(file, self.env.srcdir)).as_posix()
+        figure += nodes.image(uri=uri, alt=cell["image"]["alt"])
+        caption = self.options.get("caption", cell["figure"]["caption"])
+        figure += self._parsed(caption, nodes.caption)
+        figure += self._parsed(f"Made by the notebook {{doc}}`{stem} </notebooks/{stem}>`.", nodes.paragraph)
+        figure[-1] = nodes.legend("", figure[-1])
+        self.options["name"] = self.options.get("label", f"{name}-chapter")
+        self.set_source_info(figure)
+        self.add_name(figure)
+        return [figure]
+
+    def _parsed(self, text: str, kind: type[nodes.Element]) -> nodes.Element:
+        parsed = nodes.Element()
+        self.state.nested_parse(StringList(text.splitlines(), self.get_location()), self.content_offset, parsed)
+        return kind("", "", *(child for paragraph in parsed for child in paragraph.children))
+
+
+def find_figure(path: Path, name: str) -> tuple[dict[str, Any], str, bytes]:
+    """The ``mystnb`` metadata, MIME type and bytes of the figure ``name``.
+
+    Raises
+    ------
+    ValueError : no such notebook or figure, a figure without an image, or one without text alternative.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no notebook {path.stem}")
+    for cell in nbformat.read(path, as_version=4).cells:
+        metadata = cell.metadata.get("mystnb", {})
+        if metadata.get("figure", {}).get("name") != name:
+            continue
+        if not metadata.get("image", {}).get("alt") or not metadata["figure"].get("caption"):
+            raise ValueError(f"{path.stem}: the figure {name} needs a caption and an alt text")
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if "image/svg+xml" in data:
+                return metadata, "image/svg+xml", data["image/svg+xml"].encode()
+            if "image/png" in data:
+                return metadata, "image/png", b64decode(data["image/png"])
+        raise ValueError(f"{path.stem}: the figure {name} holds no image; was the notebook executed?")
+    raise ValueError(f"{path.stem} has no figure named {name}")
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.add_post_transform(InlineSvg)
+    app.add_directive("notebook-figure", NotebookFigure)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,130 @@
+"""What a committed notebook must be, as a function: a list of what is wrong, empty where nothing is."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import socket
+from typing import Any
+
+from nbformat import NotebookNode
+
+ROW_KEYS = {
+    "key", "statement", "source", "relation", "predicted", "measured", "tolerance",
+    "predicted_text", "measured_text", "tolerance_text", "verdict", "reason",
+}  # fmt: skip
+# name: type = value  # comment. papermill drops the help of a parameter with '|' in its type or '=' in its comment.
+PARAMETER = re.compile(r"(?P<name>[a-z_][a-z0-9_]*): (?P<type>[^=|#]+) = (?P<value>[^#]+?)  # (?P<comment>[^=]+)")
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d")
+PATH = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|usr|opt|work|private|Users|var|mnt)/|site-packages|[A-Z]:\\\\")
+MAX_BYTES = 500_000
+
+
+def lint(notebook: NotebookNode) -> list[str]:
+    """Everything that is wrong with one notebook."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+    if not code:
+        return ["no code cell"]
+    return [
+        *_execution(code),
+        *_install_cell(code[0]),
+        *_parameters([cell for cell in code if "parameters" in tags(cell)]),
+        *(problem for cell in code for problem in _figures(cell)),
+        *_claims(code[-1]),
+        *_traces(notebook),
+    ]
+
+
+def tags(cell: NotebookNode) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def _execution(code: list[NotebookNode]) -> list[str]:
+    problems = []
+    counts = [cell.execution_count for cell in code]
+    if counts != list(range(1, len(code) + 1)):
+        problems.append(f"execution counts are {counts}: execute the notebook from top to bottom")
+    for cell in code:
+        for output in cell.outputs:
+            if output.output_type == "error" or output.get("name") == "stderr":
+                problems.append(f"In [{cell.execution_count}] holds an error or standard error")
+    return problems
+
+
+def _install_cell(cell: NotebookNode) -> list[str]:
+    if "remove-cell" in tags(cell) and "rlvrlib" in cell.source and not cell.outputs:
+        return []
+    return ["the first code cell must install rlvrlib where it is missing, silently, tagged remove-cell"]
+
+
+def _parameters(cells: list[NotebookNode]) -> list[str]:
+    if len(cells) != 1:
+        return [f"{len(cells)} cells are tagged parameters, not one"]
+    problems = []
+    for line in filter(None, map(str.strip, cells[0].source.splitlines())):
+        match = PARAMETER.fullmatch(line)
+        if not match:
+            problems.append(f"parameter line is not `name: type = default  # meaning, range`: {line}")
+            continue
+        try:
+            ast.literal_eval(match["value"])
+        except (ValueError, SyntaxError):
+            problems.append(f"parameter {match['name']} is derived; papermill could not override it: {line}")
+    return problems
+
+
+def _figures(cell: NotebookNode) -> list[str]:
+    images = [
+        mime for output in cell.outputs for mime in output.get("data", {}) if mime.startswith("image/")
+    ]
+    if not images:
+        return []
+    problems, metadata = [], cell.metadata.get("mystnb", {})
+    for group, field in (("figure", "name"), ("figure", "caption"), ("image", "alt")):
+        if not str(metadata.get(group, {}).get(field, "")).strip():
+            problems.append(f"the figure of In [{cell.execution_count}] has no {field}")
+    if len(cell.outputs) != 1:
+        problems.append(f"In [{cell.execution_count}] has outputs beside its figure: end it with plt.show()")
+    return problems
+
+
+def _claims(cell: NotebookNode) -> list[str]:
+    if "claims" not in tags(cell):
+        return ["the last code cell must show the claims and be tagged claims"]
+    rows: list[dict[str, Any]] = [row for output in cell.outputs for row in output.metadata.get("claims", [])]
+    if not rows or any(set(row) < ROW_KEYS for row in rows):
+        return ["the claims cell holds no rows in its output's metadata, or incomplete ones"]
+    return []
+
+
+def _traces(notebook: NotebookNode) -> list[str]:
+    """What a run leaves behind: papermill's metadata, times, paths, the machine's name."""
+    problems = []
+    for name, metadata in [("the notebook", notebook.metadata), *((f"cell {c.id}", c.metadata) for c in notebook.cells)]:
+        if left := {"papermill", "execution", "book"} & set(metadata):
+            problems.append(f"{name} holds metadata of a run: {', '.join(sorted(left))}")
+    text = json.dumps(_without_pictures(notebook))
+    for meaning, pattern in (("a time", TIME), ("a path of a machine", PATH)):
+        if match := pattern.search(text):
+            start = max(match.start() - 30, 0)
+            problems.append(f"holds {meaning}: ...{text[start : match.end() + 30]}...")
+    host = socket.gethostname()
+    for printed in _printed(notebook):
+        if "://" in printed or (len(host) > 3 and host in printed):
+            problems.append(f"prints the name of a host: {printed[:80]!r}")
+    if len(json.dumps(notebook).encode()) > MAX_BYTES:
+        problems.append(f"is larger than {MAX_BYTES} bytes")
+    return problems
+
+
+def _without_pictures(node: Any) -> Any:
+    """The notebook without base64 data, in which any pattern may occur by chance."""
+    if isinstance(node, dict):
+        return {key: _without_pictures(value) for key, value in node.items() if key not in ("image/png", "image/jpeg")}
+    return [_without_pictures(value) for value in node] if isinstance(node, list) else node
+
+
+def _printed(notebook: NotebookNode) -> list[str]:
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [str(output.get("text", "")) + str(output.get("data", {}).get("text/plain", "")) for output in outputs]

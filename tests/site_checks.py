@@ -1,0 +1,140 @@
+"""What a built page must be, as functions that return what is wrong: from its HTML, and in a browser."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urljoin, urlsplit
+
+from bs4 import BeautifulSoup
+
+# Elements that load something by themselves. A plain link loads nothing until a reader follows it.
+LOADING = {"script": "src", "img": "src", "iframe": "src", "source": "src", "audio": "src", "video": "src",
+           "embed": "src", "object": "data", "link": "href", "image": "href", "use": "href"}  # fmt: skip
+EXTERNAL = re.compile(r"^(?:[a-z]+:)?//", re.IGNORECASE)
+EXTERNAL_IN_CSS = re.compile(r"""(?:url\(\s*['"]?|@import\s+['"])(?:https?:)?//[^)'"]+""")
+MIN_FIGURE = 150
+
+
+@cache
+def _parse(path: Path) -> BeautifulSoup:
+    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+def page_problems(site: Path, name: str, soup: BeautifulSoup | None = None) -> list[str]:
+    """What is wrong with one page: external loads, broken links and references, missing pictures and alt texts."""
+    page = soup or _parse(site / name)
+    problems = []
+    for element in page.find_all(list(LOADING)):
+        address = element.get(LOADING[element.name]) or element.get("xlink:href") or ""
+        if EXTERNAL.match(address) and "canonical" not in element.get("rel", []):
+            problems.append(f"{element.name} loads {address}")
+        elif address and not address.startswith(("data:", "#")):
+            problems += _missing(site, name, address, page)
+    for styles in [*page.find_all("style"), *page.find_all(style=True)]:
+        if match := EXTERNAL_IN_CSS.search(styles.get("style") or styles.get_text()):
+            problems.append(f"style loads {match[0]}")
+    for link in page.find_all("a", href=True):
+        if not urlsplit(link["href"]).scheme and not EXTERNAL.match(link["href"]):
+            problems += _missing(site, name, link["href"], page)
+    for image in page.select("article img, article svg.theme-svg"):
+        if not (image.get("alt") or image.get("aria-label") or "").strip():
+            problems.append(f"a picture without text: {str(image)[:80]}")
+    for broken in page.select(".problematic, .system-message"):
+        problems.append(f"unresolved: {broken.get_text()[:80]}")
+    for text in page.select("article p, article li, article figcaption"):
+        if "??" in text.get_text():
+            problems.append(f"unresolved reference in: {text.get_text()[:80]}")
+    return problems
+
+
+def _missing(site: Path, name: str, address: str, page: BeautifulSoup) -> list[str]:
+    target = urlsplit(urljoin(f"/{name}", address))
+    file = site / unquote(target.path).lstrip("/")
+    file = file / "index.html" if file.is_dir() else file
+    if not file.is_file():
+        return [f"{address} leads nowhere"]
+    if target.fragment and file.suffix == ".html":
+        there = page if file == site / name else _parse(file)
+        fragment = unquote(target.fragment)
+        if not there.find(id=fragment) and not there.find(attrs={"name": fragment}):
+            return [f"{address} leads to no place on its page"]
+    return []
+
+
+@contextmanager
+def serve(site: Path) -> Iterator[str]:
+    """The site on a free port of this machine."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+# Asked of a page once it is typeset. Hidden parts (a closed solution, a tab) have no size and are left out.
+LOOK = """() => {
+  const wrong = [];
+  const named = element => element.outerHTML.slice(0, 90);
+  const shown = element => element.checkVisibility() && !element.closest("details:not([open]), .toggle-hidden");
+  if (document.documentElement.scrollWidth > innerWidth) {
+    const wide = [...document.querySelectorAll("body *")].filter(e => shown(e) && e.getBoundingClientRect().right > innerWidth + 1);
+    wrong.push(`scrolls sideways: ${document.documentElement.scrollWidth} px, because of ${wide.slice(0, 2).map(named)}`);
+  }
+  for (const element of document.querySelectorAll("article .math:not(svg *)"))
+    if (!element.querySelector("mjx-container")) wrong.push(`not typeset: ${named(element)}`);
+  for (const element of document.querySelectorAll("mjx-merror, [data-mjx-error]"))
+    wrong.push(`wrong mathematics: ${element.getAttribute("data-mjx-error") || element.textContent}`);
+  const article = document.querySelector("article");
+  for (const figure of document.querySelectorAll("article svg.theme-svg, article figure img, article .cell_output img")) {
+    if (!shown(figure)) continue;
+    const box = figure.getBoundingClientRect();
+    if (box.width < MIN || box.height < MIN / 2) wrong.push(`figure of ${box.width} x ${box.height}: ${named(figure)}`);
+    const frame = figure.closest(".theme-svg-frame") ?? figure;
+    if (frame.getBoundingClientRect().right > article.getBoundingClientRect().right + 1)
+      wrong.push(`figure wider than its column: ${named(figure)}`);
+    if (figure.tagName === "IMG" && !figure.naturalWidth) wrong.push(`picture not loaded: ${named(figure)}`);
+    if (figure.tagName === "svg" && getComputedStyle(figure).color !== getComputedStyle(article).color)
+      wrong.push(`figure without the page's ink: ${named(figure)}`);
+  }
+  return wrong;
+}""".replace("MIN", str(MIN_FIGURE))
+WIDTHS = (360, 768, 1440)
+
+
+def look(browser: Any, base: str, name: str) -> list[str]:
+    """What is wrong with a page in a browser: in two themes, at three widths."""
+    problems: list[str] = []
+    for scheme in ("light", "dark"):
+        context = browser.new_context(color_scheme=scheme, viewport={"width": WIDTHS[0], "height": 900})
+        page = context.new_page()
+        page.on("console", lambda message: problems.append(f"console: {message.text}") if message.type == "error" else None)
+        page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
+        page.on("request", lambda request: problems.append(f"asks {request.url}") if _foreign(request.url, base) else None)
+        page.goto(f"{base}/{name}", wait_until="load")
+        page.evaluate("() => window.MathJax?.startup?.promise")
+        page.evaluate("() => document.fonts.ready")
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 900})
+            problems += [f"{scheme}, {width} px: {problem}" for problem in page.evaluate(LOOK)]
+        if page.evaluate("() => document.documentElement.dataset.theme") not in (scheme, None):
+            problems.append(f"does not follow the {scheme} theme")
+        context.close()
+    return problems
+
+
+def _foreign(url: str, base: str) -> bool:
+    return not url.startswith((base, "data:", "blob:", "about:"))

@@ -1,0 +1,159 @@
+"""Ascent against trajectories that other people's code computed (tests/reference/README.md), and its conventions."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+from scipy.special import expit
+
+from rlvrlib import (
+    Constant,
+    FixedLength,
+    LogLinearBandit,
+    PolicyGradient,
+    Prescribed,
+    ThresholdStep,
+    ascend,
+    contextual_bandit,
+    thresholds,
+)
+
+REFERENCE = json.loads(
+    (Path(os.environ.get("RLVR_REFERENCE", Path(__file__).parent / "reference")) / "bandits.json").read_text()
+)
+CASES = [case for case in REFERENCE["bandit_cases"] if set(case["reward"]) == {0, 1}]
+
+
+def tabular(case):
+    return LogLinearBandit(np.eye(len(case["reward"])), case["reward"])
+
+
+def test_there_are_reference_cases():
+    assert CASES and REFERENCE["two_arm_gradient_flow"]["values"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['name']}-{case['eta']}")
+def test_exact_policy_gradient_reference(case):
+    bandit, theta = tabular(case), np.array(case["theta0"])
+    success, gap = expit(bandit.log_odds(theta)), bandit.gradient_gap(theta)
+    assert success == pytest.approx(float(case["J0"]), rel=1e-13)
+    assert success * expit(-bandit.log_odds(theta)) * gap == pytest.approx(np.array(case["grad0"], dtype=float), rel=1e-12)
+    assert gap @ gap == pytest.approx(case["gap_norm_sq"], rel=1e-12)
+    path = ascend(bandit, theta, PolicyGradient("reinforce"), Constant(case["eta"]), max(map(int, case["exact_pg_J"])))
+    for step, value in case["exact_pg_J"].items():
+        assert path.success_rate[int(step)] == pytest.approx(float(value), rel=1e-12)
+    last = np.array(case["exact_pg_theta50_first5"], dtype=float)
+    assert path.theta[: len(last)] == pytest.approx(last, rel=1e-11)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['name']}-{case['eta']}")
+def test_natural_policy_gradient_reference(case):
+    bandit, theta = tabular(case), np.array(case["theta0"])
+    for step in range(1, 1 + max(map(int, case["natural_pg_J"]))):
+        log_odds, gap = bandit.log_odds_and_gap(theta)
+        gradient = expit(log_odds) * expit(-log_odds) * gap
+        theta = theta + case["eta"] * gradient / np.exp(bandit.log_probabilities(theta))
+        if str(step) in case["natural_pg_J"]:
+            assert expit(bandit.log_odds(theta)) == pytest.approx(float(case["natural_pg_J"][str(step)]), rel=1e-11)
+
+
+@pytest.mark.parametrize("value", REFERENCE["two_arm_gradient_flow"]["values"], ids=lambda v: f"{v['z0']}-{v['t']}")
+def test_two_arm_gradient_flow_reference(value):
+    bandit = LogLinearBandit([[1.0], [0.0]], [1, 0])  # z = theta: gap 1, and two arms move it twice as fast
+
+    def flow(_, z):
+        log_odds, gap = bandit.log_odds_and_gap(z)
+        return 2 * expit(log_odds) * expit(-log_odds) * gap
+
+    end = solve_ivp(flow, (0, float(value["t"])), [float(value["z0"])], rtol=1e-12, atol=1e-14, method="DOP853")
+    assert end.y[0, -1] == pytest.approx(float(value["z"]), abs=1e-9)
+
+
+def test_shapes_of_a_single_run_and_of_many():
+    bandit = LogLinearBandit(np.eye(4), [1, 0, 0, 1])
+    for batch in ((), (3,), (2, 3)):
+        path = ascend(bandit, np.zeros((*batch, 4)), PolicyGradient("grpo"), Constant(0.1), 5)
+        assert path.log_odds.shape == path.cumulative_alignment.shape == path.signed_alignment.shape == (*batch, 6)
+        assert path.step_size.shape == path.alignment.shape == (*batch, 5)
+        assert path.theta.shape == (*batch, 4)
+
+
+def test_a_batch_of_runs_is_the_runs_one_by_one():
+    bandit, rng = LogLinearBandit(np.random.default_rng(0).normal(size=(6, 3)), [1, 0, 0, 1, 0, 0]), np.random.default_rng(1)
+    theta, etas = rng.normal(size=(4, 3)), np.array([0.1, 0.5, 1.0, 2.0])
+    together = ascend(bandit, theta, PolicyGradient("reinforce"), Constant(etas), 20)
+    for index in range(4):
+        alone = ascend(bandit, theta[index], PolicyGradient("reinforce"), Constant(etas[index]), 20)
+        assert together.log_odds[index] == pytest.approx(alone.log_odds, rel=1e-12)
+        assert together.step_size[index] == pytest.approx(alone.step_size, rel=1e-12)
+
+
+def test_what_a_trajectory_records():
+    bandit, theta = LogLinearBandit(np.random.default_rng(2).normal(size=(6, 3)), [1, 0, 0, 1, 0, 0]), np.ones(3)
+    directions = np.array([[1.0, 0, 0], [0, -2.0, 0], [0, 0, 0]])
+    path = ascend(bandit, theta, Prescribed(directions), Constant(0.5), 3)
+    gap0 = bandit.gradient_gap(theta)
+    assert path.step_size == pytest.approx([0.5, 1.0, 0.0])
+    assert path.alignment[0] == pytest.approx(gap0[0])
+    assert path.alignment[1] == pytest.approx(-bandit.gradient_gap(theta + [0.5, 0, 0])[1])
+    assert path.alignment[2] == 0 and path.log_odds[3] == path.log_odds[2]  # no direction, no move
+    increments = path.alignment * path.step_size
+    assert path.signed_alignment == pytest.approx([0, *np.cumsum(increments)])
+    assert path.cumulative_alignment == pytest.approx([0, *np.cumsum(np.maximum(increments, 0))])
+    assert path.theta == pytest.approx([1.5, 0.0, 1.0])
+
+
+def test_steps():
+    bandit = LogLinearBandit(np.random.default_rng(2).normal(size=(6, 3)), [1, 0, 0, 1, 0, 0])
+    theta = np.ones(3)
+    norm = np.linalg.norm(bandit.gradient_gap(theta))
+    assert ascend(bandit, theta, PolicyGradient("log_odds"), Constant(0.2), 1).step_size[0] == pytest.approx(0.2 * norm)
+    assert ascend(bandit, theta, PolicyGradient("log_odds"), FixedLength(0.2), 1).step_size[0] == pytest.approx(0.2)
+
+    def log_linear(problem, theta, unit, alignment, log_odds):
+        return thresholds.log_linear(alignment, problem.wrong_feature_range(unit))
+
+    path = ascend(bandit, theta, PolicyGradient("reinforce"), ThresholdStep(0.9, log_linear), 30)
+    assert np.all(np.diff(path.log_odds) > 0)
+    expected = 0.9 * thresholds.log_linear(norm, bandit.wrong_feature_range(bandit.gradient_gap(theta)))
+    assert path.step_size[0] == pytest.approx(expected)
+
+
+def test_shared_parameters_follow_the_mean_of_the_prompts():
+    rng = np.random.default_rng(6)
+    stack = contextual_bandit(7, rng, num_arms=9, context_dim=4, correct_share=0.3, shared_features=True)
+    path = ascend(stack, np.zeros((1, 4)), PolicyGradient("reinforce", prompts=stack), Constant(0.3), 3)
+    theta = np.zeros(4)
+    for _ in range(3):
+        log_odds, gap = stack.log_odds(theta[None]), stack.gradient_gap(theta[None])
+        theta = theta + 0.3 * np.mean((expit(log_odds) * expit(-log_odds))[:, None] * gap, axis=0)
+    assert path.theta[0] == pytest.approx(theta, rel=1e-12)
+    assert path.log_odds.shape == (7, 4)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda b: Constant(0.0), "eta must be positive"),
+        (lambda b: Constant(-1.0), "eta must be positive"),
+        (lambda b: Constant([0.1, np.inf]), "eta must be positive and finite"),
+        (lambda b: FixedLength(np.nan), "eta must be positive"),
+        (lambda b: ThresholdStep(1.0, None), "share must be in"),
+        (lambda b: PolicyGradient("ppo2"), "method must be one of reinforce"),
+        (lambda b: ascend(b, np.zeros(3), PolicyGradient(), Constant(0.1), 0), "num_steps must be at least 1"),
+        (lambda b: ascend(b, np.zeros(2), PolicyGradient(), Constant(0.1), 1), "theta0 must be finite with last axis 3"),
+        (lambda b: ascend(b, [np.nan, 0, 0], PolicyGradient(), Constant(0.1), 1), "theta0 must be finite"),
+        (lambda b: ascend(b, np.zeros(3), Prescribed(np.eye(3)), Constant(0.1), 4), "one direction per step"),
+        (lambda b: ascend(b, np.zeros(3), Prescribed(np.eye(3)), Constant(1e308), 2), None),
+    ],
+)
+def test_bad_input_is_named(build, message):
+    bandit = LogLinearBandit(np.eye(3), [1, 0, 0])
+    if message is None:  # enormous but representable: a result, or an error that says what to do; never NaN
+        assert np.all(np.isfinite(build(bandit).theta))
+        return
+    with pytest.raises(ValueError, match=message):
+        build(bandit)

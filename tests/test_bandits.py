@@ -1,0 +1,188 @@
+"""Identities 1 to 3 on every kind of bandit, against high precision and against the definitions."""
+
+import mpmath as mp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from problem_zoo import KINDS, log_odds_along, random_problem
+from scipy.special import expit
+
+from rlvrlib import (
+    ContextualBandit,
+    LogLinearBandit,
+    NetworkBandit,
+    contextual_bandit,
+    failure_rate,
+    log_odds_gain,
+    segment_regularity,
+    success_rate,
+)
+
+seeds = st.integers(0, 2**32 - 1)
+# From J = 1e-300 to 1 - J = 1e-300: both tails of the log-odds.
+shifts = st.floats(-690, 690)
+problems = settings(max_examples=60, deadline=None)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@problems
+@given(seed=seeds, shift=shifts)
+def test_log_odds_gap_and_curvature_to_ten_digits(kind, seed, shift):
+    problem, theta, direction = random_problem(kind, np.random.default_rng(seed), shift=shift)
+    with mp.workdps(60):
+        value, slope, bend = mp.taylor(log_odds_along(problem, theta, direction), 0, 2)
+        slope, bend = float(slope), float(-2 * bend)
+        log_odds = float(value)
+    gap = problem.gradient_gap(theta)
+    # The scale of each quantity is that of its terms: near a zero of a sum no relative error is small.
+    slope_scale = np.max(np.abs(problem.logit_slopes(theta, direction)))
+    bend_scale = slope_scale**2 + np.max(np.abs(problem.logit_curvatures(theta, direction)))
+    assert problem.log_odds(theta) == pytest.approx(log_odds, rel=1e-12, abs=1e-12)
+    assert abs(gap @ direction - slope) <= 1e-12 * slope_scale + 1e-10 * abs(slope)
+    assert abs(problem.curvature(theta, direction) - bend) <= 1e-12 * bend_scale + 1e-10 * abs(bend)
+
+
+@pytest.mark.parametrize("log_odds", [-690.7755, -36.8, -1.0, 0.0, 1.0, 36.8, 690.7755])
+def test_both_rates_keep_their_digits(log_odds):
+    bandit = LogLinearBandit([[1.0], [0.0]], [1, 0], [log_odds, 0.0])
+    with mp.workdps(60):
+        success = 1 / (1 + mp.exp(-mp.mpf(log_odds)))
+        assert success_rate(bandit, [0.0]) == pytest.approx(float(success), rel=1e-13)
+        assert failure_rate(bandit, [0.0]) == pytest.approx(float(success * mp.exp(-mp.mpf(log_odds))), rel=1e-13)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@problems
+@given(seed=seeds)
+def test_identity_1_from_the_scores(kind, seed):
+    problem, theta, direction = random_problem(kind, np.random.default_rng(seed))
+    probabilities, scores = np.exp(problem.log_probabilities(theta)), problem.scores(theta, direction)
+    success, failure = np.sum(probabilities * problem.rewards), np.sum(probabilities * ~problem.rewards)
+    right = np.sum(probabilities * problem.rewards * scores) / success
+    wrong = np.sum(probabilities * ~problem.rewards * scores) / failure
+    alignment = problem.gradient_gap(theta) @ direction
+    scale = np.max(np.abs(scores)) + 1e-300
+    assert abs(np.sum(probabilities * scores)) < 1e-12 * scale  # E[s] = 0
+    assert abs(right - wrong - alignment) < 1e-10 * scale
+    assert abs(right - failure * alignment) < 1e-10 * scale
+    assert abs(wrong + success * alignment) < 1e-10 * scale
+
+
+def curvature_from_scores(problem, theta, direction, *, with_derivatives=True):
+    """Identity 2 from the scores; without the Hessian terms it is wrong for policies that are not log-linear."""
+    probabilities, scores = np.exp(problem.log_probabilities(theta)), problem.scores(theta, direction)
+    derivatives = problem.score_derivatives(theta, direction) if with_derivatives else np.zeros_like(scores)
+    total = 0.0
+    for chosen, sign in ((problem.rewards, -1.0), (~problem.rewards, 1.0)):
+        weights = probabilities * chosen / np.sum(probabilities * chosen)
+        mean = np.sum(weights * scores)
+        total += sign * (np.sum(weights * (scores - mean) ** 2) + np.sum(weights * derivatives))
+    return total
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@problems
+@given(seed=seeds)
+def test_identity_2_from_the_scores(kind, seed):
+    problem, theta, direction = random_problem(kind, np.random.default_rng(seed))
+    scale = np.max(np.abs(problem.scores(theta, direction))) ** 2
+    scale += np.max(np.abs(problem.score_derivatives(theta, direction)))
+    difference = curvature_from_scores(problem, theta, direction) - problem.curvature(theta, direction)
+    assert abs(difference) < 1e-10 * scale
+
+
+def test_a_dropped_hessian_term_is_seen():
+    """Negative control: without E[h|-] - E[h|+] identity 2 fails on the network and holds on log-linear policies."""
+    errors = dict.fromkeys(KINDS, 0.0)
+    for kind in KINDS:
+        for seed in range(20):
+            problem, theta, direction = random_problem(kind, np.random.default_rng(seed))
+            dropped = curvature_from_scores(problem, theta, direction, with_derivatives=False)
+            errors[kind] = max(errors[kind], abs(dropped - problem.curvature(theta, direction)))
+    assert errors["log_linear"] < 1e-10
+    assert min(errors["network"], errors["quadratic"]) > 0.1
+
+
+@problems
+@given(seed=seeds, step=st.floats(1e-9, 1e3))
+def test_identity_3_is_exact(seed, step):
+    problem, theta, direction = random_problem("log_linear", np.random.default_rng(seed))
+    with mp.workdps(60):
+        along = log_odds_along(problem, theta, direction)
+        gain = float(along(mp.mpf(step)) - along(mp.mpf(0)))
+    scale = step * np.max(np.abs(problem.logit_slopes(theta, direction)))
+    assert abs(log_odds_gain(problem, theta, direction, step) - gain) < 1e-13 * scale + 1e-12 * abs(gain)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@problems
+@given(seed=seeds)
+def test_regularity_bounds_hold_everywhere(kind, seed):
+    rng = np.random.default_rng(seed)
+    problem, theta, direction = random_problem(kind, rng, batch=(20,))
+    bounds = problem.regularity(direction)
+    score, derivative = segment_regularity(problem, 3 * theta, direction, np.full(20, 2.0), num_points=9)
+    assert np.all(score <= bounds.score_bound * (1 + 1e-12))
+    assert np.all(derivative <= bounds.score_lipschitz * (1 + 1e-12))
+    scores = problem.scores(theta, direction)
+    assert np.all(np.ptp(scores, axis=-1) <= bounds.token_range * (1 + 1e-12))
+    if kind == "log_linear":
+        assert np.all(problem.score_derivatives(theta, direction) <= 0)
+        assert np.all(problem.wrong_feature_range(direction) <= bounds.token_range * (1 + 1e-12))
+
+
+def test_a_stack_of_prompts_is_its_prompts():
+    rng = np.random.default_rng(3)
+    stack, theta, direction = random_problem("log_linear", rng, batch=(4,))
+    for index in range(4):
+        single = LogLinearBandit(stack.features[index], stack.rewards[index], stack.log_prior[index])
+        shared = stack.log_odds(theta[:1])[index], stack.gradient_gap(theta[:1])[index]
+        assert shared[0] == pytest.approx(single.log_odds(theta[0]), rel=1e-13)
+        assert shared[1] == pytest.approx(single.gradient_gap(theta[0]), rel=1e-12, abs=1e-14)
+        assert stack.curvature(theta, direction)[index] == pytest.approx(
+            single.curvature(theta[index], direction[index]), rel=1e-12, abs=1e-13
+        )
+
+
+def test_per_arm_weights_equal_their_features_written_out():
+    rng = np.random.default_rng(4)
+    bandit = contextual_bandit(3, rng, num_arms=6, context_dim=2, correct_share=0.3)
+    assert isinstance(bandit, ContextualBandit)
+    features = np.einsum("ab,cd->cabd", np.eye(6), bandit.contexts).reshape(3, 6, 12)
+    plain = LogLinearBandit(features, bandit.rewards)
+    theta, direction = rng.normal(size=(2, 3, 12))
+    assert bandit.log_odds(theta) == pytest.approx(plain.log_odds(theta), rel=1e-12)
+    assert bandit.gradient_gap(theta) == pytest.approx(plain.gradient_gap(theta), rel=1e-12, abs=1e-14)
+    assert bandit.curvature(theta, direction) == pytest.approx(plain.curvature(theta, direction), rel=1e-12)
+    assert bandit.regularity(direction).score_bound == pytest.approx(plain.regularity(direction).score_bound)
+
+
+def test_contextual_bandit_is_realizable_with_the_share_asked_for():
+    bandit = contextual_bandit(50, np.random.default_rng(5), correct_share=0.1, shared_features=True)
+    assert np.all(bandit.rewards.sum(axis=-1) == 10)
+    assert np.all(expit(bandit.log_odds(np.full(10, 1e4))) > 0.999)  # the hidden policy, turned up
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: LogLinearBandit(np.eye(3), [1, 1, 1]), "rewards must contain at least one 0 and one 1"),
+        (lambda: LogLinearBandit(np.eye(3), [0, 0, 0]), "rewards must contain at least one 0 and one 1"),
+        (lambda: LogLinearBandit(np.eye(3), [0.5, 0, 1]), "rewards must be an array of zeros and ones"),
+        (lambda: LogLinearBandit(np.eye(3), [np.nan, 0, 1]), "rewards must be an array of zeros and ones"),
+        (lambda: LogLinearBandit(np.eye(3), 1), "rewards must be an array"),
+        (lambda: LogLinearBandit(np.full((3, 2), np.nan), [1, 0, 0]), "features must be finite"),
+        (lambda: LogLinearBandit(np.ones(3), [1, 0, 0]), "features must have shape"),
+        (lambda: LogLinearBandit(np.eye(4), [1, 0, 0]), "same number of arms"),
+        (lambda: LogLinearBandit(np.eye(3), [1, 0, 0], [0.0, 0.0]), "log_prior must have 3 arms"),
+        (lambda: LogLinearBandit(np.eye(3), [1, 0, 0]).log_odds(np.zeros(2)), "theta must have last axis 3"),
+        (lambda: LogLinearBandit(np.eye(3), [1, 0, 0]).regularity(np.zeros(3)), "direction must be finite"),
+        (lambda: NetworkBandit(np.ones((4, 2)), np.ones(3), [1, 0, 0]), "inputs must have shape"),
+        (lambda: contextual_bandit(0, np.random.default_rng(0)), "num_contexts and context_dim"),
+        (lambda: contextual_bandit(5, np.random.default_rng(0), correct_share=0.0), "correct_share must leave"),
+    ],
+)
+def test_bad_input_is_named(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()

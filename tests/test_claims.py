@@ -1,0 +1,95 @@
+"""Claims: the verdict follows from the numbers, the rows travel with the notebook, and nothing reaches a page unescaped."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlvrlib import claims
+
+
+def claim(relation, predicted, measured, tolerance=0.0, outside=""):
+    return claims.Claim("a-key", "statement", "source", relation, predicted, measured, tolerance, outside)
+
+
+@pytest.mark.parametrize(
+    ("relation", "predicted", "measured", "tolerance", "verdict"),
+    [
+        ("=", 1.0, 1.05, 0.1, claims.HOLDS), ("=", 1.0, 1.2, 0.1, claims.FAILS), ("=", 1.0, 0.8, 0.1, claims.FAILS),
+        ("=", math.inf, math.inf, 0.0, claims.HOLDS), ("=", math.inf, 3.0, 1.0, claims.FAILS),
+        ("<=", 1.0, 1.0, 0.0, claims.HOLDS), ("<=", 1.0, 1.1, 0.0, claims.FAILS),
+        (">=", 1.0, 1.0, 0.0, claims.HOLDS), (">=", 1.0, 0.9, 0.0, claims.FAILS),
+        ("<", 0.0, 0.0, 0.0, claims.FAILS), ("<", 0.0, -1e-9, 0.0, claims.HOLDS),
+        (">", 0.0, 0.0, 0.0, claims.FAILS), (">", 0.0, 1e-9, 0.0, claims.HOLDS),
+        ("=", math.nan, math.nan, 1.0, claims.FAILS), ("<=", 1.0, math.nan, 0.0, claims.FAILS),
+    ],
+)  # fmt: skip
+def test_verdicts(relation, predicted, measured, tolerance, verdict):
+    assert claim(relation, predicted, measured, tolerance).verdict == verdict
+
+
+def test_outside_the_assumptions_never_passes():
+    assert claim("=", 1.0, 1.0, outside="delta is too large").verdict == claims.OUTSIDE
+
+
+def test_makers():
+    assert claims.equals("a", "s", "t", 2.0, 2.01, relative=0.01).tolerance == pytest.approx(0.02)
+    assert claims.at_most("a", "s", "t", 1, 0).verdict == claims.at_least("a", "s", "t", 0, 1).verdict == claims.HOLDS
+    assert claims.less_than("a", "s", "t", 0, 0).verdict == claims.more_than("a", "s", "t", 0, 0).verdict == claims.FAILS
+
+
+def test_what_is_printed():
+    row = claims.equals("a", "s", "t", 0.639326098514187, 0.639326098519999, tolerance=6e-10).row()
+    assert (row["predicted_text"], row["measured_text"]) == ("0.63932609851", "0.63932609852")
+    assert claim("<=", 1e-10, 3e-16).row()["measured_text"] == "< 1e−11"  # no rounding digits
+    assert claim("=", 1e-300, 1e-300).row()["measured_text"] == "1e−300"  # meant, not rounding
+    assert claim("=", 0.0, 1e-300).row()["predicted_text"] == "0"
+    assert claim("<=", 0.0, np.int64(3)).row()["measured_text"] == "3"
+    assert claim("=", math.inf, -math.inf).row()["predicted_text"] == "∞"
+    assert claim(">", 0.0, math.nan).row()["measured_text"] == "undefined"
+    assert claim("=", 1.0, -12345.678).row()["measured_text"] == "−1.235e+04"
+
+
+@given(st.floats(), st.floats(), st.floats(min_value=0, allow_nan=False, allow_infinity=False))
+def test_every_row_is_json(predicted, measured, tolerance):
+    row = claim("=", predicted, measured, tolerance).row()
+    assert json.loads(json.dumps(row, allow_nan=False)) == row
+
+
+def test_hostile_text_is_escaped():
+    row = claims.Claim("a", "<script>alert(1)</script> $x<y$", "<b>", "=", 1, 1, 0.0, "<img src=x>").row()
+    html = claims.to_html([row])
+    assert "<script>" not in html and "<b>" not in html and "<img" not in html
+    assert r"\(x&lt;y\)" in html
+
+
+def test_rows_are_collected_from_a_notebook(tmp_path):
+    row = claim("=", 1.0, 1.0).row()
+    cells = [{"outputs": []}, {}, {"outputs": [{"metadata": {"claims": [row]}}, {"name": "stdout"}]}]
+    path = tmp_path / "a.ipynb"
+    path.write_text(json.dumps({"cells": cells}))
+    assert claims.collect(path) == [row]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "not json"])
+def test_what_is_not_a_notebook_is_named(tmp_path, text):
+    path = tmp_path / "a.ipynb"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="path must name a Jupyter notebook"):
+        claims.collect(path)
+
+
+def test_bad_input_is_named():
+    for arguments, message in (
+        (("A key", "s", "t", "=", 1, 1), "key must be"),
+        (("a", "s", "t", "~", 1, 1), "relation must be"),
+        (("a", "s", "t", "=", 1, 1, -1.0), "tolerance must be"),
+        (("a", "s", "t", "=", 1, 1, math.inf), "tolerance must be"),  # a check that could not fail
+    ):
+        with pytest.raises(ValueError, match=message):
+            claims.Claim(*arguments)
+    with pytest.raises(ValueError, match="each with its own key"):
+        claims.show(claim("=", 1, 1), claim("=", 2, 2))

@@ -1,0 +1,68 @@
+"""One look: readable on both themes, distinguishable without colour, stable files."""
+
+import io
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from rlvrlib import figures
+
+WHITE, DARK_PAGE = "#ffffff", "#14181e"
+
+
+def luminance(colour):
+    channels = np.array(mpl.colors.to_rgb(colour))
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+
+def contrast(one, other):
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("style", [*figures.SERIES, *figures.ROLES.values()], ids=lambda style: str(style["color"]))
+def test_every_colour_is_readable_on_both_themes(style):
+    if style["color"] != figures.INK:  # the ink takes the page's colour
+        assert contrast(style["color"], WHITE) >= 3 and contrast(style["color"], DARK_PAGE) >= 3
+
+
+def test_no_two_curves_differ_by_colour_alone():
+    for styles in (figures.SERIES, list(figures.ROLES.values())):
+        looks = [(str(style["linestyle"]), style.get("marker"), style.get("linewidth")) for style in styles]
+        if styles is figures.SERIES:
+            assert len(set(looks)) == len(looks)
+        assert len({style["color"] for style in styles}) == len(styles)
+
+
+def draw():
+    figures.use_style()
+    figure, axes = plt.subplots()
+    axes.plot([0, 1], [-3, 3], **figures.role("measured"), label="a")
+    axes.plot([0, 1], [3, -3], **figures.series(7, marker=True))
+    axes.legend()
+    figures.log_odds_axis(axes)
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    return file.getvalue()
+
+
+def test_files_are_stable_and_carry_the_sentinels():
+    first = draw()
+    assert first == draw()
+    assert figures.INK in first and figures.BACKGROUND in first
+    assert "<dc:date>" not in first
+
+
+def test_looks():
+    assert figures.role("predicted", label="x")["label"] == "x"
+    assert "marker" not in figures.series(0) and figures.series(0, marker=True)["marker"]
+    assert figures.series(0) == figures.series(len(figures.SERIES))
+    figure, axes = figures.panels(2)
+    assert len(axes) == 2
+    plt.close(figure)
+    with pytest.raises(ValueError, match="name must be one of measured"):
+        figures.role("colourful")

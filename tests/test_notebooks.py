@@ -1,0 +1,113 @@
+"""Every committed notebook is executed, documented, small and free of traces; and the lint that says so can fail."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+import yaml
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+from notebook_lint import lint
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_clean(path: Path) -> None:
+    assert lint(nbformat.read(path, as_version=4)) == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_papermill_documents_every_parameter(path: Path) -> None:
+    cell = next(c for c in nbformat.read(path, as_version=4).cells if "parameters" in c.metadata.get("tags", []))
+    declared = {line.split(":")[0].strip() for line in cell.source.splitlines() if line.strip()}
+    documented = papermill.inspect_notebook(path)
+    assert set(documented) == declared
+    for name, parameter in documented.items():
+        assert parameter["help"] and parameter["inferred_type_name"] != "None", name
+
+
+def test_notebooks_are_small_together() -> None:
+    assert sum(path.stat().st_size for path in NOTEBOOKS) < 8_000_000
+
+
+def test_table_of_contents_holds_every_notebook_below_its_chapter() -> None:
+    parts = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))["parts"]
+    chapters = [chapter for part in parts for chapter in part["chapters"]]
+    listed = {s["file"].split("/")[1]: c["file"].split("/")[1] for c in chapters for s in c.get("sections", [])}
+    assert set(listed) == {path.stem for path in NOTEBOOKS}
+    assert all(notebook == chapter for notebook, chapter in listed.items())
+
+
+# ---- the lint can fail: one fault at a time in a notebook that passes -----------------------------------------------
+
+ROW = dict.fromkeys(
+    "key statement source relation predicted measured tolerance predicted_text measured_text tolerance_text verdict "
+    "reason".split(),
+    "",
+)
+
+
+def sample() -> NotebookNode:
+    """The smallest notebook that passes."""
+    picture = new_output("display_data", {"image/svg+xml": "<svg/>"})
+    table = new_output("display_data", {"text/html": "<table/>"}, metadata={"claims": [ROW]})
+    printed = new_output("stream", name="stdout", text="0.5\n")
+    figure = {"figure": {"name": "fig-a", "caption": "A curve."}, "image": {"alt": "A curve that rises"}}
+    cells = [
+        new_code_cell("import rlvrlib", metadata={"tags": ["remove-cell"]}),
+        new_code_cell("delta: float = 0.5  # gap, in (0, 1)", metadata={"tags": ["parameters"]}),
+        new_code_cell("plt.show()", metadata={"mystnb": figure}, outputs=[picture]),
+        new_code_cell("print(0.5)", outputs=[printed]),
+        new_code_cell("claims.show()", metadata={"tags": ["claims"]}, outputs=[table]),
+    ]
+    for count, cell in enumerate(cells, start=1):
+        cell.execution_count = count
+    return new_notebook(cells=cells)
+
+
+def test_sample_passes() -> None:
+    assert lint(sample()) == []
+
+
+FAULTS: dict[str, Callable[[list[NotebookNode]], object]] = {
+    "not executed": lambda cells: cells[3].update(execution_count=None),
+    "out of order": lambda cells: cells[3].update(execution_count=9),
+    "error": lambda cells: cells[3].outputs.append(new_output("error", ename="E", evalue="", traceback=[])),
+    "standard error": lambda cells: cells[3].outputs.append(new_output("stream", name="stderr", text="!")),
+    "install cell seen": lambda cells: cells[0].metadata.update(tags=[]),
+    "install cell speaks": lambda cells: cells[0].outputs.append(new_output("stream", name="stdout", text="!")),
+    "no parameters": lambda cells: cells[1].metadata.update(tags=[]),
+    "two parameters cells": lambda cells: cells[2].metadata.update(tags=["parameters"]),
+    "no comment": lambda cells: cells[1].update(source="delta: float = 0.5"),
+    "no type": lambda cells: cells[1].update(source="delta = 0.5  # gap"),
+    "equals sign in comment": lambda cells: cells[1].update(source="delta: float = 0.5  # eta = 1"),
+    "union type": lambda cells: cells[1].update(source="delta: float | None = 0.5  # gap"),
+    "derived": lambda cells: cells[1].update(source="delta: float = 1 / 3  # gap"),
+    "no alt": lambda cells: cells[2].metadata.mystnb.pop("image"),
+    "empty alt": lambda cells: cells[2].metadata.mystnb["image"].update(alt=" "),
+    "no caption": lambda cells: cells[2].metadata.mystnb["figure"].pop("caption"),
+    "no name": lambda cells: cells[2].metadata.mystnb["figure"].pop("name"),
+    "output beside a figure": lambda cells: cells[2].outputs.append(new_output("stream", name="stdout", text="[<Line>]")),
+    "no claims tag": lambda cells: cells[4].metadata.update(tags=[]),
+    "no claims rows": lambda cells: cells[4].outputs[0].metadata.pop("claims"),
+    "cell after the claims": lambda cells: cells.append(new_code_cell("1", execution_count=6)),
+    "papermill": lambda cells: cells[3].metadata.update(papermill={"duration": 1}),
+    "time": lambda cells: cells[2].outputs[0].data.update({"image/svg+xml": "<svg>2026-01-02T03:04:05</svg>"}),
+    "path": lambda cells: cells[3].outputs[0].update(text="/home/someone/file"),
+    "address": lambda cells: cells[3].outputs[0].update(text="https://example.org"),
+    "size": lambda cells: cells[3].outputs[0].update(text="x" * 600_000),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_lint_finds(fault: str) -> None:
+    notebook = copy.deepcopy(sample())
+    FAULTS[fault](notebook.cells)
+    assert lint(notebook) != []

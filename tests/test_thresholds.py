@@ -1,0 +1,301 @@
+"""Every theorem as an executable assertion, with the perturbed theorems that must fail it."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from problem_zoo import KINDS, random_problem
+from scipy.special import log_expit
+
+from rlvrlib import LogLinearBandit, QuadraticBandit, log_odds_gain, segment_regularity, thresholds
+from rlvrlib.problems import alignment as gap_alignment
+
+seeds = st.integers(0, 2**32 - 1)
+SHARES = np.array([0.05, 0.3, 0.5, 0.8, 0.999])
+
+
+def census(kind, seed, size=500, num_arms=None):
+    """Many random problems whose direction has a positive alignment."""
+    rng = np.random.default_rng(seed)
+    problem, theta, direction = random_problem(kind, rng, batch=(size,), num_arms=num_arms or int(rng.integers(2, 8)), dim=2)
+    slope = gap_alignment(problem, theta, direction)
+    return problem, theta, direction * np.where(slope < 0, -1, 1)[:, None], np.abs(slope)
+
+
+def measured_on_segment(problem, theta, direction, slope, rule):
+    """Largest step with ``step <= rule(slope, G, L)``, ``G`` and ``L`` measured on the very segment it covers."""
+    low, high = np.zeros(slope.shape), np.full(slope.shape, 50.0)
+    for _ in range(30):
+        middle = (low + high) / 2
+        allowed = middle <= rule(slope, *segment_regularity(problem, theta, direction, middle, 17))
+        low, high = np.where(allowed, middle, low), np.where(allowed, high, middle)
+    return low
+
+
+def gains(problem, theta, direction, steps):
+    """Gain at each share of the steps, and the rounding error to allow for it."""
+    values = np.stack([log_odds_gain(problem, theta, direction, share * steps) for share in SHARES])
+    return values, 1e-12 * (1 + np.abs(problem.log_odds(theta)))
+
+
+def violations(rule, kind="log_linear", seed=0):
+    """How often the log-odds fail to rise below the threshold, or miss the two-sided band below half of it."""
+    problem, theta, direction, slope = census(kind, seed)
+    if kind == "quadratic":
+        steps = measured_on_segment(problem, theta, direction, slope, rule)
+    else:
+        bounds = problem.regularity(direction)
+        steps = rule(slope, bounds.score_bound, bounds.score_lipschitz)
+    gain, rounding = gains(problem, theta, direction, steps)
+    linear = SHARES[:, None] * steps * slope
+    fallen = np.sum(gain < -rounding)
+    below_half = SHARES <= 0.5
+    outside = (gain < linear / 2 - rounding) | (gain > 3 * linear / 2 + rounding)
+    return fallen + np.sum(outside[below_half])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=15, deadline=None)
+@given(seed=seeds)
+def test_theorem_1_prime_two_sided_bound(kind, seed):
+    assert violations(thresholds.trajectory, kind, seed) == 0
+
+
+@pytest.mark.parametrize("kind", ["log_linear", "network"])
+@settings(max_examples=10, deadline=None)
+@given(seed=seeds)
+def test_theorem_1_of_the_paper(kind, seed):
+    assert violations(thresholds.paper, kind, seed) == 0
+
+
+def sharp_for_trajectory(alignment, score_bound=1.0, score_lipschitz=0.5):
+    """Theorem 1' with equality as the alignment goes to 0: s = 0, h = -L on O+; s = ±G, h = L on O-."""
+    success = (score_lipschitz + score_bound**2) / (2 * score_lipschitz + score_bound**2)  # so that E[h + s^2] = 0
+    slopes = [[alignment], [score_bound], [-score_bound]]
+    bends = [[-score_lipschitz], [score_lipschitz], [score_lipschitz]]
+    return QuadraticBandit(slopes, bends, [1, 0, 0], np.log([success, (1 - success) / 2, (1 - success) / 2]))
+
+
+def exact_over_threshold(rule, alignment):
+    """On the sharp instance, with the bounds measured on the segment up to the exact step."""
+    problem, theta, direction = sharp_for_trajectory(alignment), np.zeros(1), np.ones(1)
+    step = thresholds.exact(problem, theta, direction)
+    return step / rule(alignment, *segment_regularity(problem, theta, direction, step))
+
+
+def test_theorem_1_prime_is_sharp():
+    ratios = [exact_over_threshold(thresholds.trajectory, alignment) for alignment in (1e-1, 1e-2, 1e-3)]
+    assert np.all(np.diff(ratios) < 0) and 1 <= ratios[-1] < 1.01
+
+
+def test_a_threshold_ten_per_cent_too_long_is_seen():
+    """Negative control: the sharp instance turns down before 1.1 times the threshold."""
+    assert exact_over_threshold(lambda *bounds: 1.1 * thresholds.trajectory(*bounds), 1e-3) < 1
+
+
+def test_a_wrong_constant_or_exponent_is_seen():
+    """Negative controls for the census and the sharp instance together."""
+    for wrong in (
+        lambda slope, score, lipschitz: 2 * slope / (lipschitz + score**2),  # L instead of 2 L
+        lambda slope, score, lipschitz: 2 * slope / (2 * lipschitz + score**2 / 2),
+        lambda slope, score, lipschitz: 2 * np.sqrt(slope) / (2 * lipschitz + score**2),
+    ):
+        assert exact_over_threshold(wrong, 1e-3) < 0.95
+    assert violations(lambda slope, score, lipschitz: 4 * slope / score, "log_linear") > 0
+
+
+def test_a_flipped_gap_is_seen(monkeypatch):
+    """Negative control: with the sign of the gap flipped the direction descends."""
+    original = LogLinearBandit.gradient_gap
+    monkeypatch.setattr(LogLinearBandit, "gradient_gap", lambda self, theta: -original(self, theta))
+    assert violations(thresholds.trajectory) > 0
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=seeds)
+def test_theorem_1_double_prime_log_linear(seed):
+    problem, theta, direction, slope = census("log_linear", seed)
+    steps = thresholds.log_linear(slope, problem.wrong_feature_range(direction))
+    steps = np.where(np.isfinite(steps), steps, 100 * slope)  # equal wrong features: no limit
+    gain, rounding = gains(problem, theta, direction, steps)
+    assert np.all(gain >= -rounding)
+    half = SHARES <= 0.5
+    assert np.all(gain[half] >= SHARES[half, None] * steps * slope / 2 - rounding)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=15, deadline=None)
+@given(seed=seeds)
+def test_theorem_4_success_rises(kind, seed):
+    problem, theta, direction, slope = census(kind, seed)
+    log_odds = problem.log_odds(theta)
+    if kind == "quadratic":
+        bound = measured_on_segment(problem, theta, direction, slope, lambda a, _, bend: thresholds.success_rise(a, log_odds, bend))
+        curvature = segment_regularity(problem, theta, direction, bound)[1]
+        steps = np.minimum(bound, thresholds.success_rise(slope, log_odds, curvature))
+    else:
+        curvature = problem.regularity(direction).score_lipschitz
+        steps = thresholds.success_rise(slope, log_odds, curvature)
+    gain, rounding = gains(problem, theta, direction, steps)
+    assert np.all(gain >= -rounding)
+    eta = SHARES[:, None] * steps
+    rise = log_expit(log_odds + gain) - log_expit(log_odds)
+    promised = eta * np.exp(log_expit(-log_odds)) * slope - curvature * eta**2 / 2
+    assert np.all(rise >= promised - 1e-10)
+
+
+@pytest.mark.parametrize("kind", ["log_linear", "network"])
+@settings(max_examples=15, deadline=None)
+@given(seed=seeds)
+def test_theorem_3_prime_on_one_token(kind, seed):
+    problem, theta, direction, slope = census(kind, seed)
+    bounds = problem.regularity(direction)
+    above = 0.0 if kind == "log_linear" else bounds.token_lipschitz
+    steps = thresholds.failure_fall(slope, problem.log_odds(theta), 1, bounds.token_range, above)
+    gain, rounding = gains(problem, theta, direction, np.minimum(steps, 1e6))
+    assert np.all(gain >= -rounding)
+    assert np.all(thresholds.reinforce_rate(1, bounds.token_range, None, above) > 0)
+
+
+def test_the_ladder_is_ordered():
+    for seed in range(3):
+        problem, theta, direction, slope = census("log_linear", seed, size=100)
+        bounds, log_odds = problem.regularity(direction), problem.log_odds(theta)
+        exact = thresholds.exact(problem, theta, direction) * (1 + 1e-9)
+        paper = thresholds.paper(slope, bounds.score_bound, bounds.score_lipschitz)
+        ours = thresholds.trajectory(slope, bounds.score_bound, bounds.score_lipschitz)
+        assert np.all(paper <= ours) and np.all(ours <= exact)
+        assert np.all(thresholds.success_rise(slope, log_odds, bounds.score_lipschitz) <= exact)
+        assert np.all(thresholds.failure_fall(slope, log_odds, 1, bounds.token_range) <= exact)
+        assert np.all(thresholds.log_linear(slope, problem.wrong_feature_range(direction)) <= exact)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+@settings(max_examples=25, deadline=None)
+@given(seed=seeds)
+def test_theorem_5_mean_success_rises(mirror, seed):
+    rng = np.random.default_rng(seed)
+    stack, theta, _ = random_problem("log_linear", rng, batch=(30, 6), num_arms=4)
+    stack.log_prior += 4 * rng.normal(size=(30, 6, 1)) * stack.rewards
+    theta, weights = theta[:, :1], rng.dirichlet(np.ones(6), size=30)
+    log_odds, gap = stack.log_odds_and_gap(theta)
+    pull = np.exp(log_expit(log_odds) + log_expit(-log_odds)) * weights
+    direction = np.sum(pull[..., None] * gap, axis=1, keepdims=True) + 0.3 * rng.normal(size=(30, 1, 3))
+    direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
+    slopes, bounds = np.sum(direction * gap, axis=-1), stack.regularity(direction)
+    if mirror:
+        widest = bounds.token_range.max(axis=-1)
+        steps = thresholds.batch_failure_fall(slopes, log_odds, 1, widest, weights=weights)
+    else:
+        steps = thresholds.batch_success_rise(slopes, log_odds, bounds.score_lipschitz, weights)
+    assert np.any(steps > 0)
+    for share in SHARES:
+        after = stack.log_odds(theta + (share * steps)[:, None, None] * direction)
+        change = np.sum(weights * (np.exp(log_expit(after)) - np.exp(log_expit(log_odds))), axis=-1)
+        assert np.all(change >= -1e-12)
+
+
+def test_a_batch_of_one_prompt_is_the_prompt():
+    slope, log_odds, bound = 0.7, -2.0, 3.0
+    single = thresholds.batch_success_rise([slope], [log_odds], [bound], [5.0])
+    assert single == pytest.approx(thresholds.success_rise(slope, log_odds, bound))
+    single = thresholds.batch_failure_fall([slope], [log_odds], 64, 0.5, 0.1)
+    assert single == pytest.approx(thresholds.failure_fall(slope, log_odds, 64, 0.5, 0.1))
+
+
+def test_averaging_the_bounds_without_the_success_weights_is_wrong():
+    """Theory, Theorem 5: the guarantee needs a_q weighted by the success rate."""
+    log_odds, bounds, slopes = np.array([5.0, -8.0]), np.array([10.0, 0.0]), np.array([1.0, 1.0])
+    rise = thresholds.batch_success_rise(slopes, log_odds, bounds)
+    success = np.exp(log_expit(log_odds))
+    unweighted = 2 * np.sum(success * np.exp(log_expit(-log_odds)) * slopes) / np.sum(bounds * success.mean())
+    assert rise < unweighted * 0.6
+
+
+@pytest.mark.parametrize("log_odds", [-690.0, -5.0, 0.0, 5.0, 690.0])
+def test_the_printed_formulas(log_odds):
+    success, failure = np.exp(log_expit(log_odds)), np.exp(log_expit(-log_odds))
+    assert thresholds.paper(0.6, 2.0, 3.0) == pytest.approx(0.6 / (2 * (3 + 8 * 4)))
+    assert thresholds.trajectory(0.6, 2.0, 3.0) == pytest.approx(2 * 0.6 / (2 * 3 + 4))
+    assert thresholds.log_linear(0.6, 2.0) == pytest.approx(8 * 0.6 / 4)
+    assert thresholds.success_rise(0.6, log_odds, 3.0) == pytest.approx(2 * failure * 0.6 / 3)
+    variance = 64 * 0.5**2 / 4
+    phi = min(1.0, 2 * failure * np.log(2 * np.e / failure))
+    expected = 2 * success * failure * 0.6 / (0.1 * failure + variance * phi)
+    assert thresholds.failure_fall(0.6, log_odds, 64, 0.5, 0.1) == pytest.approx(expected, rel=1e-12)
+    expected = 2 / (0.1 * failure + variance * phi)
+    assert thresholds.reinforce_rate(64, 0.5, log_odds, 0.1) == pytest.approx(expected, rel=1e-12)
+    assert thresholds.reinforce_rate(64, 0.5) == pytest.approx(8 / (64 * 0.25))
+    assert thresholds.local(0.6, 2.0) == pytest.approx(0.6)
+
+
+def test_thresholds_of_no_alignment_are_zero_and_of_no_limit_infinite():
+    for slope in (0.0, -1.0):
+        assert thresholds.paper(slope, 1, 1) == thresholds.trajectory(slope, 0, 0) == 0
+        assert thresholds.log_linear(slope, 0.0) == thresholds.success_rise(slope, 0.0, 0.0) == 0
+        assert thresholds.failure_fall(slope, 0.0, 8, 1.0) == thresholds.local(slope, -1.0) == 0
+        assert thresholds.batch_success_rise([slope], [0.0], [1.0]) == 0
+        assert thresholds.batch_failure_fall([slope], [0.0], 8, 1.0) == 0
+    assert thresholds.trajectory(1.0, 0, 0) == thresholds.log_linear(1.0, 0.0) == np.inf
+    assert thresholds.local(1.0, -0.5) == thresholds.success_rise(1.0, 0.0, 0.0) == np.inf
+    assert thresholds.failure_fall(1.0, 0.0, 8, 0.0) == thresholds.reinforce_rate(8, 0.0) == np.inf
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_exact_is_the_first_zero(kind):
+    problem, theta, direction, slope = census(kind, 11, size=60, num_arms=8)
+    exact = thresholds.exact(problem, theta, direction)
+    assert np.all(exact > 0) and thresholds.exact(problem, theta, -direction).max() == 0
+    found = np.isfinite(exact)
+    assert 5 < found.sum()
+    at_zero = log_odds_gain(problem, theta, direction, np.where(found, exact, 1.0))
+    assert np.all(np.abs(at_zero[found]) < 1e-9 * (1 + exact * slope)[found])
+    for share in np.linspace(0.001, 0.999, 300):
+        gain = log_odds_gain(problem, theta, direction, np.where(found, share * exact, 1.0))
+        assert np.all(gain[found] > 0)
+
+
+def test_exact_sees_a_dip_between_two_rises():
+    """The gain dips below 0 around 1 and rises again: the first zero counts, however short the dip."""
+
+    class Dip:
+        dim = 1
+
+        def __init__(self, depth):
+            self.depth = depth
+
+        def log_odds(self, theta):
+            x = theta[..., 0]
+            return x * ((np.log(np.maximum(x, 1e-300))) ** 2 - self.depth)
+
+        def gradient_gap(self, theta):
+            return np.ones_like(theta)
+
+        def curvature(self, theta, direction):
+            return np.zeros(theta.shape[:-1])
+
+    for depth in (1e-4, 1e-6):
+        step = thresholds.exact(Dip(depth), np.zeros(1), np.ones(1))
+        assert step == pytest.approx(np.exp(-np.sqrt(depth)), rel=1e-9)
+    assert thresholds.exact(Dip(-1e-4), np.zeros(1), np.ones(1)) == np.inf
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: thresholds.trajectory(np.nan, 1, 1), "alignment must be finite"),
+        (lambda: thresholds.trajectory(1, -1, 1), "score_bound must be non-negative"),
+        (lambda: thresholds.paper(1, 1, np.nan), "score_lipschitz must be non-negative"),
+        (lambda: thresholds.log_linear(1, -2.0), "feature_range must be non-negative"),
+        (lambda: thresholds.success_rise(1, np.inf, 1), "log_odds must be finite"),
+        (lambda: thresholds.failure_fall(1, 0, 0.5, 1), "max_length must be at least 1"),
+        (lambda: thresholds.local(1, np.nan), "curvature must be finite"),
+        (lambda: thresholds.batch_success_rise([1, 1], [0, 0], [1, 1], [1, -1]), "weights must be non-negative"),
+        (lambda: thresholds.batch_failure_fall([1, 1], [0, 0], 8, 1, 0, [0, 0]), "weights must be non-negative"),
+        (lambda: thresholds.exact(LogLinearBandit(np.eye(2), [1, 0]), np.zeros(2), np.zeros(2)), "direction must be"),
+        (lambda: thresholds.exact(LogLinearBandit(np.eye(2), [1, 0]), np.zeros(2), np.ones(2), reach=0.1), "reach"),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,355 @@
+"""Execute the notebooks that are out of date and build the site: what ``make book`` and ``make refresh`` run.
+
+Everything is written under ``_build/``; the checkout stays as it is (``--refresh`` alone writes to ``notebooks/``).
+
+    _build/.books/PROFILE/notebooks/   executed notebooks, each with its key, parameters and run time
+    _build/.books/PROFILE/source/      what Sphinx reads: book/, executed notebooks, configuration, provenance
+    _build/.books/PROFILE/site/        what Sphinx wrote, before it is published
+    _build/html, _build/PROFILE/html   the published site
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+import yaml
+
+HERE = Path(__file__).resolve().parent
+# A numerical library that starts threads of its own slows notebooks that run side by side.
+ONE_THREAD = dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"], "1")
+PACKAGES = ("rlvrlib", "numpy", "scipy", "matplotlib", "jupyter-book")
+
+Parameters = dict[str, dict[str, object]]
+
+
+class BookError(Exception):
+    """What the user should read, in one line."""
+
+
+# ---- parameters ---------------------------------------------------------------------------------------------------
+
+
+def read_profile(root: Path, profile: str) -> Parameters:
+    """Read ``params/PROFILE.yml`` and check every notebook and parameter that it names.
+
+    Raises
+    ------
+    BookError : no such profile, not a mapping of mappings, or an unknown notebook or parameter.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", profile) or profile == "html":
+        raise BookError(f"PROFILE must be lower-case letters, digits, '-' and '_', and not 'html'; got {profile!r}")
+    path = root / "params" / f"{profile}.yml"
+    if not path.exists():
+        if profile == "default":
+            return {}
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yml"))) or "none"
+        raise BookError(f"no profile params/{profile}.yml (there are: {known})")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise BookError(f"params/{profile}.yml is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not all(isinstance(value, dict) for value in content.values()):
+        raise BookError(f"params/{profile}.yml must have the form {{notebook: {{parameter: value}}}}")
+    for stem, parameters in content.items():
+        source = root / "notebooks" / f"{stem}.ipynb"
+        if not source.is_file():
+            raise BookError(f"params/{profile}.yml names the notebook {stem!r}; there is no notebooks/{stem}.ipynb")
+        known = _parameter_names(source)
+        for name in parameters:
+            if name not in known:
+                raise BookError(
+                    f"params/{profile}.yml: {stem} has no parameter {name!r} (it has: {', '.join(known) or 'none'})"
+                )
+    return content
+
+
+def _parameter_names(source: Path) -> list[str]:
+    import papermill  # slow to import, and only needed here
+
+    return list(papermill.inspect_notebook(source))
+
+
+# ---- execution ----------------------------------------------------------------------------------------------------
+
+
+def key_of(source: Path, parameters: dict[str, object], root: Path) -> str:
+    """What an execution depends on: sources and cell metadata, own parameters, library, lock, Python version."""
+    cells = nbformat.read(source, as_version=4).cells
+    content = [[cell.cell_type, cell.source, cell.metadata] for cell in cells]
+    digest = hashlib.sha256(json.dumps([content, parameters, sys.version_info[:2]], sort_keys=True).encode())
+    for path in [*sorted((root / "rlvrlib").rglob("*.py")), root / "requirements.lock"]:
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def missing_packages(source: Path) -> list[str]:
+    """Packages that the notebook's metadata asks for (``"requires": ["torch"]``) and that are not installed."""
+    requires = nbformat.read(source, as_version=4).metadata.get("requires", [])
+    return [name for name in requires if importlib.util.find_spec(name) is None]
+
+
+def execute_all(root: Path, executed: Path, profile: Parameters, jobs: int) -> bool:
+    """Bring ``executed`` up to date, in parallel. True where every notebook ran."""
+    executed.mkdir(parents=True, exist_ok=True)
+    sources = sorted((root / "notebooks").glob("*.ipynb"))
+    _remove_all(executed.glob(".part-*"))  # of a run that was killed
+    _remove_all(path for path in executed.glob("*.ipynb") if not (root / "notebooks" / path.name).exists())
+    processes: set[subprocess.Popen[str]] = set()
+    stopping = threading.Event()
+
+    def bring_up_to_date(source: Path) -> bool:
+        target, parameters = executed / source.name, profile.get(source.stem, {})
+        if missing := missing_packages(source):
+            shutil.copyfile(source, target)
+            print(f"{source.stem}: committed outputs, because {', '.join(missing)} is not installed", flush=True)
+            return True
+        key = key_of(source, parameters, root)
+        if target.exists() and nbformat.read(target, as_version=4).metadata.get("book", {}).get("key") == key:
+            print(f"{source.stem}: up to date", flush=True)
+            return True
+        job = {"source": source, "target": target, "cwd": source.parent, "key": key, "parameters": parameters}
+        # The kernel chooses its own plotting backend; one from outside would suppress the figures.
+        environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"} | ONE_THREAD
+        start = time.monotonic()
+        if stopping.is_set():
+            return False
+        process = subprocess.Popen(
+            [sys.executable, HERE / "execute_notebook.py"], env=environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        processes.add(process)
+        output, noise = process.communicate(json.dumps(job, default=str))
+        processes.discard(process)
+        seconds = time.monotonic() - start
+        if process.returncode == 0:
+            print(f"{source.stem}: executed in {seconds:.1f} s", flush=True)
+        elif not stopping.is_set():
+            reason = output or noise.strip()[-2000:] or f"exit status {process.returncode}"
+            print(f"{source.stem}: FAILED after {seconds:.1f} s in {reason}", file=sys.stderr, flush=True)
+        return process.returncode == 0
+
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(bring_up_to_date, source) for source in sources]
+        try:
+            return all([future.result() for future in futures])
+        except BaseException:
+            stopping.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(processes):
+                process.terminate()
+            raise
+
+
+def _remove_all(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.unlink()
+
+
+def cleaned(path: Path) -> nbformat.NotebookNode:
+    """An executed notebook without what differs from run to run: times, paths, the exact Python."""
+    notebook = nbformat.read(path, as_version=4)
+    for name in ("papermill", "book"):
+        notebook.metadata.pop(name, None)
+    notebook.metadata.get("language_info", {}).pop("version", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        if not cell.metadata.get("tags", True):  # papermill adds an empty list
+            del cell.metadata["tags"]
+    return notebook
+
+
+def refresh(root: Path, executed: Path) -> None:
+    """Write the executed notebooks back to ``notebooks/``, where anything differs."""
+    for path in sorted(executed.glob("*.ipynb")):
+        target = root / "notebooks" / path.name
+        text = nbformat.writes(cleaned(path)) + "\n"
+        if target.read_text(encoding="utf-8") != text:
+            part = target.with_name(f".part-{target.name}")
+            part.write_text(text, encoding="utf-8")
+            os.replace(part, target)
+            print(f"{path.stem}: written back")
+
+
+# ---- site ---------------------------------------------------------------------------------------------------------
+
+
+def provenance(root: Path, profile: str, executed: Path) -> dict[str, object]:
+    """Where the pages come from. Without times of the build, so that an unchanged book stays unchanged."""
+    runs = {path.stem: nbformat.read(path, as_version=4).metadata.get("book", {}) for path in executed.glob("*.ipynb")}
+    return {
+        "commit": _git(root, "rev-parse", "--short=12", "HEAD") or "unknown",
+        "modified": bool(_git(root, "status", "--porcelain", "--", "book", "notebooks", "params", "rlvrlib")),
+        "profile": profile,
+        "versions": {"Python": sys.version.split()[0]} | {name: version(name) for name in PACKAGES},
+        "notebooks": {stem: {k: v for k, v in run.items() if k != "key"} for stem, run in runs.items()},
+    }
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        return subprocess.run(
+            ["git", *arguments], cwd=root, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # a copy without git is a book too
+        return ""
+
+
+def site_key(root: Path, executed: Path, facts: dict[str, object]) -> str:
+    """What the site depends on."""
+    files = [root / "_config.yml", root / "_toc.yml", root / "requirements.lock", *HERE.glob("*.py")]
+    for folder in (root / "book", root / "rlvrlib", executed):
+        files += [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
+    for path in sorted(files):
+        digest.update(str(path).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def build_site(root: Path, work: Path, facts: dict[str, object]) -> None:
+    """Stage the sources and run Jupyter Book; every warning is an error.
+
+    Raises
+    ------
+    BookError : Sphinx warned or failed; its messages have been printed.
+    """
+    source, site = work / "source", work / "site"
+    for folder in (source, site):
+        shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(root / "book", source / "book", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copyfile(root / name, source / name)
+    (source / "notebooks").mkdir()
+    for path in (work / "notebooks").glob("*.ipynb"):
+        nbformat.write(cleaned(path), source / "notebooks" / path.name)
+    (source / "provenance.json").write_text(json.dumps(facts, indent=1, default=str), encoding="utf-8")
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", source, "--path-output", site]
+    result = subprocess.run(
+        [*command, "-W", "-n", "--keep-going", "--all", "-q"],
+        cwd=source, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    if result.returncode != 0:
+        raise BookError(f"the site has warnings or errors:\n{result.stdout}")
+
+
+def publish(root: Path, work: Path, site: Path) -> None:
+    """Put the built site in place by two renames, so that a reader never meets half of it."""
+    fresh, old = work / "publish", work / "old"
+    for folder in (fresh, old):
+        shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(work / "site" / "_build" / "html", fresh)
+    site.parent.mkdir(parents=True, exist_ok=True)
+    if site.exists():
+        site.rename(old)
+    fresh.rename(site)
+    shutil.rmtree(old, ignore_errors=True)
+    if site == root / "_build" / "html":
+        # Without its memory a plain `jupyter-book build .` writes every page anew.
+        shutil.rmtree(root / "_build" / ".doctrees", ignore_errors=True)
+
+
+def claims_summary(executed: Path) -> tuple[str, int]:
+    """The verdicts of all claims in words, and the number of those that fail."""
+    from rlvrlib.claims import collect
+
+    rows = [(path.stem, row) for path in sorted(executed.glob("*.ipynb")) for row in collect(path)]
+    count = Counter(row["verdict"] for _, row in rows)
+    lines = [
+        f"{len(rows)} claims: {count['holds']} hold, {count['fails']} fail, "
+        f"{count['outside the assumptions']} outside the assumptions"
+    ]
+    lines += [f"  {row['verdict']}: {stem}:{row['key']} {_reason(row)}" for stem, row in rows if row["verdict"] != "holds"]
+    return "\n".join(lines), count["fails"]
+
+
+def _reason(row: dict[str, object]) -> str:
+    return f"(predicted {row['relation']} {row['predicted_text']}, measured {row['measured_text']}) {row['reason']}".rstrip()
+
+
+# ---- command ------------------------------------------------------------------------------------------------------
+
+
+def make_book(root: Path, profile: str = "default", jobs: int | None = None, write_back: bool = False) -> int:
+    """Execute, build, publish; return the exit status."""
+    parameters = read_profile(root, profile)
+    work = root / "_build" / ".books" / profile
+    with _lock(root / "_build" / ".books"):
+        if not execute_all(root, work / "notebooks", parameters, jobs or os.cpu_count() or 1):
+            return 1
+        if write_back:
+            refresh(root, work / "notebooks")
+            return 0
+        site = root / "_build" / "html" if profile == "default" else root / "_build" / profile / "html"
+        facts = provenance(root, profile, work / "notebooks")
+        key, memory = site_key(root, work / "notebooks", facts), work / "site.key"
+        built = memory.exists() and memory.read_text() == key
+        if not built:
+            memory.unlink(missing_ok=True)
+            start = time.monotonic()
+            build_site(root, work, facts)
+            memory.write_text(key)
+            print(f"site: built in {time.monotonic() - start:.1f} s")
+        plain_build_since = profile == "default" and (root / "_build" / ".doctrees").exists()
+        if not built or plain_build_since or not (site / "index.html").exists():
+            publish(root, work, site)
+    summary, failed = claims_summary(work / "notebooks")
+    print(summary)
+    print(site / "index.html")
+    # Another profile may leave what a statement needs (too few samples, say): there the table says so.
+    return 1 if failed and profile == "default" else 0
+
+
+class _lock:
+    """Two builds at once would write the same files: the second waits."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.file = (folder / "lock").open("w")
+
+    def __enter__(self) -> None:
+        fcntl.flock(self.file, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", default="default", help="parameters from params/PROFILE.yml")
+    parser.add_argument("--jobs", type=int, help="notebooks to execute side by side (default: number of cores)")
+    parser.add_argument("--refresh", action="store_true", help="write executed notebooks back instead of building")
+    parser.add_argument("--root", type=Path, default=HERE.parent, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.refresh and options.profile != "default":
+        parser.error("--refresh writes the default profile only")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` stops as cleanly as Ctrl-C
+    try:
+        return make_book(options.root.resolve(), options.profile, options.jobs, options.refresh)
+    except BookError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted: nothing half-written was kept", file=sys.stderr)
+        return 130
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
