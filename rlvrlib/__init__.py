@@ -12,12 +12,14 @@ from rlvrlib.bandits import (
 )
 from rlvrlib.overshoot import OvershootInstance, critical_step
 from rlvrlib.problems import Problem, Regularity, alignment, failure_rate, log_odds_gain, success_rate, unit
+from rlvrlib.tokens import MarkovTokens, TokenWindow
 
 __all__ = [
     "Constant",
     "ContextualBandit",
     "FixedLength",
     "LogLinearBandit",
+    "MarkovTokens",
     "NetworkBandit",
     "OvershootInstance",
     "PolicyGradient",
@@ -26,6 +28,7 @@ __all__ = [
     "QuadraticBandit",
     "Regularity",
     "ThresholdStep",
+    "TokenWindow",
     "Trajectory",
     "alignment",
     "ascend",

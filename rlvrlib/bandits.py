@@ -240,15 +240,15 @@ class NetworkBandit(SoftmaxBandit):
         return _inner(np.tanh(self._units(theta)), self.output_weights)
 
     def logit_slopes(self, theta: Array, direction: Array) -> Array:
-        return _inner(self._units(direction) / np.cosh(self._units(theta)) ** 2, self.output_weights)
+        return _inner(self._units(direction) * _tanh_slope(self._units(theta)), self.output_weights)
 
     def logit_curvatures(self, theta: Array, direction: Array) -> Array:
         units = self._units(theta)
-        bend = -2 * np.tanh(units) / np.cosh(units) ** 2
+        bend = -2 * np.tanh(units) * _tanh_slope(units)
         return _inner(bend * self._units(direction) ** 2, self.output_weights)
 
     def mean_logit_gradient(self, theta: Array, weights: Array) -> Array:
-        outer = weights[..., None] * self.output_weights[..., None, :] / np.cosh(self._units(theta)) ** 2
+        outer = weights[..., None] * self.output_weights[..., None, :] * _tanh_slope(self._units(theta))
         gradient = np.einsum("...nh,...np->...hp", outer, self.inputs)
         return gradient.reshape(*gradient.shape[:-2], self.dim)
 
@@ -314,13 +314,14 @@ def segment_regularity(
 
 def contextual_bandit(
     num_contexts: int, rng: np.random.Generator, *, num_arms: int = 100, context_dim: int = 10,
-    correct_share: float = 0.1, shared_features: bool = False,
+    correct_share: float = 0.1, shared_features: bool = False, realizable: bool = True,
 ) -> LogLinearBandit:  # fmt: skip
     """A stack of contexts like the paper's: ``x`` uniform in ``[0,1]^context_dim``, linear scores, 0/1 rewards.
 
     The paper's notes fix neither arms nor rewards; the choice here is ours. A hidden policy of the same form scores every
     arm, and an arm is correct where its hidden score is among the top ``correct_share`` of that context's arms: the rewards
-    are realizable. Per-arm weights: ``z_a = <theta_a, x>``. Shared features: ``z_a = <theta, x * v_a>`` with
+    are realizable. Otherwise the same number of correct arms is drawn at random, for each context anew.
+    Per-arm weights: ``z_a = <theta_a, x>``. Shared features: ``z_a = <theta, x * v_a>`` with
     Gaussian arm vectors ``v_a`` and ``theta`` of length ``context_dim``.
 
     Raises
@@ -336,7 +337,10 @@ def contextual_bandit(
         )
     contexts = rng.uniform(size=(num_contexts, context_dim))
     arms = rng.standard_normal((num_arms, context_dim))
-    hidden_scores = contexts @ arms.T  # for shared features the hidden theta is (1, ..., 1)
+    if realizable:
+        hidden_scores = contexts @ arms.T  # for shared features the hidden theta is (1, ..., 1)
+    else:
+        hidden_scores = rng.uniform(size=(num_contexts, num_arms))
     order = np.argsort(-hidden_scores, axis=-1, kind="stable")
     rewards = np.zeros((num_contexts, num_arms))
     np.put_along_axis(rewards, order[:, :num_correct], 1.0, axis=-1)
@@ -373,6 +377,12 @@ def _log_mean_exp(probabilities: Array, values: Array) -> Array:
     with np.errstate(divide="ignore"):
         large = logsumexp(centred + np.log(probabilities), axis=-1)
     return mean[..., 0] + np.where(near, small, large)
+
+
+def _tanh_slope(units: Array) -> Array:
+    """``1 / cosh(u)^2``, without overflow."""
+    decay = np.exp(-2 * np.abs(units))
+    return 4 * decay / (1 + decay) ** 2
 
 
 def _finite(name: str, values: ArrayLike) -> Array:

@@ -1,11 +1,17 @@
 """Multipliers of the methods, in the population and over finite groups."""
 
+import json
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import binom
 
 from rlvrlib import updates
 
+FOLDER = Path(os.environ.get("RLVR_REFERENCE", Path(__file__).parent / "reference"))
+CASES = json.loads((FOLDER / "loss_weights.json").read_text())["cases"]
 RATES = np.array([0.0, 1e-12, 0.03, 0.5, 0.9, 1.0])
 
 
@@ -53,3 +59,78 @@ def test_limits_of_finite_groups():
 def test_bad_input_is_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         updates.multiplier(*arguments)
+
+
+def arguments_of(case):
+    """The case's parameters under the names that this library gives them."""
+    inputs, parameters = case["inputs"], case["inputs"]["params"]
+    if case["provenance"]["framework"] == "trl":
+        return parameters["loss_type"], "trl", "grpo", {
+            "scale_rewards": parameters["scale_rewards"],
+            "max_completion_length": parameters["max_completion_length"],
+        }
+    return parameters["loss_agg_mode"], "verl", "rloo" if "rloo" in parameters["adv_estimator"] else "grpo", {
+        "scale_rewards": "group" if parameters.get("norm_adv_by_std_in_grpo", True) else "none",
+        "loss_scale_factor": parameters.get("loss_scale_factor"),
+        "padded_length": inputs["padded_length"],
+    }
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_the_frameworks_own_numbers(case):
+    loss_type, framework, method, options = arguments_of(case)
+    inputs = case["inputs"]
+    values = updates.advantages(
+        inputs["rewards"], method, inputs["group_ids"], framework=framework, scale_rewards=options["scale_rewards"]
+    )
+    assert values == pytest.approx(np.array(case["outputs"]["advantages"]), rel=1e-12, abs=1e-12)
+    weights = updates.token_weights(
+        inputs["rewards"], inputs["group_ids"], inputs["lengths"], loss_type, method=method, **options
+    )
+    for mine, theirs in zip(weights, case["outputs"]["token_weight"], strict=True):
+        assert mine == pytest.approx(np.array(theirs, dtype=float), rel=1e-12, abs=1e-12)
+
+
+def test_another_ddof_is_seen(monkeypatch):
+    """Negative control: with the population standard deviation the frameworks' numbers are missed."""
+    case = CASES[0]
+    inputs = case["inputs"]
+    centred = np.array(inputs["rewards"]) - np.mean(inputs["rewards"])
+    population = centred / (np.std(inputs["rewards"]) + 1e-4)
+    assert np.max(np.abs(population - case["outputs"]["advantages"])) > 0.1
+
+
+def test_groups_of_one_and_groups_without_spread():
+    assert updates.advantages([1.0], "grpo", framework="trl") == [0.0]
+    assert updates.advantages([1.0], "grpo", framework="verl") == pytest.approx([1 / (1 + 1e-6)])
+    assert updates.advantages([1.0], "rloo", framework="verl") == [1.0]
+    assert updates.advantages([1.0], "grpo", framework="trl", scale_rewards="batch") == [0.0]
+    for method in ("grpo", "dr_grpo", "rloo"):
+        assert np.all(updates.advantages([1, 1, 0, 0], method, ["a", "a", "b", "b"]) == 0)
+    assert [len(w) for w in updates.token_weights([1, 0], [0, 0], [0, 0], "seq-mean-token-mean")] == [0, 0]
+
+
+def test_batch_scaling_uses_the_whole_batch():
+    rewards, groups = [1.0, 0.0, 0.0, 0.0], [0, 0, 1, 1]
+    expected = np.array([0.5, -0.5, 0, 0]) / (np.std(rewards, ddof=1) + 1e-4)
+    assert updates.advantages(rewards, "grpo", groups, scale_rewards="batch") == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: updates.advantages([1, 0], "ppo"), "method must be"),
+        (lambda: updates.advantages([1, 0], "grpo", framework="jax"), "framework must be"),
+        (lambda: updates.advantages([1, 0], "grpo", framework="verl", scale_rewards="batch"), "scale_rewards must be"),
+        (lambda: updates.advantages([], "grpo"), "rewards must be"),
+        (lambda: updates.advantages([1, np.nan], "grpo"), "rewards must be"),
+        (lambda: updates.advantages([1, 0], "grpo", [0]), "group_ids must name"),
+        (lambda: updates.token_weights([1, 0], [0, 0], [1, 2], "ppo"), "loss_type must be"),
+        (lambda: updates.token_weights([1, 0], [0, 0], [1, -2], "grpo"), "lengths must be"),
+        (lambda: updates.token_weights([1, 0], [0, 0], [1], "grpo"), "lengths must be"),
+        (lambda: updates.token_weights([1, 0], [0, 0], [1, 2], "dr_grpo"), "max_completion_length must be given"),
+    ],
+)
+def test_bad_groups_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,255 @@
+"""Token problems against high precision, against enumeration and against sampling; Theorem 3' on random trees."""
+
+import mpmath as mp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from rlvrlib import LogLinearBandit, MarkovTokens, TokenWindow, log_odds_gain, thresholds, unit
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def window_reference(length, low, high, theta):
+    """Log-odds, gap and curvature by summing binomial terms in mpmath."""
+    with mp.workdps(60):
+        weights = [mp.binomial(length, k) * mp.exp(k * mp.mpf(theta)) for k in range(length + 1)]
+        moments = []
+        for inside in (True, False):
+            counts = [k for k in range(length + 1) if (low <= k <= high) == inside]
+            total = mp.fsum(weights[k] for k in counts)
+            mean = mp.fsum(k * weights[k] for k in counts) / total
+            moments.append((total, mean, mp.fsum((k - mean) ** 2 * weights[k] for k in counts) / total))
+        (right, m1, v1), (wrong, m0, v0) = moments
+        return float(mp.log(right / wrong)), float(m1 - m0), float(v0 - v1)
+
+
+@pytest.mark.parametrize(
+    ("length", "low", "high", "theta"),
+    [(1, 1, 1, 0.3), (16, 5, 9, 0.3), (64, 40, 60, -3.0), (400, 0, 3, 5.0), (400, 180, 230, -0.2), (2000, 1300, 1500, 0.9)],
+)
+def test_window_against_high_precision(length, low, high, theta):
+    window, point = TokenWindow(length, low, high), np.array([theta])
+    log_odds, gap, curvature = window_reference(length, low, high, theta)
+    assert window.log_odds(point) == pytest.approx(log_odds, rel=1e-12, abs=1e-12)
+    assert window.gradient_gap(point)[0] == pytest.approx(gap, rel=1e-10)
+    assert window.curvature(point, np.ones(1)) == pytest.approx(curvature, rel=1e-9)
+    gain = window_reference(length, low, high, theta + 0.01)[0] - log_odds
+    assert log_odds_gain(window, point, np.ones(1), 0.01) == pytest.approx(gain, rel=1e-9, abs=1e-12)
+
+
+def test_a_million_tokens():
+    window = TokenWindow(10**6, 699_000, 701_000)
+    theta = np.array([np.log(0.7 / 0.3)])
+    below, above = binom.cdf(698_999, 10**6, 0.7), binom.sf(701_000, 10**6, 0.7)  # by the incomplete beta function
+    expected = np.log1p(-below - above) - np.log(below + above)
+    assert window.log_odds(theta) == pytest.approx(expected, rel=1e-9)
+    assert abs(window.gradient_gap(theta)[0]) < 20
+
+
+def random_chain(rng, *, vocabulary=None, length=None):
+    vocabulary, states, dim = vocabulary or int(rng.integers(2, 4)), int(rng.integers(2, 4)), int(rng.integers(1, 4))
+    length = length or int(rng.integers(1, 6))
+    for _ in range(100):
+        base = rng.normal(size=(vocabulary + 1, vocabulary))
+        base[rng.uniform(size=base.shape) < 0.1] = -np.inf
+        base[:, rng.integers(vocabulary)] = 0.0
+        features = rng.normal(size=(*base.shape, dim)) * np.exp(rng.uniform(-1, 1))
+        automaton = rng.integers(states, size=(states, vocabulary))
+        stop, cap = int(rng.integers(vocabulary)), bool(rng.integers(2))
+        try:
+            chain = MarkovTokens(
+                base, features, stop, length, automaton, rng.integers(2, size=states), accept_at_cap=cap
+            )
+        except ValueError:  # this verifier accepts all or none: draw another
+            continue
+        return chain, rng.normal(size=dim), unit(rng.normal(size=dim))
+    raise AssertionError("no chain with correct and wrong responses was drawn")
+
+
+def responses(chain, theta):
+    """Every response: probability, score, length, reward; an enumeration that shares no code with the library."""
+    logits = chain.base + chain.features @ theta
+    moves = np.exp(logits - logits.max(axis=1, keepdims=True))
+    moves /= moves.sum(axis=1, keepdims=True)
+    mean = (moves[:, :, None] * chain.features).sum(axis=1)
+    accepting, cut = chain._stopped[0], chain._cut[0]
+    found = []
+
+    def extend(last, state, probability, score, length):
+        if length == chain.max_length:
+            found.append((probability, score, length, cut[state]))
+            return
+        for token in np.flatnonzero(moves[last] > 0):
+            chance, gain = probability * moves[last, token], score + chain.features[last, token] - mean[last]
+            if token == chain.stop:
+                found.append((chance, gain, length + 1, accepting[state]))
+            else:
+                extend(token, chain.automaton[state, token], chance, gain, length + 1)
+
+    extend(moves.shape[1], 0, 1.0, np.zeros(chain.dim), 0)
+    probability, score, length, reward = (np.array(column) for column in zip(*found, strict=True))
+    return probability, score, length, reward.astype(bool)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=seeds)
+def test_markov_chain_against_enumeration(seed):
+    chain, theta, direction = random_chain(np.random.default_rng(seed))
+    probability, score, length, reward = responses(chain, theta)
+    right, wrong = probability[reward].sum(), probability[~reward].sum()
+    assert right + wrong == pytest.approx(1, rel=1e-12)
+    assert chain.log_odds(theta) == pytest.approx(np.log(right / wrong), rel=1e-10, abs=1e-10)
+
+    def mean(values, chosen):
+        return np.tensordot(probability[chosen] / probability[chosen].sum(), values[chosen], axes=1)
+
+    scale = 1 + np.max(np.abs(score))
+    gap = mean(score, reward) - mean(score, ~reward)
+    assert np.max(np.abs(chain.gradient_gap(theta) - gap)) < 1e-10 * scale
+    shortened = score / length[:, None]
+    gap_len = mean(shortened, reward) - mean(shortened, ~reward)
+    assert np.max(np.abs(chain.length_normalized_gap(theta) - gap_len)) < 1e-10 * scale
+    for law, chosen in zip(chain.length_law(theta), (reward, ~reward), strict=True):
+        expected = np.bincount(length[chosen], probability[chosen], minlength=chain.max_length + 1)[1:]
+        assert law == pytest.approx(expected / expected.sum(), rel=1e-10, abs=1e-12)
+    # curvature: the responses as arms of a bandit whose log-probabilities are expanded to second order
+    step = 1e-4
+    ends = [chain.log_odds(theta + sign * step * direction) for sign in (-1, 0, 1)]
+    assert chain.curvature(theta, direction) == pytest.approx(-(ends[0] - 2 * ends[1] + ends[2]) / step**2, rel=1e-4, abs=1e-4 * scale**2)
+    bounds = chain.regularity(direction)
+    assert np.all(np.abs(score @ direction) <= bounds.score_bound * (1 + 1e-12))
+
+
+def test_curvature_of_a_chain_is_that_of_its_window():
+    """Tokens 0 and 1 that do not depend on the past, and a stop token that comes only at the cap."""
+    length, low, high = 12, 4, 7
+    base = np.array([[0.0, 0.0, -np.inf]] * 4)
+    base[2] = 0.0  # never reached; a chain must be able to stop
+    features = np.zeros((4, 3, 1))
+    features[:, 1, 0] = 1.0
+    counting = np.minimum(np.arange(length + 1)[:, None] + [0, 1, 0], length)
+    accepting = (np.arange(length + 1) >= low) & (np.arange(length + 1) <= high)
+    chain = MarkovTokens(base, features, 2, length, counting, accepting, accept_at_cap=True)
+    window = TokenWindow(length, low, high)
+    for theta in (np.array([-0.7]), np.array([0.0]), np.array([1.3])):
+        assert chain.log_odds(theta) == pytest.approx(window.log_odds(theta), rel=1e-11)
+        assert chain.gradient_gap(theta) == pytest.approx(window.gradient_gap(theta), rel=1e-10, abs=1e-11)
+        assert chain.curvature(theta, np.ones(1)) == pytest.approx(window.curvature(theta, np.ones(1)), rel=1e-9)
+        assert chain.length_normalized_gap(theta) == pytest.approx(window.gradient_gap(theta) / length, rel=1e-10, abs=1e-12)
+
+
+def test_samples_follow_the_exact_law():
+    rng = np.random.default_rng(8)
+    chain, theta, _ = random_chain(rng, vocabulary=3, length=5)
+    window = TokenWindow(20, 8, 12)
+    for problem, point in ((chain, theta), (window, np.array([0.2]))):
+        rewards, lengths, scores = problem.sample(np.stack([point, point]), 40_000, rng)
+        assert rewards.shape == lengths.shape == (2, 40_000) and scores.shape == (2, 40_000, problem.dim)
+        success = 1 / (1 + np.exp(-problem.log_odds(point)))
+        assert rewards.mean(axis=1) == pytest.approx(success, abs=5 * np.sqrt(0.25 / 40_000))
+        assert np.max(np.abs(scores.mean(axis=1))) < 5 * scores.std() / 200
+        gap = scores[rewards == 1].mean(axis=0) - scores[rewards == 0].mean(axis=0)
+        share = min(success, 1 - success)
+        assert np.max(np.abs(gap - problem.gradient_gap(point))) < 8 * scores.std() / np.sqrt(80_000 * share)
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=seeds)
+def test_theorems_3_prime_and_4_on_random_trees(seed):
+    chain, theta, direction = random_chain(np.random.default_rng(seed))
+    slope = float(chain.gradient_gap(theta) @ direction)
+    direction, slope = direction * np.sign(slope or 1), abs(slope)
+    bounds, log_odds = chain.regularity(direction), chain.log_odds(theta)
+    for step in (
+        thresholds.failure_fall(slope, log_odds, chain.max_length, bounds.token_range),
+        thresholds.success_rise(slope, log_odds, bounds.score_lipschitz),
+        thresholds.trajectory(slope, bounds.score_bound, bounds.score_lipschitz),
+    ):
+        if np.isfinite(step):
+            for share in (0.1, 0.5, 0.9, 0.999):
+                assert log_odds_gain(chain, theta, direction, share * step) >= -1e-10
+
+
+def centred_window(length, width):
+    """The window ``|ones - T/2 - 0.15 sqrt(T)| < width sqrt(T) / 2`` of theory section 3."""
+    counts = np.arange(length + 1)
+    inside = np.flatnonzero(np.abs(counts - length / 2 - 0.15 * np.sqrt(length)) < width * np.sqrt(length) / 2)
+    return TokenWindow(length, int(inside[0]), int(inside[-1]))
+
+
+def ratio_to_threshold(window, threshold=thresholds.failure_fall):
+    theta, slope = np.zeros(1), window.gradient_gap(np.zeros(1))[0]
+    direction, log_odds = np.array([np.sign(slope)]), window.log_odds(np.zeros(1))
+    best = max(
+        threshold(abs(slope), log_odds, window.length, 1.0),
+        thresholds.success_rise(abs(slope), log_odds, window.length / 4),
+    )
+    return thresholds.exact(window, theta, direction) / best
+
+
+@pytest.mark.parametrize("length", [16, 64, 1024, 4096])
+@pytest.mark.parametrize("width", [0.7, 1.5, 2.5, 3.5])
+def test_the_token_thresholds_are_within_a_small_factor(length, width):
+    assert 1 <= ratio_to_threshold(centred_window(length, width)) <= 2.6
+
+
+def test_a_dropped_logarithm_and_a_wrong_exponent_are_seen():
+    """Negative controls: without the logarithm, or with T^(1/2) for T, the threshold passes the exact step."""
+
+    def no_logarithm(slope, log_odds, length, spread):
+        failure = 1 / (1 + np.exp(log_odds))
+        return 2 * (1 - failure) * slope / (length * spread**2 / 4 * min(1 / failure, 2))
+
+    def wrong_exponent(slope, log_odds, length, spread):
+        return thresholds.failure_fall(slope, log_odds, np.sqrt(length), spread)
+
+    narrow = centred_window(1024, 6.0)
+    assert ratio_to_threshold(narrow) >= 1
+    assert ratio_to_threshold(narrow, no_logarithm) < 1
+    assert ratio_to_threshold(centred_window(1024, 2.5), wrong_exponent) < 1
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: TokenWindow(0, 0, 0), "length must be at least 1"),
+        (lambda: TokenWindow(8, 5, 4), "low and high must leave"),
+        (lambda: TokenWindow(8, 0, 8), "low and high must leave"),
+        (lambda: TokenWindow(8, 2, 4).sample([0.0], 1, np.random.default_rng(0)), "group_size must be at least 2"),
+        (lambda: MarkovTokens(np.zeros((3, 3)), np.zeros((4, 3, 1)), 2, 4, [[0, 0, 0]], [1]), "base and features must"),
+        (lambda: chain_with(stop=3), "stop must be a token"),
+        (lambda: chain_with(max_length=0), "max_length must be at least 1"),
+        (lambda: chain_with(automaton=[[0, 2, 0], [0, 1, 0]]), "automaton must have shape"),
+        (lambda: chain_with(accepting=[1, 1], accept_at_cap=True), "accepts all or none"),
+        (lambda: chain_with(accepting=[0, 0]), "accepts all or none"),
+        (lambda: chain_with(base=np.array([[0, 0, -np.inf]] * 4)), "cannot stop"),
+        (lambda: chain_with(base=np.full((4, 3), np.nan)), "base must be finite or -inf"),
+        (lambda: chain_with(base=np.array([[0.0, 0, 0]] * 3 + [[-np.inf] * 3])), "row of -inf"),
+        (lambda: chain_with().log_odds(np.zeros(2)), "theta must have last axis 1"),
+    ],
+)
+def test_bad_input_is_named(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def chain_with(**changes):
+    arguments = {
+        "base": np.zeros((4, 3)), "features": np.ones((4, 3, 1)), "stop": 2, "max_length": 4,
+        "automaton": [[0, 1, 0], [1, 0, 1]], "accepting": [0, 1],
+    } | changes  # fmt: skip
+    return MarkovTokens(**arguments)
+
+
+def test_a_window_is_a_log_linear_bandit():
+    window = TokenWindow(9, 3, 5)
+    counts = np.arange(10.0)
+    prior = [float(mp.log(mp.binomial(9, k))) for k in range(10)]
+    bandit = LogLinearBandit(counts[:, None], window.rewards, prior)
+    theta = np.linspace(-3, 3, 7)[:, None]
+    assert window.log_odds(theta) == pytest.approx(bandit.log_odds(theta), rel=1e-12, abs=1e-13)
+    assert window.gradient_gap(theta) == pytest.approx(bandit.gradient_gap(theta), rel=1e-11, abs=1e-12)
+    assert window.log_probabilities(theta) == pytest.approx(bandit.log_probabilities(theta), rel=1e-11)
