@@ -122,8 +122,9 @@ class SoftmaxBandit(ABC):
     def _classes(self, theta: Array) -> tuple[Array, Array, Array]:
         """Log-odds and the probabilities of the arms given success and given failure; one exponential per arm."""
         total, rewards = np.broadcast_arrays(self.logits(theta) + self.log_prior, self.rewards)
-        right_top = np.max(total, axis=-1, keepdims=True, where=rewards, initial=-np.inf)
-        wrong_top = np.max(total, axis=-1, keepdims=True, where=~rewards, initial=-np.inf)
+        # faster than np.max(..., where=rewards)
+        right_top = np.where(rewards, total, -np.inf).max(axis=-1, keepdims=True)
+        wrong_top = np.where(rewards, -np.inf, total).max(axis=-1, keepdims=True)
         weights = np.exp(total - np.where(rewards, right_top, wrong_top))
         right, wrong = weights * rewards, weights * ~rewards
         right_sum, wrong_sum = right.sum(axis=-1, keepdims=True), wrong.sum(axis=-1, keepdims=True)
