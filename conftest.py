@@ -1,4 +1,4 @@
-"""Notebooks that need an extra (``"requires": ["torch"]`` in their metadata) are skipped where it is absent."""
+"""How pytest treats the notebooks (``pytest --nbval notebooks``), from whatever folder it is called."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ from pathlib import Path
 import pytest
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # As an option in pyproject.toml the path would be looked for in the current folder.
+    if getattr(config.option, "nbval_sanitize_with", "") is None:
+        config.option.nbval_sanitize_with = str(config.rootpath / "tests" / "nbval.cfg")
+
+
 @cache
 def missing(notebook: Path) -> list[str]:
     requires = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("requires", [])
@@ -17,6 +23,7 @@ def missing(notebook: Path) -> list[str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # A notebook that needs an extra ("requires": ["torch"] in its metadata) is skipped where that is absent.
     for item in items:
         if item.path.suffix == ".ipynb" and missing(item.path):
             item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(missing(item.path))}"))

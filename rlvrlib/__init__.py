@@ -1,7 +1,7 @@
 """Exact instruments for reinforcement learning from verifiable rewards: log-odds, gaps, thresholds, trajectories."""
 
 from rlvrlib import thresholds, updates
-from rlvrlib.ascent import Constant, FixedLength, PolicyGradient, Prescribed, ThresholdStep, Trajectory, ascend
+from rlvrlib.ascent import Constant, FixedLength, ThresholdStep, Trajectory, ascend
 from rlvrlib.bandits import (
     ContextualBandit,
     LogLinearBandit,
@@ -10,16 +10,20 @@ from rlvrlib.bandits import (
     contextual_bandit,
     segment_regularity,
 )
+from rlvrlib.directions import Adam, Clipped, Momentum, PolicyGradient, Prescribed, SampledGradient
 from rlvrlib.overshoot import OvershootInstance, critical_step
 from rlvrlib.problems import Problem, Regularity, alignment, failure_rate, log_odds_gain, success_rate, unit
 from rlvrlib.tokens import MarkovTokens, TokenWindow
 
 __all__ = [
+    "Adam",
+    "Clipped",
     "Constant",
     "ContextualBandit",
     "FixedLength",
     "LogLinearBandit",
     "MarkovTokens",
+    "Momentum",
     "NetworkBandit",
     "OvershootInstance",
     "PolicyGradient",
@@ -27,6 +31,7 @@ __all__ = [
     "Problem",
     "QuadraticBandit",
     "Regularity",
+    "SampledGradient",
     "ThresholdStep",
     "TokenWindow",
     "Trajectory",

@@ -1,6 +1,6 @@
 """Ascent: a direction times a step is a trajectory, for any problem and many runs at once.
 
-A direction gives an unnormalized update ``u`` (for REINFORCE ``J(1-J) Gap``), a step rule says how far to go along it.
+A direction (`rlvrlib.directions`) gives an unnormalized update ``u``, a step rule says how far to go along it.
 The theory speaks of the unit vector ``w = u / norm(u)`` and the length of the move ``eta_k``; a `Trajectory` records both.
 """
 
@@ -8,23 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
+from rlvrlib.directions import Direction
 from rlvrlib.problems import Array, Problem, log_odds_and_gap
-from rlvrlib.updates import METHODS, multiplier
-
-
-class Direction(Protocol):
-    """Where to go. Stateless directions carry the number of the step as their state."""
-
-    def initial_state(self, theta: Array) -> Any: ...
-
-    def update(self, theta: Array, log_odds: Array, gap: Array, state: Any) -> tuple[Array, Any]:
-        """Unnormalized update, shape ``(..., dim)``, and the next state."""
 
 
 class Step(Protocol):
@@ -32,52 +23,6 @@ class Step(Protocol):
 
     def length(self, problem: Problem, theta: Array, update: Array, unit: Array, log_odds: Array, gap: Array) -> Array:
         """Length ``eta_k`` of the move along ``unit``, shape ``(...)``."""
-
-
-@dataclass(frozen=True)
-class PolicyGradient:
-    """Exact update of a method: ``m(J) Gap`` (theory section 4).
-
-    Parameters
-    ----------
-    method : name of a method of `updates.multiplier`; ``"log_odds"`` is ascent on the log-odds themselves.
-    group_size : mean update over groups of this size; the population limit where omitted.
-    prompts : train on the mean over this stack of prompts, its last axis, with one shared ``theta`` of shape
-        ``(..., 1, dim)``; train on the problem itself where omitted.
-    """
-
-    method: str = "reinforce"
-    group_size: int | None = None
-    prompts: Problem | None = None
-
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
-
-    def initial_state(self, theta: Array) -> None:
-        return None
-
-    def update(self, theta: Array, log_odds: Array, gap: Array, state: None) -> tuple[Array, None]:
-        if self.prompts is not None:
-            log_odds, gap = log_odds_and_gap(self.prompts, theta)
-        factor = multiplier(self.method, expit(log_odds), self.group_size, failure_rate=expit(-log_odds))
-        update = factor[..., None] * gap
-        return (update if self.prompts is None else update.mean(axis=-2, keepdims=True)), None
-
-
-@dataclass(frozen=True)
-class Prescribed:
-    """A given sequence of directions, one per step: shape ``(steps, ..., dim)``."""
-
-    vectors: Array
-
-    def initial_state(self, theta: Array) -> int:
-        return 0
-
-    def update(self, theta: Array, log_odds: Array, gap: Array, state: int) -> tuple[Array, int]:
-        if state >= len(self.vectors):
-            raise ValueError(f"vectors must hold one direction per step, got {len(self.vectors)}")
-        return np.broadcast_to(self.vectors[state], theta.shape), state + 1
 
 
 @dataclass(frozen=True)
@@ -174,7 +119,7 @@ def ascend(problem: Problem, theta0: ArrayLike, direction: Direction, step: Step
 
     Parameters
     ----------
-    problem : what is measured, and trained on unless the direction names other prompts.
+    problem : what is measured; a direction may train on others.
     theta0 : shape ``(..., dim)``; leading axes are runs and broadcast against the problem's stack.
     direction, step : see `Direction` and `Step`.
     num_steps : at least 1.
@@ -192,7 +137,7 @@ def ascend(problem: Problem, theta0: ArrayLike, direction: Direction, step: Step
     log_odds, gap = log_odds_and_gap(problem, theta)
     history, sizes, alignments = [log_odds], [], []
     for _ in range(num_steps):
-        update, state = direction.update(theta, log_odds, gap, state)
+        update, state = direction.update(problem, theta, log_odds, gap, state)
         unit = _unit_or_zero(update)
         size = step.length(problem, theta, update, unit, log_odds, gap)
         alignments.append(np.sum(unit * gap, axis=-1))

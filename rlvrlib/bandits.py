@@ -262,6 +262,13 @@ class NetworkBandit(SoftmaxBandit):
         return Regularity(2 * slope, lipschitz, 2 * slope, lipschitz, 1)
 
 
+    def _logit_change(self, theta: Array, direction: Array, step: Array) -> Array:
+        units, move = self._units(theta), self._units(step[..., None] * direction)
+        # tanh(a + b) - tanh(a) without subtracting two nearly equal numbers
+        change = np.tanh(move) * (1 - np.tanh(units) * np.tanh(units + move))
+        return _inner(change, self.output_weights)
+
+
 class QuadraticBandit(SoftmaxBandit):
     """Logits ``z_a = <slopes_a, theta> + <bends_a, theta^2> / 2``: the simplest policy that is not log-linear.
 
@@ -295,6 +302,10 @@ class QuadraticBandit(SoftmaxBandit):
     def regularity(self, direction: ArrayLike) -> Regularity:
         return Regularity(np.inf, np.inf, np.inf, np.inf, 1)
 
+    def _logit_change(self, theta: Array, direction: Array, step: Array) -> Array:
+        slopes, bends = self.logit_slopes(theta, direction), self.logit_curvatures(theta, direction)
+        return step[..., None] * (slopes + step[..., None] * bends / 2)
+
 
 def segment_regularity(
     bandit: SoftmaxBandit, theta: ArrayLike, direction: ArrayLike, step: ArrayLike, num_points: int = 65
@@ -304,13 +315,11 @@ def segment_regularity(
     The measured counterpart of `regularity`, on ``num_points`` evenly spaced points. Both have shape ``(...)``.
     """
     theta, direction = np.asarray(theta, dtype=float), np.asarray(direction, dtype=float)
-    step = np.asarray(step, dtype=float)
-    score = derivative = np.zeros(())
-    for share in np.linspace(0, 1, num_points):
-        point = theta + (share * step)[..., None] * direction
-        score = np.maximum(score, np.max(np.abs(bandit.scores(point, direction)), axis=-1))
-        derivative = np.maximum(derivative, np.max(np.abs(bandit.score_derivatives(point, direction)), axis=-1))
-    return score, derivative
+    reach = np.asarray(step, dtype=float)[..., None] * direction
+    shares = np.linspace(0, 1, num_points).reshape(-1, *(1,) * np.ndim(reach))
+    points = theta + shares * reach
+    score, derivative = bandit.scores(points, direction), bandit.score_derivatives(points, direction)
+    return np.max(np.abs(score), axis=(0, -1)), np.max(np.abs(derivative), axis=(0, -1))
 
 
 def contextual_bandit(
@@ -348,6 +357,10 @@ def contextual_bandit(
     if shared_features:
         return LogLinearBandit(contexts[:, None, :] * arms, rewards)
     return ContextualBandit(contexts, rewards)
+
+
+def _sech_squared(values: Array) -> Array:
+    return 1 - np.tanh(values) ** 2  # 1 / cosh^2 overflows
 
 
 def _inner(features: Array, vector: Array) -> Array:

@@ -41,8 +41,8 @@ class Problem(Protocol):
     """One prompt, or a stack of prompts, with a policy over responses and a 0/1 reward.
 
     Leading axes are batch axes and broadcast: ``theta`` has shape ``(..., dim)``.
-    Two optional methods save work or digits where a problem has them: ``log_odds_and_gap(theta)`` and
-    ``log_odds_gain(theta, direction, step)``; the functions of the same names below use them.
+    Three optional methods: ``log_odds_and_gap(theta)`` and ``log_odds_gain(theta, direction, step)`` save work or digits,
+    ``length_normalized_gap(theta)`` is for random lengths; the functions of the same names below use them.
     """
 
     @property
@@ -81,6 +81,12 @@ def log_odds_and_gap(problem: Problem, theta: Array) -> tuple[Array, Array]:
     """Log-odds and gap at once; problems that share work between the two say so by a method of this name."""
     combined = getattr(problem, "log_odds_and_gap", None)
     return combined(theta) if combined else (problem.log_odds(theta), problem.gradient_gap(theta))
+
+
+def length_normalized_gap(problem: Problem, theta: Array, gap: Array) -> Array:
+    """``E[s/|o| | r=1] - E[s/|o| | r=0]``; a problem without a method of this name has responses of one length."""
+    own = getattr(problem, "length_normalized_gap", None)
+    return own(theta) if own else gap / problem.regularity(np.ones(problem.dim)).max_length
 
 
 def log_odds_gain(problem: Problem, theta: ArrayLike, direction: ArrayLike, step: ArrayLike) -> Array:

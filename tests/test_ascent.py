@@ -10,12 +10,17 @@ from scipy.integrate import solve_ivp
 from scipy.special import expit
 
 from rlvrlib import (
+    Adam,
+    Clipped,
     Constant,
     FixedLength,
     LogLinearBandit,
+    Momentum,
     PolicyGradient,
     Prescribed,
+    SampledGradient,
     ThresholdStep,
+    TokenWindow,
     ascend,
     contextual_bandit,
     thresholds,
@@ -134,6 +139,53 @@ def test_shared_parameters_follow_the_mean_of_the_prompts():
     assert path.log_odds.shape == (7, 4)
 
 
+def test_grpo_divides_by_the_length_and_reinforce_does_not():
+    window, theta = TokenWindow(32, 18, 24), np.array([0.1])
+    success, failure = expit(window.log_odds(theta)), expit(-window.log_odds(theta))
+    gap = window.gradient_gap(theta)[0]
+    for method, expected in (("reinforce", success * failure * gap), ("grpo", np.sqrt(success * failure) * gap / 32)):
+        path = ascend(window, theta, PolicyGradient(method), Constant(0.5), 1)
+        assert path.theta[0] == pytest.approx(theta[0] + 0.5 * expected)
+    unnormalized = ascend(window, theta, PolicyGradient("grpo", length_normalized=False), Constant(0.5), 1)
+    assert unnormalized.theta[0] == pytest.approx(theta[0] + 0.5 * np.sqrt(success * failure) * gap)
+
+
+@pytest.mark.parametrize("method", ["reinforce", "rloo", "dr_grpo", "grpo", "gspo", "dapo"])
+def test_sampled_updates_have_the_mean_of_the_finite_group_law(method):
+    window, size, runs = TokenWindow(16, 7, 9), 4, 60_000
+    theta = np.full((runs, 1), 0.3)
+    log_odds, gap = window.log_odds_and_gap(theta)
+    sampled = SampledGradient(method, size, np.random.default_rng(9))
+    drawn, _ = sampled.update(window, theta, log_odds, gap, sampled.initial_state(theta))
+    if method == "dapo":  # equal lengths: the batch mean length is the length
+        exact = PolicyGradient("dapo", size, length_normalized=True)
+    else:
+        exact = PolicyGradient(method, size)
+    expected, _ = exact.update(window, theta[:1], log_odds[:1], gap[:1], None)
+    assert drawn.mean() == pytest.approx(expected[0, 0], abs=5 * drawn.std() / np.sqrt(runs))
+
+
+def test_optimizers():
+    bandit, theta = LogLinearBandit(np.random.default_rng(2).normal(size=(6, 3)), [1, 0, 0, 1, 0, 0]), np.ones(3)
+    gap = bandit.gradient_gap(theta)
+    plain = PolicyGradient("log_odds")
+    for beta in (0.0, 0.9):  # bias correction: the first step of Adam is the sign, whatever the betas
+        first = ascend(bandit, theta, Adam(plain, beta, beta, 0.0), Constant(0.1), 1)
+        assert first.theta == pytest.approx(theta + 0.1 * np.sign(gap))
+    after = ascend(bandit, theta, Momentum(plain, 0.5), Constant(0.1), 2).theta
+    second = bandit.gradient_gap(theta + 0.1 * gap)
+    assert after == pytest.approx(theta + 0.1 * gap + 0.1 * (0.5 * gap + second))
+    assert ascend(bandit, theta, Clipped(plain, 0.1), Constant(1.0), 1).step_size[0] == pytest.approx(0.1)
+    assert ascend(bandit, theta, Clipped(plain, 1e9), Constant(1.0), 1).step_size[0] == pytest.approx(np.linalg.norm(gap))
+
+
+def test_adam_by_hand():
+    bandit, theta = LogLinearBandit([[1.0, 0.2], [0.0, -0.3]], [1, 0]), np.zeros(2)  # the gap is constant
+    path = ascend(bandit, theta, Adam(PolicyGradient("log_odds"), 0.9, 0.99, 1e-3), Constant(0.1), 5)
+    gap = np.array([1.0, 0.5])
+    assert path.theta == pytest.approx(0.5 * gap / (gap + 1e-3))
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
@@ -143,6 +195,11 @@ def test_shared_parameters_follow_the_mean_of_the_prompts():
         (lambda b: FixedLength(np.nan), "eta must be positive"),
         (lambda b: ThresholdStep(1.0, None), "share must be in"),
         (lambda b: PolicyGradient("ppo2"), "method must be one of reinforce"),
+        (lambda b: SampledGradient("log_odds", 4, None), "method must be one of reinforce"),
+        (lambda b: SampledGradient("grpo", 1, None), "group_size must be at least 2"),
+        (lambda b: Adam(PolicyGradient(), 1.0), "beta1 and beta2 must be"),
+        (lambda b: Momentum(PolicyGradient(), 1.0), "beta must be in"),
+        (lambda b: Clipped(PolicyGradient(), 0.0), "max_norm must be positive"),
         (lambda b: ascend(b, np.zeros(3), PolicyGradient(), Constant(0.1), 0), "num_steps must be at least 1"),
         (lambda b: ascend(b, np.zeros(2), PolicyGradient(), Constant(0.1), 1), "theta0 must be finite with last axis 3"),
         (lambda b: ascend(b, [np.nan, 0, 0], PolicyGradient(), Constant(0.1), 1), "theta0 must be finite"),

@@ -305,11 +305,11 @@ def make_book(root: Path, profile: str = "default", jobs: int | None = None, wri
             memory.unlink(missing_ok=True)
             start = time.monotonic()
             build_site(root, work, facts)
-            memory.write_text(key)
             print(f"site: built in {time.monotonic() - start:.1f} s")
         plain_build_since = profile == "default" and (root / "_build" / ".doctrees").exists()
         if not built or plain_build_since or not (site / "index.html").exists():
             publish(root, work, site)
+            memory.write_text(key)  # last: a run that stops before this builds and publishes again
     summary, failed = claims_summary(work / "notebooks")
     print(summary)
     print(site / "index.html")

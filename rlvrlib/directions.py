@@ -1,0 +1,213 @@
+"""Where to go: the exact and the sampled update of each method, and optimizers on top of them (theory section 4).
+
+A direction gives an unnormalized update ``u``; `ascend` moves by a step along it. Stateless directions carry ``None``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from scipy.special import expit
+
+from rlvrlib.problems import Array, Problem, length_normalized_gap, log_odds_and_gap
+from rlvrlib.updates import METHODS, multiplier
+
+# Methods that divide the score of a response by its length.
+LENGTH_NORMALIZED = ("grpo", "gspo")
+
+
+class Direction(Protocol):
+    """Where to go from ``theta``, whose log-odds and gap are known."""
+
+    def initial_state(self, theta: Array) -> Any: ...
+
+    def update(self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any) -> tuple[Array, Any]:
+        """Unnormalized update, shape ``(..., dim)``, and the next state."""
+
+
+@dataclass(frozen=True)
+class PolicyGradient:
+    """Exact update of a method: ``m(J) Gap``, or ``m(J) Gap_len`` for GRPO and GSPO.
+
+    Parameters
+    ----------
+    method : name of a method of `updates.multiplier`; ``"log_odds"`` is ascent on the log-odds themselves.
+    group_size : mean update over groups of this size; the population limit where omitted.
+    prompts : train on the mean over this stack of prompts, its last axis, with one shared ``theta`` of shape
+        ``(..., 1, dim)``; train on the problem itself where omitted.
+    length_normalized : whether to divide scores by the length; by default as the method does.
+    """
+
+    method: str = "reinforce"
+    group_size: int | None = None
+    prompts: Problem | None = None
+    length_normalized: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
+
+    def initial_state(self, theta: Array) -> None:
+        return None
+
+    def update(self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: None) -> tuple[Array, None]:
+        if self.prompts is not None:
+            problem = self.prompts
+            log_odds, gap = log_odds_and_gap(problem, theta)
+        shorten = self.method in LENGTH_NORMALIZED if self.length_normalized is None else self.length_normalized
+        if shorten:
+            gap = length_normalized_gap(problem, theta, gap)
+        factor = multiplier(self.method, expit(log_odds), self.group_size, failure_rate=expit(-log_odds))
+        update = factor[..., None] * gap
+        return (update if self.prompts is None else update.mean(axis=-2, keepdims=True)), None
+
+
+@dataclass(frozen=True)
+class SampledGradient:
+    """Update of a method from one group of sampled responses per run: what a trainer really does.
+
+    ``sum_i A_i s_i / G`` with the advantages ``A_i`` of the group: ``r`` (REINFORCE), ``r`` minus the mean of the others (RLOO), ``r -
+    mean`` (Dr. GRPO), ``(r - mean)/std`` on ``s/|o|`` (GRPO, GSPO), and ``sum A_i s_i / sum |o_i|`` (DAPO). The problem must have
+    ``sample(theta, group_size, rng) -> rewards, lengths, scores``.
+
+    Parameters
+    ----------
+    method : one of the names above, in lower case with underscores.
+    group_size : ``G``, at least 2.
+    rng : source of the samples; it moves on with every update.
+    ddof : 0 for the population standard deviation (the theory's law), 1 for the sample one (TRL and verl).
+    max_resamples : DAPO draws a group without spread again, up to this often.
+    """
+
+    method: str
+    group_size: int
+    rng: np.random.Generator
+    ddof: int = 0
+    max_resamples: int = 50
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS or self.method == "log_odds":
+            raise ValueError(f"method must be one of {', '.join(METHODS[:-1])}, got {self.method!r}")
+        if self.group_size < 2:
+            raise ValueError(f"group_size must be at least 2, got {self.group_size!r}")
+
+    def initial_state(self, theta: Array) -> None:
+        return None
+
+    def update(self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: None) -> tuple[Array, None]:
+        rewards, lengths, scores = problem.sample(theta, self.group_size, self.rng)  # type: ignore[attr-defined]
+        if self.method == "dapo":
+            for _ in range(self.max_resamples):
+                flat = np.ptp(rewards, axis=-1) == 0
+                if not flat.any():
+                    break
+                again = problem.sample(theta, self.group_size, self.rng)  # type: ignore[attr-defined]
+                rewards, lengths = (np.where(flat[..., None], new, old) for new, old in zip(again[:2], (rewards, lengths), strict=True))
+                scores = np.where(flat[..., None, None], again[2], scores)
+        weights = self._advantages(rewards)
+        if self.method in LENGTH_NORMALIZED:
+            weights = weights / lengths
+        if self.method == "dapo":
+            weights = weights * self.group_size / lengths.sum(axis=-1, keepdims=True)
+        return np.mean(weights[..., None] * scores, axis=-2), None
+
+    def _advantages(self, rewards: Array) -> Array:
+        if self.method == "reinforce":
+            return rewards
+        centred = rewards - rewards.mean(axis=-1, keepdims=True)
+        if self.method == "rloo":
+            return centred * self.group_size / (self.group_size - 1)
+        if self.method == "dr_grpo":
+            return centred
+        spread = rewards.std(axis=-1, ddof=self.ddof, keepdims=True)
+        return np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0)
+
+
+@dataclass(frozen=True)
+class Prescribed:
+    """A given sequence of directions, one per step: shape ``(steps, ..., dim)``."""
+
+    vectors: Array
+
+    def initial_state(self, theta: Array) -> int:
+        return 0
+
+    def update(self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: int) -> tuple[Array, int]:
+        if state >= len(self.vectors):
+            raise ValueError(f"vectors must hold one direction per step, got {len(self.vectors)}")
+        return np.broadcast_to(self.vectors[state], theta.shape), state + 1
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam on top of another direction: ``mean / (sqrt(square) + epsilon)``, both moments bias-corrected.
+
+    ``beta1 = beta2 = 0`` with ``epsilon = 0`` is the sign of the update; weight decay is left out.
+    """
+
+    direction: Direction
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1 and self.epsilon >= 0):
+            raise ValueError(
+                f"beta1 and beta2 must be in [0, 1) and epsilon non-negative, got {self.beta1}, {self.beta2}, {self.epsilon}"
+            )
+
+    def initial_state(self, theta: Array) -> tuple[Any, int, Array, Array]:
+        return self.direction.initial_state(theta), 0, np.zeros_like(theta), np.zeros_like(theta)
+
+    def update(self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any) -> tuple[Array, Any]:
+        inner, count, mean, square = state
+        gradient, inner = self.direction.update(problem, theta, log_odds, gap, inner)
+        mean = self.beta1 * mean + (1 - self.beta1) * gradient
+        square = self.beta2 * square + (1 - self.beta2) * gradient**2
+        count += 1
+        scale = np.sqrt(square / (1 - self.beta2**count)) + self.epsilon
+        update = np.divide(mean / (1 - self.beta1**count), scale, out=np.zeros_like(mean), where=scale > 0)
+        return update, (inner, count, mean, square)
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """Heavy ball on top of another direction: ``velocity <- beta * velocity + u``."""
+
+    direction: Direction
+    beta: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.beta < 1:
+            raise ValueError(f"beta must be in [0, 1), got {self.beta!r}")
+
+    def initial_state(self, theta: Array) -> tuple[Any, Array]:
+        return self.direction.initial_state(theta), np.zeros_like(theta)
+
+    def update(self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any) -> tuple[Array, Any]:
+        inner, velocity = state
+        gradient, inner = self.direction.update(problem, theta, log_odds, gap, inner)
+        velocity = self.beta * velocity + gradient
+        return velocity, (inner, velocity)
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """Another direction, shortened to ``max_norm`` where it is longer."""
+
+    direction: Direction
+    max_norm: float
+
+    def __post_init__(self) -> None:
+        if not self.max_norm > 0:
+            raise ValueError(f"max_norm must be positive, got {self.max_norm!r}")
+
+    def initial_state(self, theta: Array) -> Any:
+        return self.direction.initial_state(theta)
+
+    def update(self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any) -> tuple[Array, Any]:
+        update, state = self.direction.update(problem, theta, log_odds, gap, state)
+        norm = np.linalg.norm(update, axis=-1, keepdims=True)
+        return update * np.minimum(1, self.max_norm / np.maximum(norm, self.max_norm)), state
