@@ -2,15 +2,9 @@
 
 from rlvrlib import thresholds, updates
 from rlvrlib.ascent import Constant, FixedLength, ThresholdStep, Trajectory, ascend
-from rlvrlib.bandits import (
-    ContextualBandit,
-    LogLinearBandit,
-    NetworkBandit,
-    QuadraticBandit,
-    contextual_bandit,
-    segment_regularity,
-)
+from rlvrlib.bandits import ContextualBandit, LogLinearBandit, contextual_bandit
 from rlvrlib.directions import Adam, Clipped, Momentum, PolicyGradient, Prescribed, SampledGradient
+from rlvrlib.nonlinear import NetworkBandit, QuadraticBandit, segment_regularity
 from rlvrlib.overshoot import OvershootInstance, critical_step
 from rlvrlib.problems import Problem, Regularity, alignment, failure_rate, log_odds_gain, success_rate, unit
 from rlvrlib.tokens import MarkovTokens, TokenWindow

@@ -16,9 +16,6 @@ from scipy.special import logsumexp
 
 from rlvrlib.problems import Array, Regularity, unit
 
-# sup |d^2 tanh(u) / du^2|, reached at tanh(u)^2 = 1/3
-_TANH_CURVATURE = 4 / (3 * np.sqrt(3))
-
 
 class SoftmaxBandit(ABC):
     """Exact log-odds, gap and curvature of a softmax policy with known logits.
@@ -41,7 +38,7 @@ class SoftmaxBandit(ABC):
                 "or always wrong is undefined"
             )
         self.dim = dim
-        self.log_prior = np.zeros(self.num_arms) if log_prior is None else _finite("log_prior", log_prior)
+        self.log_prior = np.zeros(self.num_arms) if log_prior is None else check_finite("log_prior", log_prior)
         if self.log_prior.shape[-1:] != (self.num_arms,):
             raise ValueError(f"log_prior must have {self.num_arms} arms, got shape {self.log_prior.shape}")
 
@@ -149,7 +146,7 @@ class LogLinearBandit(SoftmaxBandit):
     """
 
     def __init__(self, features: ArrayLike, rewards: ArrayLike, log_prior: ArrayLike | None = None):
-        self.features = _finite("features", features)
+        self.features = check_finite("features", features)
         if self.features.ndim < 2:
             raise ValueError(f"features must have shape (..., arms, dim), got shape {self.features.shape}")
         super().__init__(rewards, self.features.shape[-1], log_prior)
@@ -160,16 +157,16 @@ class LogLinearBandit(SoftmaxBandit):
             )
 
     def logits(self, theta: Array) -> Array:
-        return _inner(self.features, theta)
+        return inner_products(self.features, theta)
 
     def logit_slopes(self, theta: Array, direction: Array) -> Array:
-        return _inner(self.features, direction)
+        return inner_products(self.features, direction)
 
     def logit_curvatures(self, theta: Array, direction: Array) -> Array:
         return np.zeros(self.num_arms)
 
     def mean_logit_gradient(self, theta: Array, weights: Array) -> Array:
-        return _weighted_sum(weights, self.features)
+        return weighted_sum(weights, self.features)
 
     def regularity(self, direction: ArrayLike) -> Regularity:
         """With ``D`` the range of ``<w, features>``: ``|s_w| <= D`` and ``0 >= h_w = -Var(s_w) >= -D^2/4``."""
@@ -199,12 +196,12 @@ class ContextualBandit(LogLinearBandit):
     """
 
     def __init__(self, contexts: ArrayLike, rewards: ArrayLike):
-        self.contexts = _finite("contexts", contexts)
+        self.contexts = check_finite("contexts", contexts)
         SoftmaxBandit.__init__(self, rewards, np.shape(rewards)[-1] * self.contexts.shape[-1])
 
     def logits(self, theta: Array) -> Array:
         weights = theta.reshape(*theta.shape[:-1], self.num_arms, -1)
-        return _inner(weights, self.contexts)
+        return inner_products(weights, self.contexts)
 
     def logit_slopes(self, theta: Array, direction: Array) -> Array:
         return self.logits(direction)
@@ -212,114 +209,6 @@ class ContextualBandit(LogLinearBandit):
     def mean_logit_gradient(self, theta: Array, weights: Array) -> Array:
         outer = weights[..., :, None] * self.contexts[..., None, :]
         return outer.reshape(*outer.shape[:-2], self.dim)
-
-
-class NetworkBandit(SoftmaxBandit):
-    """Logits of a small tanh network: ``z_a = sum_h v_h tanh(<theta_h, x_a>)``; not log-linear, so ``h_w`` matters.
-
-    Parameters
-    ----------
-    inputs : ``x``, shape ``(..., N, p)``.
-    output_weights : ``v``, shape ``(..., H)``; ``theta`` has length ``H * p``.
-    rewards : shape ``(..., N)``, zeros and ones, at least one of each.
-    log_prior : shape ``(..., N)``, the logits at ``theta = 0``; zero where omitted.
-    """
-
-    def __init__(
-        self, inputs: ArrayLike, output_weights: ArrayLike, rewards: ArrayLike, log_prior: ArrayLike | None = None
-    ):  # fmt: skip
-        self.inputs, self.output_weights = _finite("inputs", inputs), _finite("output_weights", output_weights)
-        super().__init__(rewards, self.output_weights.shape[-1] * self.inputs.shape[-1], log_prior)
-        if self.inputs.ndim < 2 or self.inputs.shape[-2] != self.num_arms:
-            raise ValueError(f"inputs must have shape (..., {self.num_arms}, p), got shape {self.inputs.shape}")
-
-    def _units(self, theta: Array) -> Array:
-        weights = theta.reshape(*theta.shape[:-1], self.output_weights.shape[-1], -1)
-        return np.einsum("...np,...hp->...nh", self.inputs, weights)
-
-    def logits(self, theta: Array) -> Array:
-        return _inner(np.tanh(self._units(theta)), self.output_weights)
-
-    def logit_slopes(self, theta: Array, direction: Array) -> Array:
-        return _inner(self._units(direction) * _tanh_slope(self._units(theta)), self.output_weights)
-
-    def logit_curvatures(self, theta: Array, direction: Array) -> Array:
-        units = self._units(theta)
-        bend = -2 * np.tanh(units) * _tanh_slope(units)
-        return _inner(bend * self._units(direction) ** 2, self.output_weights)
-
-    def mean_logit_gradient(self, theta: Array, weights: Array) -> Array:
-        outer = weights[..., None] * self.output_weights[..., None, :] * _tanh_slope(self._units(theta))
-        gradient = np.einsum("...nh,...np->...hp", outer, self.inputs)
-        return gradient.reshape(*gradient.shape[:-2], self.dim)
-
-    def regularity(self, direction: ArrayLike) -> Regularity:
-        """From ``|tanh'| <= 1`` and ``|tanh''| <= 4/(3 sqrt 3)``; valid everywhere, hence loose near most theta."""
-        units = np.abs(self._units(unit(direction)))
-        slope = np.max(_inner(units, np.abs(self.output_weights)), axis=-1)
-        bend = _TANH_CURVATURE * np.max(_inner(units**2, np.abs(self.output_weights)), axis=-1)
-        lipschitz = 2 * bend + slope**2
-        return Regularity(2 * slope, lipschitz, 2 * slope, lipschitz, 1)
-
-
-    def _logit_change(self, theta: Array, direction: Array, step: Array) -> Array:
-        units, move = self._units(theta), self._units(step[..., None] * direction)
-        # tanh(a + b) - tanh(a) without subtracting two nearly equal numbers
-        change = np.tanh(move) * (1 - np.tanh(units) * np.tanh(units + move))
-        return _inner(change, self.output_weights)
-
-
-class QuadraticBandit(SoftmaxBandit):
-    """Logits ``z_a = <slopes_a, theta> + <bends_a, theta^2> / 2``: the simplest policy that is not log-linear.
-
-    Its scores are unbounded over all of ``theta``; measure them along a segment (`segment_regularity`).
-
-    Parameters
-    ----------
-    slopes, bends : shape ``(..., N, d)``.
-    rewards : shape ``(..., N)``, zeros and ones, at least one of each.
-    log_prior : shape ``(..., N)``, the logits at ``theta = 0``; zero where omitted.
-    """
-
-    def __init__(
-        self, slopes: ArrayLike, bends: ArrayLike, rewards: ArrayLike, log_prior: ArrayLike | None = None
-    ):  # fmt: skip
-        self.slopes, self.bends = np.broadcast_arrays(_finite("slopes", slopes), _finite("bends", bends))
-        super().__init__(rewards, self.slopes.shape[-1], log_prior)
-
-    def logits(self, theta: Array) -> Array:
-        return _inner(self.slopes, theta) + _inner(self.bends, theta**2) / 2
-
-    def logit_slopes(self, theta: Array, direction: Array) -> Array:
-        return _inner(self.slopes, direction) + _inner(self.bends, theta * direction)
-
-    def logit_curvatures(self, theta: Array, direction: Array) -> Array:
-        return _inner(self.bends, direction**2)
-
-    def mean_logit_gradient(self, theta: Array, weights: Array) -> Array:
-        return _weighted_sum(weights, self.slopes) + _weighted_sum(weights, self.bends) * theta
-
-    def regularity(self, direction: ArrayLike) -> Regularity:
-        return Regularity(np.inf, np.inf, np.inf, np.inf, 1)
-
-    def _logit_change(self, theta: Array, direction: Array, step: Array) -> Array:
-        slopes, bends = self.logit_slopes(theta, direction), self.logit_curvatures(theta, direction)
-        return step[..., None] * (slopes + step[..., None] * bends / 2)
-
-
-def segment_regularity(
-    bandit: SoftmaxBandit, theta: ArrayLike, direction: ArrayLike, step: ArrayLike, num_points: int = 65
-) -> tuple[Array, Array]:
-    """Largest ``|s_w|`` and ``|h_w|`` over all arms on the segment from ``theta`` to ``theta + step * direction``.
-
-    The measured counterpart of `regularity`, on ``num_points`` evenly spaced points. Both have shape ``(...)``.
-    """
-    theta, direction = np.asarray(theta, dtype=float), np.asarray(direction, dtype=float)
-    reach = np.asarray(step, dtype=float)[..., None] * direction
-    shares = np.linspace(0, 1, num_points).reshape(-1, *(1,) * np.ndim(reach))
-    points = theta + shares * reach
-    score, derivative = bandit.scores(points, direction), bandit.score_derivatives(points, direction)
-    return np.max(np.abs(score), axis=(0, -1)), np.max(np.abs(derivative), axis=(0, -1))
 
 
 def contextual_bandit(
@@ -359,18 +248,14 @@ def contextual_bandit(
     return ContextualBandit(contexts, rewards)
 
 
-def _sech_squared(values: Array) -> Array:
-    return 1 - np.tanh(values) ** 2  # 1 / cosh^2 overflows
-
-
-def _inner(features: Array, vector: Array) -> Array:
+def inner_products(features: Array, vector: Array) -> Array:
     """``<features_a, vector>``, shape ``(..., N)``."""
     if features.ndim == 2:  # one matrix for all runs: one product instead of one per run
         return vector @ features.T
     return np.matmul(features, vector[..., None])[..., 0]
 
 
-def _weighted_sum(weights: Array, features: Array) -> Array:
+def weighted_sum(weights: Array, features: Array) -> Array:
     """``sum_a weights_a features_a``, shape ``(..., d)``."""
     if features.ndim == 2:
         return weights @ features
@@ -393,13 +278,7 @@ def _log_mean_exp(probabilities: Array, values: Array) -> Array:
     return mean[..., 0] + np.where(near, small, large)
 
 
-def _tanh_slope(units: Array) -> Array:
-    """``1 / cosh(u)^2``, without overflow."""
-    decay = np.exp(-2 * np.abs(units))
-    return 4 * decay / (1 + decay) ** 2
-
-
-def _finite(name: str, values: ArrayLike) -> Array:
+def check_finite(name: str, values: ArrayLike) -> Array:
     values = np.asarray(values, dtype=float)
     if not np.all(np.isfinite(values)):
         raise ValueError(f"{name} must be finite, got {np.count_nonzero(~np.isfinite(values))} entries that are not")

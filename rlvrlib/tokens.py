@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit, gammaln, softmax
+from scipy.special import betainc, expit, gammaln, softmax
 
 from rlvrlib.bandits import SoftmaxBandit
 from rlvrlib.problems import Array, Regularity, unit
+
+# Below this a success or failure rate is not kept as a number of its own: only as a logarithm.
+_TINY = 1e-280
 
 
 class TokenWindow(SoftmaxBandit):
@@ -40,9 +43,54 @@ class TokenWindow(SoftmaxBandit):
         self._counts = counts.astype(float)
 
     def logits(self, theta: Array) -> Array:
-        counts, length = self._counts, float(self.length)
+        return self._log_law(theta, self._counts)
+
+    def log_odds(self, theta: ArrayLike) -> Array:
+        return self.log_odds_and_gap(theta)[0]
+
+    def log_odds_and_gap(self, theta: ArrayLike) -> tuple[Array, Array]:
+        """Both from the tails of the binomial law, at a cost that does not grow with ``T``."""
+        theta = self._theta(theta)
+        success, failure, slope, _, tiny = self._rates(theta)
+        log_odds, gap = np.asarray(np.log(success) - np.log(failure)), (slope / (success * failure))[..., None]
+        if np.any(tiny):  # far out, where only the sum over all counts in log space keeps the digits
+            log_odds[tiny], gap[tiny] = super().log_odds_and_gap(theta[tiny])
+        return log_odds[()], gap
+
+    def curvature(self, theta: ArrayLike, direction: ArrayLike) -> Array:
+        """``(1-2J) Gap^2 - J'' / (J(1-J))``, which is ``-l''``, times the square of the direction."""
+        theta, direction = self._theta(theta), self._theta(direction, "direction")
+        success, failure, slope, bend, tiny = self._rates(theta)
+        scale = success * failure
+        value = np.asarray((failure - success) * (slope / scale) ** 2 - bend / scale)
+        if np.any(tiny):
+            value[tiny] = super().curvature(theta[tiny], np.ones(1))
+        return value * direction[..., 0] ** 2
+
+    def _rates(self, theta: Array) -> tuple[Array, Array, Array, Array, np.ndarray]:
+        """``J``, ``1-J``, ``dJ/dtheta`` and ``d^2 J/dtheta^2``; last where a rate underflows, and the others are 1 and 0."""
+        length, low, high = self.length, self.low, self.high
+        ones, zeros = expit(theta[..., 0]), expit(-theta[..., 0])
+        below, to_high, above, from_low = np.zeros_like(ones), np.ones_like(ones), np.zeros_like(ones), np.ones_like(ones)
+        if low > 0:
+            below, from_low = betainc(length - low + 1, low, zeros), betainc(low, length - low + 1, ones)
+        if high < length:
+            above, to_high = betainc(high + 1, length - high, ones), betainc(length - high, high + 1, zeros)
+        # the difference of the two tails that are shorter
+        success = np.where(2 * length * ones > low + high, to_high - below, from_low - above)
+        failure = below + above
+        tiny = ~(np.minimum(success, failure) > _TINY)
+        success, failure = np.where(tiny, 1.0, success), np.where(tiny, 1.0, failure)
+        # dP(N >= k)/dtheta = (1-p) k P(N = k): what flows over the lower edge less what flows over the upper one
+        law = np.exp(self._log_law(theta, np.array([low, high], dtype=float)))
+        flow = np.stack([zeros * low, ones * (high - length)], axis=-1) * law
+        drift = np.array([low, high + 1]) - (length + 1) * ones[..., None]
+        return success, failure, flow.sum(axis=-1), np.sum(flow * drift, axis=-1), tiny
+
+    def _log_law(self, theta: Array, counts: Array) -> Array:
+        """Log-probability of ``counts``, shape ``(..., counts)``."""
+        length, rest = float(self.length), self.length - counts
         ones, zeros = expit(theta), expit(-theta)  # shape (..., 1)
-        rest = counts[::-1]
         with np.errstate(divide="ignore"):
             entropy = 0.5 * np.log(length / (2 * np.pi * counts * rest))
         inner = _stirling_error(length) - _stirling_error(counts) - _stirling_error(rest) + entropy
@@ -290,8 +338,7 @@ def _deviance(counts: Array, mean: Array) -> Array:
     square = ratio**2
     series = 2 * ratio * square * (1 / 3 + square * (1 / 5 + square * (1 / 7 + square / 9)))
     near = np.abs(excess) < 0.01
-    with np.errstate(divide="ignore", invalid="ignore"):
-        plain = np.where(counts > 0, counts * np.log(np.maximum(counts, 1) / mean), 0.0) - counts + mean
+    plain = counts * np.log1p(np.where(counts > 0, excess, 0.0)) - (counts - mean)
     # k log(k/m) = m (1+x) log(1+x), and log(1+x) = 2 atanh(x/(2+x))
     return np.where(near, mean * ((1 + excess) * series + excess * ratio), plain)
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import rlvrlib
-from rlvrlib import bandits, claims, thresholds
+from rlvrlib import bandits, claims, nonlinear, thresholds
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -52,7 +52,7 @@ def no_bend(original):
 # Notebook, object, attribute, what is put in its place, the claims of which at least one must fail.
 PERTURBATIONS = [
     ("01_log_odds", bandits.SoftmaxBandit, "gradient_gap", times(-1), {"gap-log-linear", "gap-network"}),
-    ("01_log_odds", bandits.NetworkBandit, "logit_curvatures", no_bend, {"curvature-network", "hessian-network"}),
+    ("01_log_odds", nonlinear.NetworkBandit, "logit_curvatures", no_bend, {"curvature-network", "hessian-network"}),
     ("02_logistic_law", bandits.LogLinearBandit, "mean_logit_gradient", times(1.05), {"slope-shared", "slope-bound"}),
     ("03_regularity", thresholds, "trajectory", times(1.1), {"sharp-exact", "sharp-forgives"}),
     ("04_convergence", thresholds, "paper", times(1.1), {"sixteen"}),

@@ -23,11 +23,16 @@ def census(kind, seed, size=500, num_arms=None):
 
 
 def measured_on_segment(problem, theta, direction, slope, rule):
-    """Largest step with ``step <= rule(slope, G, L)``, ``G`` and ``L`` measured on the very segment it covers."""
-    low, high = np.zeros(slope.shape), np.full(slope.shape, 50.0)
+    """Largest step with ``step <= rule(slope, G, L)``, ``G`` and ``L`` measured on the very segment it covers.
+
+    No longer than four times the scale on which the probabilities change: a grid of points would miss a spike of ``h``.
+    """
+    change = np.ptp(problem.logit_slopes(theta, direction), axis=-1)
+    change = change + np.sqrt(np.ptp(problem.logit_curvatures(theta, direction), axis=-1))
+    low, high = np.zeros(slope.shape), 4 / change
     for _ in range(30):
         middle = (low + high) / 2
-        allowed = middle <= rule(slope, *segment_regularity(problem, theta, direction, middle, 17))
+        allowed = middle <= rule(slope, *segment_regularity(problem, theta, direction, middle, 33))
         low, high = np.where(allowed, middle, low), np.where(allowed, high, middle)
     return low
 
@@ -131,7 +136,7 @@ def test_theorem_4_success_rises(kind, seed):
     log_odds = problem.log_odds(theta)
     if kind == "quadratic":
         bound = measured_on_segment(problem, theta, direction, slope, lambda a, _, bend: thresholds.success_rise(a, log_odds, bend))
-        curvature = segment_regularity(problem, theta, direction, bound)[1]
+        curvature = segment_regularity(problem, theta, direction, bound, 129)[1]
         steps = np.minimum(bound, thresholds.success_rise(slope, log_odds, curvature))
     else:
         curvature = problem.regularity(direction).score_lipschitz
