@@ -12,8 +12,9 @@ from scipy.special import betainc, expit, gammaln, softmax
 from rlvrlib.bandits import SoftmaxBandit
 from rlvrlib.problems import Array, Regularity, unit
 
-# Below this a success or failure rate is not kept as a number of its own: only as a logarithm.
-_TINY = 1e-280
+# Smaller success or failure rates are kept as logarithms alone, by summing over all counts. The curvature from rates loses
+# a factor of 2 log(1/rate) to cancellation, so it changes over sooner.
+_TINY, _SMALL = 1e-280, 1e-60
 
 
 class TokenWindow(SoftmaxBandit):
@@ -49,26 +50,26 @@ class TokenWindow(SoftmaxBandit):
         return self.log_odds_and_gap(theta)[0]
 
     def log_odds_and_gap(self, theta: ArrayLike) -> tuple[Array, Array]:
-        """Both from the tails of the binomial law, at a cost that does not grow with ``T``."""
+        """Both from the tails of the binomial law, at a cost that hardly grows with ``T``."""
         theta = self._theta(theta)
-        success, failure, slope, _, tiny = self._rates(theta)
+        success, failure, slope, _, tiny = self._rates(theta, _TINY)
         log_odds, gap = np.asarray(np.log(success) - np.log(failure)), (slope / (success * failure))[..., None]
-        if np.any(tiny):  # far out, where only the sum over all counts in log space keeps the digits
+        if np.any(tiny):
             log_odds[tiny], gap[tiny] = super().log_odds_and_gap(theta[tiny])
         return log_odds[()], gap
 
     def curvature(self, theta: ArrayLike, direction: ArrayLike) -> Array:
         """``(1-2J) Gap^2 - J'' / (J(1-J))``, which is ``-l''``, times the square of the direction."""
         theta, direction = self._theta(theta), self._theta(direction, "direction")
-        success, failure, slope, bend, tiny = self._rates(theta)
+        success, failure, slope, bend, small = self._rates(theta, _SMALL)
         scale = success * failure
         value = np.asarray((failure - success) * (slope / scale) ** 2 - bend / scale)
-        if np.any(tiny):
-            value[tiny] = super().curvature(theta[tiny], np.ones(1))
+        if np.any(small):
+            value[small] = super().curvature(theta[small], np.ones(1))
         return value * direction[..., 0] ** 2
 
-    def _rates(self, theta: Array) -> tuple[Array, Array, Array, Array, np.ndarray]:
-        """``J``, ``1-J``, ``dJ/dtheta`` and ``d^2 J/dtheta^2``; last where a rate underflows, and the others are 1 and 0."""
+    def _rates(self, theta: Array, smallest: float) -> tuple[Array, Array, Array, Array, np.ndarray]:
+        """``J``, ``1-J`` (both 1 where either is smaller than ``smallest``), ``dJ/dtheta``, ``d^2 J/dtheta^2``; where that is."""
         length, low, high = self.length, self.low, self.high
         ones, zeros = expit(theta[..., 0]), expit(-theta[..., 0])
         below, to_high, above, from_low = np.zeros_like(ones), np.ones_like(ones), np.zeros_like(ones), np.ones_like(ones)
@@ -79,13 +80,13 @@ class TokenWindow(SoftmaxBandit):
         # the difference of the two tails that are shorter
         success = np.where(2 * length * ones > low + high, to_high - below, from_low - above)
         failure = below + above
-        tiny = ~(np.minimum(success, failure) > _TINY)
-        success, failure = np.where(tiny, 1.0, success), np.where(tiny, 1.0, failure)
+        small = ~(np.minimum(success, failure) > smallest)
+        success, failure = np.where(small, 1.0, success), np.where(small, 1.0, failure)
         # dP(N >= k)/dtheta = (1-p) k P(N = k): what flows over the lower edge less what flows over the upper one
         law = np.exp(self._log_law(theta, np.array([low, high], dtype=float)))
         flow = np.stack([zeros * low, ones * (high - length)], axis=-1) * law
         drift = np.array([low, high + 1]) - (length + 1) * ones[..., None]
-        return success, failure, flow.sum(axis=-1), np.sum(flow * drift, axis=-1), tiny
+        return success, failure, flow.sum(axis=-1), np.sum(flow * drift, axis=-1), small
 
     def _log_law(self, theta: Array, counts: Array) -> Array:
         """Log-probability of ``counts``, shape ``(..., counts)``."""
