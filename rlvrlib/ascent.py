@@ -7,7 +7,7 @@ The theory speaks of the unit vector ``w = u / norm(u)`` and the length of the m
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from rlvrlib.directions import Direction
-from rlvrlib.problems import Array, Problem, log_odds_and_gap
+from rlvrlib.problems import Array, Problem, log_odds_and_gap, log_odds_gain
 
 
 class Step(Protocol):
@@ -74,6 +74,48 @@ class ThresholdStep:
         if not np.all(np.isfinite(eta)):
             raise ValueError("threshold must be finite: where nothing limits the step there is no share of it")
         return eta
+
+
+@dataclass(frozen=True)
+class LongStep:
+    """A longer step than the guaranteed one, kept only if the log-odds rose enough: an Armijo test with a safe end.
+
+    The lengths ``factor * safe`` are tried in turn. The first one whose gain is at least ``rise * length * alignment`` is taken;
+    if none is, the safe step, which needs no trial. So no step loses where none of the safe rule's does.
+
+    Parameters
+    ----------
+    safe : rule of the guaranteed step, such as `ThresholdStep`.
+    factors : multiples of the safe length, each above 1, in the order in which they are tried.
+    rise : share of the first-order gain that a longer step must reach, in (0, 1).
+    trials : every step appends how many lengths each run tried, shape ``(...)``: one evaluation of the log-odds each.
+    """
+
+    safe: Step
+    factors: tuple[float, ...] = (16.0, 4.0)
+    rise: float = 0.1
+    trials: list[Array] = field(default_factory=list, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.factors or not all(1 < factor < np.inf for factor in self.factors):
+            raise ValueError(f"factors must be one or more finite numbers above 1, got {self.factors!r}")
+        if not 0 < self.rise < 1:
+            raise ValueError(f"rise must be in (0, 1), got {self.rise!r}")
+
+    def length(self, problem: Problem, theta: Array, update: Array, unit: Array, log_odds: Array, gap: Array) -> Array:
+        safe = self.safe.length(problem, theta, update, unit, log_odds, gap)
+        alignment = np.sum(unit * gap, axis=-1)
+        chosen, waiting = safe, (alignment > 0) & (safe > 0)
+        tried = np.zeros(waiting.shape, dtype=int)
+        for factor in self.factors:
+            if not waiting.any():
+                break
+            tried = tried + waiting
+            gain = log_odds_gain(problem, theta, unit, factor * safe)
+            kept = waiting & (gain >= self.rise * factor * safe * alignment)
+            chosen, waiting = np.where(kept, factor * safe, chosen), waiting & ~kept
+        self.trials.append(tried)
+        return chosen
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,9 @@ from scipy.special import logsumexp
 
 from rlvrlib.problems import Array, Regularity, unit
 
+# The logarithm below which exp underflows to zero.
+_LOG_TINY = -745.0
+
 
 class SoftmaxBandit(ABC):
     """Exact log-odds, gap and curvature of a softmax policy with known logits.
@@ -69,7 +72,7 @@ class SoftmaxBandit(ABC):
     def log_probabilities(self, theta: ArrayLike) -> Array:
         """``log pi(a)``, shape ``(..., N)``."""
         total = self.logits(self._theta(theta)) + self.log_prior
-        return total - logsumexp(total, axis=-1, keepdims=True)
+        return _not_nan(total - logsumexp(total, axis=-1, keepdims=True))
 
     def log_odds(self, theta: ArrayLike) -> Array:
         """``logsumexp`` over the correct arms minus ``logsumexp`` over the wrong ones, shape ``(...)``."""
@@ -96,8 +99,9 @@ class SoftmaxBandit(ABC):
         """``log E[exp(dz)|+] - log E[exp(dz)|-]`` with ``dz`` the change of the logits (Identity 3), shape ``(...)``."""
         theta, direction = self._theta(theta), self._theta(direction, "direction")
         change = self._logit_change(theta, direction, np.asarray(step, dtype=float))
-        _, right, wrong = self._classes(theta)
-        return _log_mean_exp(right, change) - _log_mean_exp(wrong, change)
+        total, rewards = self._totals(theta)
+        _, right, wrong = self._split(total, rewards)
+        return _log_mean_exp(right, total, rewards, change) - _log_mean_exp(wrong, total, ~rewards, change)
 
     def scores(self, theta: ArrayLike, direction: ArrayLike) -> Array:
         """``s_w(a) = <w, grad log pi(a)>``, shape ``(..., N)``."""
@@ -118,14 +122,22 @@ class SoftmaxBandit(ABC):
 
     def _classes(self, theta: Array) -> tuple[Array, Array, Array]:
         """Log-odds and the probabilities of the arms given success and given failure; one exponential per arm."""
+        return self._split(*self._totals(theta))
+
+    def _totals(self, theta: Array) -> tuple[Array, np.ndarray]:
+        """Logits with the prior, and the rewards of the same shape."""
         total, rewards = np.broadcast_arrays(self.logits(theta) + self.log_prior, self.rewards)
+        return total, rewards
+
+    @staticmethod
+    def _split(total: Array, rewards: np.ndarray) -> tuple[Array, Array, Array]:
         # faster than np.max(..., where=rewards)
         right_top = np.where(rewards, total, -np.inf).max(axis=-1, keepdims=True)
         wrong_top = np.where(rewards, -np.inf, total).max(axis=-1, keepdims=True)
         weights = np.exp(total - np.where(rewards, right_top, wrong_top))
         right, wrong = weights * rewards, weights * ~rewards
         right_sum, wrong_sum = right.sum(axis=-1, keepdims=True), wrong.sum(axis=-1, keepdims=True)
-        log_odds = (right_top - wrong_top) + (np.log(right_sum) - np.log(wrong_sum))
+        log_odds = _not_nan((right_top - wrong_top) + (np.log(right_sum) - np.log(wrong_sum)))
         return log_odds[..., 0], right / right_sum, wrong / wrong_sum
 
     def _theta(self, theta: ArrayLike, name: str = "theta") -> Array:
@@ -197,6 +209,11 @@ class ContextualBandit(LogLinearBandit):
 
     def __init__(self, contexts: ArrayLike, rewards: ArrayLike):
         self.contexts = check_finite("contexts", contexts)
+        if self.contexts.ndim < 1 or np.ndim(rewards) < 1:
+            raise ValueError(
+                "contexts and rewards must have shapes (..., context_dim) and (..., arms), got shapes "
+                f"{self.contexts.shape} and {np.shape(rewards)}"
+            )
         SoftmaxBandit.__init__(self, rewards, np.shape(rewards)[-1] * self.contexts.shape[-1])
 
     def logits(self, theta: Array) -> Array:
@@ -267,15 +284,27 @@ def _variance(probabilities: Array, values: Array) -> Array:
     return np.sum(probabilities * (values - mean) ** 2, axis=-1)
 
 
-def _log_mean_exp(probabilities: Array, values: Array) -> Array:
-    """``log E[exp(values)]``, right to full precision for small values and without overflow for large ones."""
+def _log_mean_exp(probabilities: Array, logits: Array, members: np.ndarray, values: Array) -> Array:
+    """``log E[exp(values)]`` over the members, right for small values and without overflow for large ones."""
     mean = np.sum(probabilities * values, axis=-1, keepdims=True)
-    centred = np.where(probabilities > 0, values - mean, 0.0)
+    with np.errstate(divide="ignore"):
+        log_probabilities = np.log(probabilities)
+    lost = members & (probabilities == 0)
+    if np.any(lost):  # a probability that underflows still counts: a long step can bring its arm back
+        rest = logits - logsumexp(np.where(members, logits, -np.inf), axis=-1, keepdims=True)
+        log_probabilities = np.where(lost, rest, log_probabilities)
+    counts = (probabilities > 0) | (log_probabilities + (values - mean) > _LOG_TINY)
+    centred = np.where(counts, values - mean, 0.0)
     near = np.max(np.abs(centred), axis=-1) < 1
     small = np.log1p(np.sum(probabilities * np.expm1(np.where(near[..., None], centred, 0.0)), axis=-1))
-    with np.errstate(divide="ignore"):
-        large = logsumexp(centred + np.log(probabilities), axis=-1)
+    large = logsumexp(centred + log_probabilities, axis=-1)
     return mean[..., 0] + np.where(near, small, large)
+
+
+def _not_nan(values: Array) -> Array:
+    if np.any(np.isnan(values)):
+        raise ValueError("theta must be finite and leave every logit finite, got logits that overflow or are undefined")
+    return values
 
 
 def check_finite(name: str, values: ArrayLike) -> Array:

@@ -133,11 +133,11 @@ def collect(path: str | Path) -> list[dict[str, object]]:
 
     Raises
     ------
-    ValueError : the file is not a notebook.
+    ValueError : there is no such file, or it is not a notebook.
     """
     try:
         cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"path must name a Jupyter notebook, got {str(path)!r}: {error}") from error
     outputs = (output for cell in cells for output in cell.get("outputs", []))
     return [row for output in outputs for row in output.get("metadata", {}).get("claims", [])]

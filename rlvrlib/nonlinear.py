@@ -27,8 +27,13 @@ class NetworkBandit(SoftmaxBandit):
         self, inputs: ArrayLike, output_weights: ArrayLike, rewards: ArrayLike, log_prior: ArrayLike | None = None
     ):  # fmt: skip
         self.inputs, self.output_weights = check_finite("inputs", inputs), check_finite("output_weights", output_weights)
+        if self.inputs.ndim < 2 or self.output_weights.ndim < 1:
+            raise ValueError(
+                "inputs and output_weights must have shapes (..., arms, p) and (..., units), got shapes "
+                f"{self.inputs.shape} and {self.output_weights.shape}"
+            )
         super().__init__(rewards, self.output_weights.shape[-1] * self.inputs.shape[-1], log_prior)
-        if self.inputs.ndim < 2 or self.inputs.shape[-2] != self.num_arms:
+        if self.inputs.shape[-2] != self.num_arms:
             raise ValueError(f"inputs must have shape (..., {self.num_arms}, p), got shape {self.inputs.shape}")
 
     def _units(self, theta: Array) -> Array:
@@ -59,7 +64,6 @@ class NetworkBandit(SoftmaxBandit):
         lipschitz = 2 * bend + slope**2
         return Regularity(2 * slope, lipschitz, 2 * slope, lipschitz, 1)
 
-
     def _logit_change(self, theta: Array, direction: Array, step: Array) -> Array:
         units, move = self._units(theta), self._units(step[..., None] * direction)
         # tanh(a + b) - tanh(a) without subtracting two nearly equal numbers
@@ -83,7 +87,14 @@ class QuadraticBandit(SoftmaxBandit):
         self, slopes: ArrayLike, bends: ArrayLike, rewards: ArrayLike, log_prior: ArrayLike | None = None
     ):  # fmt: skip
         self.slopes, self.bends = np.broadcast_arrays(check_finite("slopes", slopes), check_finite("bends", bends))
+        if self.slopes.ndim < 2:
+            raise ValueError(f"slopes must have shape (..., arms, dim), got shape {self.slopes.shape}")
         super().__init__(rewards, self.slopes.shape[-1], log_prior)
+        if self.slopes.shape[-2] != self.num_arms:
+            raise ValueError(
+                f"slopes and rewards must have the same number of arms, got shapes {self.slopes.shape} and "
+                f"{self.rewards.shape}"
+            )
 
     def logits(self, theta: Array) -> Array:
         return inner_products(self.slopes, theta) + inner_products(self.bends, theta**2) / 2
@@ -114,7 +125,8 @@ def segment_regularity(
     """
     theta, direction = np.asarray(theta, dtype=float), np.asarray(direction, dtype=float)
     reach = np.asarray(step, dtype=float)[..., None] * direction
-    shares = np.linspace(0, 1, num_points).reshape(-1, *(1,) * np.ndim(reach))
+    axes = max(reach.ndim, bandit.log_odds(theta).ndim + 1)  # a stack may share one theta
+    shares = np.linspace(0, 1, num_points).reshape(-1, *(1,) * axes)
     points = theta + shares * reach
     score, derivative = bandit.scores(points, direction), bandit.score_derivatives(points, direction)
     return np.max(np.abs(score), axis=(0, -1)), np.max(np.abs(derivative), axis=(0, -1))

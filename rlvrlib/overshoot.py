@@ -18,6 +18,9 @@ from scipy.special import logit
 from rlvrlib.bandits import LogLinearBandit
 from rlvrlib.problems import Array, Regularity, unit
 
+# Below this delta the first two terms of the critical step are all its digits.
+_SERIES = 1e-5
+
 
 @dataclass(frozen=True)
 class OvershootInstance:
@@ -35,7 +38,8 @@ class OvershootInstance:
     num_steps: int
 
     def __post_init__(self) -> None:
-        _check_delta(self.delta)
+        if not 0 < self.delta < np.inf:
+            raise ValueError(f"delta must be positive and finite, got {self.delta!r}")
         if not 0 < self.initial_success < 1:
             raise ValueError(f"initial_success must be in (0, 1), got {self.initial_success!r}")
         if self.num_steps < 1:
@@ -47,21 +51,21 @@ class OvershootInstance:
 
     def log_odds(self, theta: ArrayLike) -> Array:
         """``l0 + sum_k (delta theta_k - log cosh theta_k)``, shape ``(...)``."""
-        theta = np.asarray(theta, dtype=float)
+        theta = self._theta(theta)
         return logit(self.initial_success) + np.sum(self.delta * theta - log_cosh(theta), axis=-1)
 
     def gradient_gap(self, theta: ArrayLike) -> Array:
         """``delta - tanh theta_k``, shape ``(..., K)``."""
-        return self.delta - np.tanh(np.asarray(theta, dtype=float))
+        return self.delta - np.tanh(self._theta(theta))
 
     def curvature(self, theta: ArrayLike, direction: ArrayLike) -> Array:
         """``sum_k w_k^2 / cosh^2 theta_k``, shape ``(...)``: the score variance of the wrong responses alone."""
-        # 1 - tanh^2 rather than 1 / cosh^2, which overflows
-        return np.sum(np.asarray(direction, dtype=float) ** 2 * (1 - np.tanh(theta) ** 2), axis=-1)
+        # 1 / cosh^2 without overflow; 1 - tanh^2 would lose its digits far out
+        return np.sum(np.asarray(direction, dtype=float) ** 2 * np.exp(-2 * log_cosh(self._theta(theta))), axis=-1)
 
     def log_odds_gain(self, theta: ArrayLike, direction: ArrayLike, step: ArrayLike) -> Array:
         """``sum_k (delta m_k - log(cosh(theta_k + m_k) / cosh theta_k))`` for the move ``m = step * direction``."""
-        theta = np.asarray(theta, dtype=float)
+        theta = self._theta(theta)
         move = np.asarray(step, dtype=float)[..., None] * np.asarray(direction, dtype=float)
         bounded = np.clip(move, -1, 1)
         short = np.log1p(2 * np.sinh(bounded / 2) ** 2 + np.tanh(theta) * np.sinh(bounded))
@@ -69,7 +73,7 @@ class OvershootInstance:
         return np.sum(self.delta * move - np.where(np.abs(move) < 1, short, long), axis=-1)
 
     def regularity(self, direction: ArrayLike) -> Regularity:
-        """The features along ``w`` lie between ``-sum |w_k|`` and ``max(sum |w_k|, delta sum w_k)``."""
+        """The features along ``w``: ``delta sum w_k`` for the correct response, within ``±sum |w_k|`` for the wrong ones."""
         direction = unit(direction)
         reach = np.sum(np.abs(direction), axis=-1)
         correct = self.delta * np.sum(direction, axis=-1)
@@ -86,6 +90,12 @@ class OvershootInstance:
         log_prior = np.r_[np.log(self.initial_success), np.full(len(signs), wrong)]
         return LogLinearBandit(features, np.r_[1.0, np.zeros(len(signs))], log_prior)
 
+    def _theta(self, theta: ArrayLike) -> Array:
+        theta = np.asarray(theta, dtype=float)
+        if theta.shape[-1:] != (self.dim,) or np.any(np.isnan(theta)):
+            raise ValueError(f"theta must be a number in each of {self.dim} entries of its last axis, got {theta!r}")
+        return theta
+
 
 def critical_step(delta: ArrayLike) -> Array:
     """``eta_c(delta)``, the positive solution of ``log cosh eta = delta eta``; infinite for ``delta >= 1``.
@@ -98,8 +108,9 @@ def critical_step(delta: ArrayLike) -> Array:
     ValueError : ``delta`` is not positive.
     """
     delta = np.asarray(delta, dtype=float)
-    _check_delta(delta)
-    inside = np.where(delta < 1, delta, 0.5)
+    if not np.all(delta > 0):
+        raise ValueError(f"delta must be positive, got {delta!r}")
+    inside = np.where((delta < 1) & (delta > _SERIES), delta, 0.5)
 
     def excess(eta: Array, delta: Array) -> Array:
         # Both lines are log cosh(eta) - delta eta; each keeps its digits where the other loses them.
@@ -110,7 +121,8 @@ def critical_step(delta: ArrayLike) -> Array:
     # eta^2/2 >= log cosh eta >= eta - log 2 puts the root between 2 delta and log 2 / (1 - delta).
     bracket = (inside, 1.1 * np.log(2) / (1 - inside))
     root = elementwise.find_root(excess, bracket, args=(inside,), tolerances={"xrtol": 4e-16, "fatol": 0})
-    return np.where(delta < 1, root.x, np.inf)[()]
+    tiny = np.minimum(delta, _SERIES)  # its square may vanish; the next term is below rounding
+    return np.where(delta < 1, np.where(delta > _SERIES, root.x, 2 * tiny * (1 + 2 * tiny**2 / 3)), np.inf)[()]
 
 
 def log_cosh(values: ArrayLike) -> Array:
@@ -119,8 +131,3 @@ def log_cosh(values: ArrayLike) -> Array:
     return np.where(
         size < 1, np.log1p(2 * np.sinh(np.minimum(size, 1) / 2) ** 2), size - np.log(2) + np.log1p(np.exp(-2 * size))
     )
-
-
-def _check_delta(delta: ArrayLike) -> None:
-    if not np.all(np.asarray(delta) > 0):
-        raise ValueError(f"delta must be positive, got {delta!r}")

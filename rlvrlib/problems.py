@@ -112,6 +112,8 @@ def unit(direction: ArrayLike) -> Array:
     direction = np.asarray(direction, dtype=float)
     scale = np.max(np.abs(direction), axis=-1, keepdims=True)  # first, so that squares neither overflow nor vanish
     if not np.all(np.isfinite(scale) & (scale > 0)):
-        raise ValueError("direction must be finite and of positive length: a zero direction has no alignment")
+        raise ValueError(
+            f"direction must be finite and of positive length, got {direction!r}: a zero direction has no alignment"
+        )
     scaled = direction / scale
     return scaled / np.linalg.norm(scaled, axis=-1, keepdims=True)

@@ -102,8 +102,9 @@ def batch_success_rise(
     alignments, log_odds, curvature_bounds : ``dmu_q``, ``l_q`` and ``a_q``, prompts along the last axis.
     weights : ``p_q``, non-negative; equal where omitted.
     """
-    log_odds, bounds = _finite(log_odds=log_odds), _bound(curvature_bounds=curvature_bounds)
-    alignments, weights = _finite(alignments=alignments), _weights(weights, log_odds)
+    bounds = _bound(curvature_bounds=curvature_bounds)
+    alignments, log_odds, weights = _prompts(alignments, log_odds, weights)
+    bounds = np.broadcast_to(bounds, np.broadcast_shapes(bounds.shape, alignments.shape[-1:]))
     # The common factor max J cancels; without it success rates of 1e-320 would lose their digits.
     top = np.max(log_expit(log_odds), axis=-1, keepdims=True)
     success = weights * np.exp(log_expit(log_odds) - top)
@@ -123,8 +124,8 @@ def batch_failure_fall(
     max_length, token_range, curvature_bound : bounds common to all prompts, as in `failure_fall`.
     weights : ``p_q``, non-negative, scaled to sum to one; equal where omitted.
     """
-    log_odds, bend = _finite(log_odds=log_odds), _bound(curvature_bound=curvature_bound)
-    alignments, weights = _finite(alignments=alignments), _weights(weights, log_odds)
+    bend = _bound(curvature_bound=curvature_bound)
+    alignments, log_odds, weights = _prompts(alignments, log_odds, weights)
     variance = _score_variance(max_length, token_range)
     with np.errstate(divide="ignore"):
         log_mean_failure = logsumexp(log_expit(-log_odds) + np.log(weights), axis=-1, keepdims=True)
@@ -147,7 +148,8 @@ def reinforce_rate(
     log_failure = log_expit(-_finite(log_odds=log_odds))
     failure = np.exp(log_failure)
     tail = np.where(failure > 0, failure * np.minimum(_tail_factor(log_failure), np.finfo(float).max), 0.0)
-    return _ratio(2.0, bend * failure + variance * tail)
+    brake = np.where(np.isinf(bend + variance), np.inf, _times(bend, failure) + _times(variance, tail))
+    return _ratio(2.0, brake)
 
 
 def local(alignment: ArrayLike, curvature: ArrayLike) -> Array:
@@ -184,7 +186,8 @@ def exact(problem: Problem, theta: ArrayLike, direction: ArrayLike, *, reach: fl
     slope = _positive_part(gap_alignment(problem, theta, direction))
     bend = np.broadcast_to(np.abs(problem.curvature(theta, direction)), slope.shape)
     rising = slope > 0
-    scale = np.where(rising, slope / np.where(rising, bend + slope**2, 1.0), 1.0)
+    speed = np.maximum(bend + slope**2, np.finfo(float).tiny)  # the square may vanish
+    scale = np.where(rising, slope / np.where(rising, speed, 1.0), 1.0)
 
     def gain(step: Array) -> Array:
         values = log_odds_gain(problem, theta, direction, step)
@@ -296,10 +299,17 @@ def _bound(**named: ArrayLike) -> Array:
     return array
 
 
-def _weights(weights: ArrayLike | None, log_odds: Array) -> Array:
+def _prompts(alignments: ArrayLike, log_odds: ArrayLike, weights: ArrayLike | None) -> tuple[Array, Array, Array]:
+    """Alignments, log-odds and weights that sum to one, each with all the prompts along its last axis."""
+    alignments, log_odds = np.broadcast_arrays(_finite(alignments=alignments), _finite(log_odds=log_odds))
+    prompts = alignments.shape[-1:]
+    if prompts in ((), (0,)):
+        raise ValueError(f"alignments and log_odds must hold prompts along the last axis, got shape {alignments.shape}")
     if weights is None:
-        return np.full(log_odds.shape[-1:], 1 / log_odds.shape[-1])
+        return alignments, log_odds, np.full(prompts, 1 / prompts[0])
     array = np.asarray(weights, dtype=float)
+    if array.shape[-1:] != prompts:
+        raise ValueError(f"weights must have {prompts[0]} prompts along the last axis, got shape {array.shape}")
     if not (np.all(np.isfinite(array) & (array >= 0)) and np.all(array.sum(axis=-1) > 0)):
         raise ValueError(f"weights must be non-negative, finite and not all zero, got {weights!r}")
-    return array / array.sum(axis=-1, keepdims=True)
+    return alignments, log_odds, array / array.sum(axis=-1, keepdims=True)

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import betainc, expit, gammaln, softmax
+from scipy.special import betainc, expit, gammaln, logsumexp, softmax
 
 from rlvrlib.bandits import SoftmaxBandit
 from rlvrlib.problems import Array, Regularity, unit
 
-# Smaller success or failure rates are kept as logarithms alone, by summing over all counts. The curvature from rates loses
-# a factor of 2 log(1/rate) to cancellation, so it changes over sooner.
-_TINY, _SMALL = 1e-280, 1e-60
+# A smaller success or failure rate is computed as a logarithm, by summing over its counts. The curvature from rates loses a
+# factor of 2 log(1/rate) to cancellation, so it changes over sooner.
+_TINY, _SMALL = 1e-280, 1e-20
+_FAR = 650.0
 
 
 class TokenWindow(SoftmaxBandit):
@@ -52,50 +53,72 @@ class TokenWindow(SoftmaxBandit):
     def log_odds_and_gap(self, theta: ArrayLike) -> tuple[Array, Array]:
         """Both from the tails of the binomial law, at a cost that hardly grows with ``T``."""
         theta = self._theta(theta)
-        success, failure, slope, _, tiny = self._rates(theta, _TINY)
-        log_odds, gap = np.asarray(np.log(success) - np.log(failure)), (slope / (success * failure))[..., None]
-        if np.any(tiny):
-            log_odds[tiny], gap[tiny] = super().log_odds_and_gap(theta[tiny])
+        success, failure, slope, _ = self._rates(theta)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log_odds, gap = np.asarray(np.log(success) - np.log(failure)), slope / (success * failure)
+        gap = np.asarray(gap)[..., None]
+        for sign, rate, rare in ((1, success, self.rewards), (-1, failure, ~self.rewards)):
+            far = rate <= _TINY
+            if np.any(far):
+                log_rate, mean, _ = self._rare_law(theta[far], rare)
+                log_odds[far], gap[far] = sign * log_rate[..., 0], sign * (mean - self.length * expit(theta[far]))
         return log_odds[()], gap
 
     def curvature(self, theta: ArrayLike, direction: ArrayLike) -> Array:
         """``(1-2J) Gap^2 - J'' / (J(1-J))``, which is ``-l''``, times the square of the direction."""
         theta, direction = self._theta(theta), self._theta(direction, "direction")
-        success, failure, slope, bend, small = self._rates(theta, _SMALL)
-        scale = success * failure
-        value = np.asarray((failure - success) * (slope / scale) ** 2 - bend / scale)
-        if np.any(small):
-            value[small] = super().curvature(theta[small], np.ones(1))
+        success, failure, slope, bend = self._rates(theta)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            gap, bend = slope / (success * failure), bend / (success * failure)
+            value = np.asarray((failure - success) * gap**2 - bend)
+        for sign, rate, rare in ((1, success, self.rewards), (-1, failure, ~self.rewards)):
+            far = rate <= _SMALL
+            if np.any(far):
+                variance = self.length * expit(theta[far]) * expit(-theta[far]) - self._rare_law(theta[far], rare)[2]
+                value[far] = sign * variance[..., 0]
         return value * direction[..., 0] ** 2
 
-    def _rates(self, theta: Array, smallest: float) -> tuple[Array, Array, Array, Array, np.ndarray]:
-        """``J``, ``1-J`` (both 1 where either is smaller than ``smallest``), ``dJ/dtheta``, ``d^2 J/dtheta^2``; where that is."""
+    def _rates(self, theta: Array) -> tuple[Array, Array, Array, Array]:
+        """``J``, ``1-J``, ``dJ/dtheta`` and ``d^2 J/dtheta^2``."""
         length, low, high = self.length, self.low, self.high
-        ones, zeros = expit(theta[..., 0]), expit(-theta[..., 0])
-        below, to_high, above, from_low = np.zeros_like(ones), np.ones_like(ones), np.zeros_like(ones), np.ones_like(ones)
-        if low > 0:
-            below, from_low = betainc(length - low + 1, low, zeros), betainc(low, length - low + 1, ones)
-        if high < length:
-            above, to_high = betainc(high + 1, length - high, ones), betainc(length - high, high + 1, zeros)
-        # the difference of the two tails that are shorter
-        success = np.where(2 * length * ones > low + high, to_high - below, from_low - above)
-        failure = below + above
-        small = ~(np.minimum(success, failure) > smallest)
-        success, failure = np.where(small, 1.0, success), np.where(small, 1.0, failure)
-        # dP(N >= k)/dtheta = (1-p) k P(N = k): what flows over the lower edge less what flows over the upper one
+        ones, zeros = np.asarray(expit(theta[..., 0])), np.asarray(expit(-theta[..., 0]))
+        below = betainc(length - low + 1, low, zeros) if low > 0 else np.zeros_like(ones)
+        above = betainc(high + 1, length - high, ones) if high < length else np.zeros_like(ones)
+        success = np.asarray(1 - below - above)
+        rare = success < 0.1  # there the difference keeps its digits only between the two tails that are shorter
+        if np.any(rare):
+            from_low = betainc(low, length - low + 1, ones[rare]) if low > 0 else 1.0
+            to_high = betainc(length - high, high + 1, zeros[rare]) if high < length else 1.0
+            passed = 2 * length * ones[rare] > low + high
+            success[rare] = np.where(passed, to_high - below[rare], from_low - above[rare])
+        # dP(N >= k)/dtheta = (1-p) k P(N = k): what flows in over the lower edge less what flows out over the upper one
         law = np.exp(self._log_law(theta, np.array([low, high], dtype=float)))
         flow = np.stack([zeros * low, ones * (high - length)], axis=-1) * law
         drift = np.array([low, high + 1]) - (length + 1) * ones[..., None]
-        return success, failure, flow.sum(axis=-1), np.sum(flow * drift, axis=-1), small
+        return success, below + above, flow.sum(axis=-1), np.sum(flow * drift, axis=-1)
+
+    def _rare_law(self, theta: Array, rare: np.ndarray) -> tuple[Array, Array, Array]:
+        """Log-probability of the counts in ``rare``; mean and variance of the count given that; shape ``(..., 1)`` each.
+
+        For where the other counts have probability 1, so that their mean and variance are those of the binomial law.
+        """
+        counts = self._counts[rare]
+        law = self._log_law(theta, counts)
+        total = logsumexp(law, axis=-1, keepdims=True)
+        weights = np.exp(law - total)
+        mean = np.sum(weights * counts, axis=-1, keepdims=True)
+        return total, mean, np.sum(weights * (counts - mean) ** 2, axis=-1, keepdims=True)
 
     def _log_law(self, theta: Array, counts: Array) -> Array:
         """Log-probability of ``counts``, shape ``(..., counts)``."""
         length, rest = float(self.length), self.length - counts
-        ones, zeros = expit(theta), expit(-theta)  # shape (..., 1)
+        beyond = theta - np.clip(theta, -_FAR, _FAR)  # there expit underflows and the law is exponential in theta
+        ones, zeros = expit(theta - beyond), expit(beyond - theta)  # shape (..., 1)
         with np.errstate(divide="ignore"):
             entropy = 0.5 * np.log(length / (2 * np.pi * counts * rest))
         inner = _stirling_error(length) - _stirling_error(counts) - _stirling_error(rest) + entropy
         inner = inner - _deviance(counts, length * ones) - _deviance(rest, length * zeros)
+        inner = inner - rest * np.maximum(beyond, 0) - counts * np.maximum(-beyond, 0)
         edge = np.where(counts == 0, -length * np.logaddexp(0, theta), -length * np.logaddexp(0, -theta))
         return np.where((counts == 0) | (rest == 0), edge, inner)
 
@@ -159,8 +182,7 @@ class MarkovTokens:
         self._stopped = np.stack([accepting, ~accepting]).astype(float)
         cut = accepting & accept_at_cap
         self._cut = np.stack([cut, ~cut]).astype(float)
-        # arrive[v, s, t] = 1 where token v leads from state s to state t
-        self._arrive = (self.automaton.T[:, :, None] == np.arange(len(accepting))).astype(float)
+        self._tokens = np.arange(self.base.shape[1])
         if not np.all(self._values(np.zeros(self.dim))[0] > 0):
             raise ValueError(
                 "accepting must leave correct and wrong responses within max_length: this verifier accepts all or none"
@@ -280,7 +302,7 @@ class MarkovTokens:
         values += [np.zeros(shape)] * (len(moves) - 1)
         times = []
         for time in range(self.max_length, 0, -1):
-            after = [np.einsum("vst,...tv->...sv", self._arrive, value) for value in values]
+            after = [value[..., self.automaton, self._tokens] for value in values]
             for order, value in enumerate(after):  # to stop ends the response, with the length that it has then
                 value[..., self.stop] = self._stopped[lead] * worth[time - 1] if order == 0 else 0.0
             times.append(after)
@@ -306,7 +328,9 @@ class MarkovTokens:
             arrived = np.concatenate([self._arrivals(mass), np.zeros((*mass.shape[:-1], 1))], axis=-1)
 
     def _arrivals(self, mass: Array) -> Array:
-        going = np.einsum("vst,...sv->...tv", self._arrive, mass)
+        size = mass.shape[-2] * mass.shape[-1]
+        place = self.automaton * mass.shape[-1] + self._tokens + size * np.arange(mass.size // size)[:, None, None]
+        going = np.bincount(place.ravel(), mass.ravel(), minlength=mass.size).reshape(mass.shape)
         going[..., self.stop] = 0.0
         return going
 
@@ -317,10 +341,10 @@ class MarkovTokens:
         arrived = np.zeros((*moves.shape[:-2], self._stopped.shape[1], self.base.shape[1] + 1))
         arrived[..., 0, -1] = 1.0
         for (after,) in continuations:
-            counts += np.einsum("...su,...uv,r...sv->r...uv", arrived, moves, after)
+            counts += np.matmul(np.swapaxes(arrived, -1, -2), after)
             mass = self._arrivals(np.matmul(arrived, moves))
             arrived = np.concatenate([mass, np.zeros((*mass.shape[:-1], 1))], axis=-1)
-        right, wrong = counts / self._values(theta)[0][..., None, None]
+        right, wrong = counts * moves / self._values(theta)[0][..., None, None]
         excess = right - wrong
         visits = np.sum(excess, axis=-1, keepdims=True)
         return np.einsum("...uv,uvd->...d", excess - visits * moves, self.features)

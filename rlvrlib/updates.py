@@ -44,16 +44,18 @@ def multiplier(
 
     Raises
     ------
-    ValueError : unknown method, a rate outside [0, 1] or a group below two.
+    ValueError : unknown method, a rate outside [0, 1], rates that do not add up to 1, or a group below two.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
-    if group_size is not None and group_size < 2:
-        raise ValueError(f"group_size must be at least 2, got {group_size!r}")
+    if group_size is not None and not (group_size >= 2 and group_size == np.floor(group_size)):
+        raise ValueError(f"group_size must be at least 2 and whole, got {group_size!r}")
     success = np.asarray(success_rate, dtype=float)
     failure = 1 - success if failure_rate is None else np.asarray(failure_rate, dtype=float)
     if not np.all((success >= 0) & (success <= 1) & (failure >= 0) & (failure <= 1)):
         raise ValueError(f"success_rate and failure_rate must be in [0, 1], got {success_rate!r} and {failure_rate!r}")
+    if not np.all(np.abs(success + failure - 1) < 1e-9):
+        raise ValueError(f"failure_rate must be 1 - success_rate, got {success_rate!r} and {failure_rate!r}")
     if method == "log_odds":
         return np.ones_like(success)
     if method in ("reinforce", "rloo", "dr_grpo"):
@@ -160,7 +162,8 @@ def token_weights(
 
     Raises
     ------
-    ValueError : an unknown name, a missing ``max_completion_length``, lengths that are not counts.
+    ValueError : an unknown name, a missing ``max_completion_length``, lengths that are not counts, a divisor that is
+        not positive.
     """
     framework = next((name for name, types in _LOSS_TYPES.items() if loss_type in types), None)
     if framework is None:
@@ -174,6 +177,10 @@ def token_weights(
     batch, total, filled = len(counts), max(counts.sum(), 1), max(np.count_nonzero(counts), 1)
     if loss_type == "dr_grpo" and max_completion_length is None:
         raise ValueError("max_completion_length must be given for dr_grpo: TRL divides by it")
+    divisors = (max_completion_length, padded_length, loss_scale_factor)
+    for name, value in zip(("max_completion_length", "padded_length", "loss_scale_factor"), divisors, strict=True):
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} must be positive, got {value!r}")
     if loss_scale_factor is None:
         loss_scale_factor = padded_length if padded_length is not None else max(counts.max(), 1)
     divisor = {

@@ -23,8 +23,10 @@ from rlvrlib import (
     TokenWindow,
     ascend,
     contextual_bandit,
+    log_odds_gain,
     thresholds,
 )
+from rlvrlib.ascent import LongStep
 
 REFERENCE = json.loads(
     (Path(os.environ.get("RLVR_REFERENCE", Path(__file__).parent / "reference")) / "bandits.json").read_text()
@@ -127,6 +129,45 @@ def test_steps():
     assert path.step_size[0] == pytest.approx(expected)
 
 
+def log_linear_threshold(problem, theta, unit, alignment, log_odds):
+    return thresholds.log_linear(alignment, problem.wrong_feature_range(unit))
+
+
+def test_a_long_step_is_kept_only_if_the_log_odds_rose_enough():
+    bandit = LogLinearBandit([[0.3], [1.0], [-1.0]], [1, 0, 0])  # the overshooting instance: the critical step is 0.6393
+    theta = np.zeros((4, 1))
+    safe = np.array([0.01, 0.05, 0.15, 0.35])
+    rule = LongStep(FixedLength(safe), (16.0, 4.0), 0.1)
+    taken = ascend(bandit, theta, PolicyGradient("log_odds"), rule, 1).step_size[:, 0]
+    gain = {factor: log_odds_gain(bandit, theta, np.ones(1), factor * safe) for factor in (16.0, 4.0)}
+    enough = {factor: gain[factor] >= 0.1 * factor * safe * 0.3 for factor in gain}
+    assert enough[16.0].tolist() == [True, False, False, False] and enough[4.0].tolist() == [True, True, False, False]
+    assert taken == pytest.approx([0.16, 0.2, 0.15, 0.35])
+    assert [count.tolist() for count in rule.trials] == [[1, 2, 2, 2]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_long_steps_never_lose_and_end_in_the_safe_step(seed):
+    rng = np.random.default_rng(seed)
+    bandits = LogLinearBandit(rng.normal(size=(50, 8, 3)), np.arange(8) < 2, rng.normal(size=(50, 8)))
+    safe = ThresholdStep(0.9, log_linear_threshold)
+    rule = LongStep(safe)
+    path = ascend(bandits, np.zeros((50, 3)), PolicyGradient("log_odds"), rule, 40)
+    assert np.diff(path.log_odds).min() >= -1e-12
+    assert len(rule.trials) == 40 and all(count.shape == (50,) for count in rule.trials)
+    first = bandits.gradient_gap(np.zeros((50, 3)))
+    norm = np.linalg.norm(first, axis=-1)
+    guaranteed = 0.9 * thresholds.log_linear(norm, bandits.wrong_feature_range(first))
+    assert set(np.round(path.step_size[:, 0] / guaranteed, 9)) <= {1.0, 4.0, 16.0}
+
+
+def test_a_long_step_stands_still_where_the_safe_one_does():
+    bandit = LogLinearBandit([[0.0], [1.0], [-1.0]], [1, 0, 0])  # at the optimum the gap is 0
+    rule = LongStep(ThresholdStep(0.5, lambda problem, theta, unit, alignment, log_odds: alignment))
+    path = ascend(bandit, np.zeros(1), PolicyGradient("log_odds"), rule, 2)
+    assert path.step_size.tolist() == [0.0, 0.0] and [int(count) for count in rule.trials] == [0, 0]
+
+
 def test_shared_parameters_follow_the_mean_of_the_prompts():
     rng = np.random.default_rng(6)
     stack = contextual_bandit(7, rng, num_arms=9, context_dim=4, correct_share=0.3, shared_features=True)
@@ -194,6 +235,9 @@ def test_adam_by_hand():
         (lambda b: Constant([0.1, np.inf]), "eta must be positive and finite"),
         (lambda b: FixedLength(np.nan), "eta must be positive"),
         (lambda b: ThresholdStep(1.0, None), "share must be in"),
+        (lambda b: LongStep(Constant(1.0), ()), "factors must be one or more"),
+        (lambda b: LongStep(Constant(1.0), (2.0, 1.0)), "factors must be one or more finite numbers above 1"),
+        (lambda b: LongStep(Constant(1.0), rise=1.0), "rise must be in"),
         (lambda b: PolicyGradient("ppo2"), "method must be one of reinforce"),
         (lambda b: SampledGradient("log_odds", 4, None), "method must be one of reinforce"),
         (lambda b: SampledGradient("grpo", 1, None), "group_size must be at least 2"),

@@ -12,6 +12,7 @@ from rlvrlib import (
     ContextualBandit,
     LogLinearBandit,
     NetworkBandit,
+    QuadraticBandit,
     contextual_bandit,
     failure_rate,
     log_odds_gain,
@@ -145,6 +146,22 @@ def test_a_stack_of_prompts_is_its_prompts():
         )
 
 
+def test_segment_regularity_of_a_stack_that_shares_theta():
+    rng = np.random.default_rng(6)
+    stack, theta, direction = random_problem("log_linear", rng, batch=(5,))
+    tiled = segment_regularity(stack, np.tile(theta[0], (5, 1)), np.tile(direction[0], (5, 1)), np.ones(5))
+    for shared in (theta[0], theta[:1]):
+        values = segment_regularity(stack, shared, direction[0], 1.0)
+        assert np.array(values) == pytest.approx(np.array(tiled), rel=1e-12)
+
+
+def test_the_gain_sees_an_arm_whose_probability_vanishes():
+    bandit = LogLinearBandit([[0.0], [0.0], [1.0]], [1, 0, 0], [0.0, 0.0, -800.0])
+    assert bandit.log_odds_gain([0.0], [1.0], [1000.0, 1e6]) == pytest.approx([-200, 800 - 1e6], rel=1e-14)
+    swapped = LogLinearBandit([[0.0], [0.0], [1.0]], [0, 1, 1], [0.0, 0.0, -800.0])
+    assert swapped.log_odds_gain([0.0], [1.0], [1000.0, 1.0, 1e-9]) == pytest.approx([200, 0, 0], rel=1e-14)
+
+
 def test_per_arm_weights_equal_their_features_written_out():
     rng = np.random.default_rng(4)
     bandit = contextual_bandit(3, rng, num_arms=6, context_dim=2, correct_share=0.3)
@@ -178,6 +195,12 @@ def test_contextual_bandit_is_realizable_with_the_share_asked_for():
         (lambda: LogLinearBandit(np.eye(3), [1, 0, 0], [0.0, 0.0]), "log_prior must have 3 arms"),
         (lambda: LogLinearBandit(np.eye(3), [1, 0, 0]).log_odds(np.zeros(2)), "theta must have last axis 3"),
         (lambda: LogLinearBandit(np.eye(3), [1, 0, 0]).regularity(np.zeros(3)), "direction must be finite"),
+        (lambda: LogLinearBandit(np.eye(3), [1, 0, 0]).log_odds([0.0, np.nan, 0.0]), "theta must be finite"),
+        (lambda: LogLinearBandit(np.eye(3), [1, 0, 0]).log_probabilities([0.0, np.nan, 0.0]), "theta must be finite"),
+        (lambda: ContextualBandit([1.0, 2.0], 1), "contexts and rewards must have shapes"),
+        (lambda: QuadraticBandit(np.ones((1, 2)), np.ones((1, 2)), [1, 0, 0]), "same number of arms"),
+        (lambda: QuadraticBandit(np.ones(3), np.ones(3), [1, 0, 0]), "slopes must have shape"),
+        (lambda: NetworkBandit(np.ones((3, 2)), 1.0, [1, 0, 0]), "inputs and output_weights must have shapes"),
         (lambda: NetworkBandit(np.ones((4, 2)), np.ones(3), [1, 0, 0]), "inputs must have shape"),
         (lambda: contextual_bandit(0, np.random.default_rng(0)), "num_contexts and context_dim"),
         (lambda: contextual_bandit(5, np.random.default_rng(0), correct_share=0.0), "correct_share must leave"),

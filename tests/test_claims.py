@@ -82,7 +82,9 @@ def test_what_is_not_a_notebook_is_named(tmp_path, text):
         claims.collect(path)
 
 
-def test_bad_input_is_named():
+def test_bad_input_is_named(tmp_path):
+    with pytest.raises(ValueError, match="path must name a Jupyter notebook"):
+        claims.collect(tmp_path / "absent.ipynb")
     for arguments, message in (
         (("A key", "s", "t", "=", 1, 1), "key must be"),
         (("a", "s", "t", "~", 1, 1), "relation must be"),

@@ -29,6 +29,8 @@ def test_critical_step_to_full_precision(delta):
 def test_critical_step_limits_and_shapes():
     assert critical_step(1.0) == np.inf and critical_step(7.0) == np.inf
     assert np.all(np.isfinite(critical_step(np.array([[0.2, 0.4]])))) and critical_step([0.2, 1.0]).shape == (2,)
+    assert critical_step([1e-150, 1e-300, 5e-324]) == pytest.approx(2 * np.array([1e-150, 1e-300, 5e-324]), abs=0)
+    assert critical_step(1.0000001e-5) == pytest.approx(critical_step(0.9999999e-5), rel=1e-6)
     assert critical_step(1e-6) == pytest.approx(2e-6, rel=1e-9)
     assert critical_step(1 - 1e-9) == pytest.approx(np.log(2) * 1e9, rel=1e-6)
 
@@ -66,6 +68,11 @@ def test_every_step_gains_below_and_loses_above():
     assert np.all(np.diff(path.log_odds[0]) > 0) and np.all(np.diff(path.log_odds[1]) < 0)
 
 
+def test_curvature_keeps_its_digits_far_out():
+    values = OvershootInstance(0.3, 0.2, 1).curvature([[15.0], [-300.0], [1000.0]], [1.0])
+    assert values == pytest.approx([4 * np.exp(-30) / (1 + np.exp(-30)) ** 2, 4 * np.exp(-600), 0.0], rel=1e-12, abs=0)
+
+
 def test_log_cosh_where_cosh_overflows_and_where_it_is_one():
     assert log_cosh([1e4, -1e4]) == pytest.approx(1e4 - np.log(2))
     assert log_cosh(1e-9) == pytest.approx(5e-19, rel=1e-9)
@@ -75,7 +82,10 @@ def test_log_cosh_where_cosh_overflows_and_where_it_is_one():
     ("build", "message"),
     [
         (lambda: OvershootInstance(0.0, 0.3, 2), "delta must be positive"),
+        (lambda: OvershootInstance(np.inf, 0.3, 2), "delta must be positive and finite"),
         (lambda: OvershootInstance(0.3, 1.0, 2), "initial_success must be in"),
+        (lambda: OvershootInstance(0.3, 0.3, 2).log_odds([0.0]), "theta must be a number in each of 2"),
+        (lambda: OvershootInstance(0.3, 0.3, 1).gradient_gap([np.nan]), "theta must be a number"),
         (lambda: OvershootInstance(0.3, 0.3, 0), "num_steps must be at least 1"),
         (lambda: OvershootInstance(0.3, 0.3, 17).as_bandit(), "num_steps must be at most 16"),
         (lambda: critical_step(-0.1), "delta must be positive"),

@@ -208,6 +208,21 @@ def test_a_batch_of_one_prompt_is_the_prompt():
     assert single == pytest.approx(thresholds.failure_fall(slope, log_odds, 64, 0.5, 0.1))
 
 
+def test_what_is_common_to_the_prompts_may_be_given_once():
+    alignments = [1.0, 2.0, 3.0]
+    rise = thresholds.batch_success_rise(alignments, [0.5] * 3, [2.0] * 3)
+    for log_odds in (0.5, [0.5]):
+        assert thresholds.batch_success_rise(alignments, log_odds, [2.0]) == pytest.approx(rise)
+        fall = thresholds.batch_failure_fall(alignments, log_odds, 8, 1.0)
+        assert fall == pytest.approx(thresholds.batch_failure_fall(alignments, [0.5] * 3, 8, 1.0))
+
+
+def test_without_a_bound_there_is_no_rate():
+    for log_odds in (None, 0.0, 800.0):  # at 800 the failure rate vanishes in floating point
+        assert thresholds.reinforce_rate(8, 1.0, log_odds, np.inf) == 0
+        assert thresholds.reinforce_rate(8, np.inf, log_odds) == 0
+
+
 def test_averaging_the_bounds_without_the_success_weights_is_wrong():
     """Theory, Theorem 5: the guarantee needs a_q weighted by the success rate."""
     log_odds, bounds, slopes = np.array([5.0, -8.0]), np.array([10.0, 0.0]), np.array([1.0, 1.0])
@@ -260,6 +275,15 @@ def test_exact_is_the_first_zero(kind):
         assert np.all(gain[found] > 0)
 
 
+def test_exact_of_a_slope_whose_square_vanishes_is_infinite_without_curvature():
+    assert thresholds.exact(LogLinearBandit([[1e-200], [0.0]], [1, 0]), np.zeros(1), np.ones(1)) == np.inf
+
+
+def test_exact_sees_an_arm_whose_probability_vanishes():
+    bandit = LogLinearBandit([[0.5], [0.0], [1.0]], [1, 0, 0], [0.0, 0.0, -800.0])  # gain eta/2 - log(1 + e^(eta - 800))
+    assert thresholds.exact(bandit, np.zeros(1), np.ones(1)) == pytest.approx(1600, rel=1e-12)
+
+
 def test_exact_sees_a_dip_between_two_rises():
     """The gain dips below 0 around 1 and rises again: the first zero counts, however short the dip."""
 
@@ -296,6 +320,8 @@ def test_exact_sees_a_dip_between_two_rises():
         (lambda: thresholds.failure_fall(1, 0, 0.5, 1), "max_length must be at least 1"),
         (lambda: thresholds.local(1, np.nan), "curvature must be finite"),
         (lambda: thresholds.batch_success_rise([1, 1], [0, 0], [1, 1], [1, -1]), "weights must be non-negative"),
+        (lambda: thresholds.batch_failure_fall([1, 1], [0, 0], 8, 1.0, weights=[1.0]), "weights must have 2 prompts"),
+        (lambda: thresholds.batch_success_rise(1.0, 0.0, 1.0), "must hold prompts along the last axis"),
         (lambda: thresholds.batch_failure_fall([1, 1], [0, 0], 8, 1, 0, [0, 0]), "weights must be non-negative"),
         (lambda: thresholds.exact(LogLinearBandit(np.eye(2), [1, 0]), np.zeros(2), np.zeros(2)), "direction must be"),
         (lambda: thresholds.exact(LogLinearBandit(np.eye(2), [1, 0]), np.zeros(2), np.ones(2), reach=0.1), "reach"),

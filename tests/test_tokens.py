@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from rlvrlib import LogLinearBandit, MarkovTokens, TokenWindow, log_odds_gain, thresholds, unit
+from rlvrlib.bandits import SoftmaxBandit
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -28,8 +29,11 @@ def window_reference(length, low, high, theta):
 
 @pytest.mark.parametrize(
     ("length", "low", "high", "theta"),
-    [(1, 1, 1, 0.3), (16, 5, 9, 0.3), (64, 40, 60, -3.0), (400, 0, 3, 5.0), (400, 180, 230, -0.2), (2000, 1300, 1500, 0.9)],
-)
+    [
+        (1, 1, 1, 0.3), (16, 5, 9, 0.3), (64, 40, 60, -3.0), (400, 0, 3, 5.0), (400, 180, 230, -0.2), (2000, 1300, 1500, 0.9),
+        (64, 37, 52, 800.0), (64, 37, 52, -900.0), (400, 1, 399, 0.1), (1500, 1000, 1080, 0.44), (1500, 1000, 1080, 2.2),
+    ],
+)  # fmt: skip
 def test_window_against_high_precision(length, low, high, theta):
     window, point = TokenWindow(length, low, high), np.array([theta])
     log_odds, gap, curvature = window_reference(length, low, high, theta)
@@ -38,6 +42,26 @@ def test_window_against_high_precision(length, low, high, theta):
     assert window.curvature(point, np.ones(1)) == pytest.approx(curvature, rel=1e-9)
     gain = window_reference(length, low, high, theta + 0.01)[0] - log_odds
     assert log_odds_gain(window, point, np.ones(1), 0.01) == pytest.approx(gain, rel=1e-9, abs=1e-12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=seeds)
+def test_tails_and_sums_agree(seed):
+    """The window's own log-odds, gap and curvature against the sums over all arms that every bandit has."""
+    rng = np.random.default_rng(seed)
+    length = int(np.exp(rng.uniform(0, 8)))
+    low, high = (int(edge) for edge in np.sort(rng.integers(0, length + 1, size=2)))
+    window = TokenWindow(length, low, max(high - 1, low) if (low, high) == (0, length) else high)
+    middle = np.log((low + high + 1) / (2 * length - low - high + 1))
+    theta = (middle + rng.normal(size=20) * np.exp(rng.uniform(0, 7)) / np.sqrt(length))[:, None]
+    log_odds, gap = window.log_odds_and_gap(theta)
+    expected, slope = SoftmaxBandit.log_odds_and_gap(window, theta)
+    bend = SoftmaxBandit.curvature(window, theta, np.ones(1))
+    assert np.all(np.abs(log_odds - expected) < 1e-12 * (1 + np.abs(expected)))
+    assert np.all(np.abs(gap - slope) < 1e-11 * (np.sqrt(length) + np.abs(slope)))
+    assert np.all(np.abs(window.curvature(theta, np.ones(1)) - bend) < 1e-10 * (length + np.abs(bend)))
+    assert window.log_odds(theta[0]) == pytest.approx(log_odds[0], rel=1e-14)
+    assert window.gradient_gap(theta[0]).shape == (1,)
 
 
 def test_a_million_tokens():

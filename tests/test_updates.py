@@ -52,6 +52,7 @@ def test_limits_of_finite_groups():
     [
         (("ppo", 0.5), "method must be one of"),
         (("grpo", 0.5, 1), "group_size must be at least 2"),
+        (("grpo", 0.5, 2.5), "group_size must be at least 2 and whole"),
         (("grpo", 1.2), "success_rate and failure_rate must be in"),
         (("grpo", np.nan), "success_rate and failure_rate must be in"),
     ],
@@ -59,6 +60,11 @@ def test_limits_of_finite_groups():
 def test_bad_input_is_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         updates.multiplier(*arguments)
+
+
+def test_rates_that_contradict_each_other_are_named():
+    with pytest.raises(ValueError, match="failure_rate must be 1 - success_rate"):
+        updates.multiplier("reinforce", 0.2, failure_rate=0.2)
 
 
 def arguments_of(case):
@@ -129,6 +135,14 @@ def test_batch_scaling_uses_the_whole_batch():
         (lambda: updates.token_weights([1, 0], [0, 0], [1, -2], "grpo"), "lengths must be"),
         (lambda: updates.token_weights([1, 0], [0, 0], [1], "grpo"), "lengths must be"),
         (lambda: updates.token_weights([1, 0], [0, 0], [1, 2], "dr_grpo"), "max_completion_length must be given"),
+        (
+            lambda: updates.token_weights([1, 0], [0, 0], [1, 2], "dr_grpo", max_completion_length=0),
+            "max_completion_length must be positive",
+        ),
+        (
+            lambda: updates.token_weights([1, 0], [0, 0], [1, 2], "seq-mean-token-sum-norm", loss_scale_factor=0),
+            "loss_scale_factor must be positive",
+        ),
     ],
 )
 def test_bad_groups_are_named(call, message):
