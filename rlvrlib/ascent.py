@@ -70,7 +70,10 @@ class ThresholdStep:
 
     def length(self, problem: Problem, theta: Array, update: Array, unit: Array, log_odds: Array, gap: Array) -> Array:
         alignment = np.sum(unit * gap, axis=-1)
-        eta = self.share * self.threshold(problem, theta, unit, alignment, log_odds)
+        moving = np.any(unit, axis=-1, keepdims=True)  # a run whose update is zero stays; its direction only fills the place
+        any_direction = np.eye(1, unit.shape[-1])[0]
+        eta = self.share * self.threshold(problem, theta, np.where(moving, unit, any_direction), alignment, log_odds)
+        eta = np.where(moving[..., 0], eta, 0.0)
         if not np.all(np.isfinite(eta)):
             raise ValueError("threshold must be finite: where nothing limits the step there is no share of it")
         return eta

@@ -168,6 +168,19 @@ def test_a_long_step_stands_still_where_the_safe_one_does():
     assert path.step_size.tolist() == [0.0, 0.0] and [int(count) for count in rule.trials] == [0, 0]
 
 
+def test_a_run_without_a_gap_stays_and_the_others_go_on():
+    bandit = LogLinearBandit([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]], [1, 0, 0], [0.0, 0.0, -np.log(4)])
+    even = LogLinearBandit(np.stack([bandit.features, np.zeros((3, 2))]), bandit.rewards)
+
+    def rule(problem, theta, unit, alignment, log_odds):
+        bounds = problem.regularity(unit)
+        return thresholds.trajectory(alignment, bounds.score_bound, bounds.score_lipschitz)
+
+    path = ascend(even, np.zeros((2, 2)), PolicyGradient("log_odds"), ThresholdStep(0.5, rule), 3)
+    assert np.all(np.diff(path.log_odds[0]) > 0)
+    assert np.all(path.step_size[1] == 0) and np.all(path.log_odds[1] == path.log_odds[1, 0])
+
+
 def test_shared_parameters_follow_the_mean_of_the_prompts():
     rng = np.random.default_rng(6)
     stack = contextual_bandit(7, rng, num_arms=9, context_dim=4, correct_share=0.3, shared_features=True)
