@@ -136,6 +136,8 @@ def execute_all(root: Path, executed: Path, profile: Parameters, jobs: int) -> b
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         processes.add(process)
+        if stopping.is_set():  # it came between the two lines above
+            process.terminate()
         output, noise = process.communicate(json.dumps(job, default=str))
         processes.discard(process)
         seconds = time.monotonic() - start
@@ -153,9 +155,20 @@ def execute_all(root: Path, executed: Path, profile: Parameters, jobs: int) -> b
         except BaseException:
             stopping.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in list(processes):
-                process.terminate()
+            _stop(list(processes))
             raise
+
+
+def _stop(processes: list[subprocess.Popen[str]], patience: float = 5) -> None:
+    """Ask the processes to end, and end those that do not: a kernel that is just starting swallows the request."""
+    for process in processes:
+        process.terminate()
+    end = time.monotonic() + patience
+    for process in processes:
+        try:
+            process.wait(max(0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def _remove_all(paths: Iterable[Path]) -> None:
