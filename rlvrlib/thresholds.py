@@ -115,9 +115,9 @@ def variance_fall(
 def variance_local(
     alignment: ArrayLike, log_odds: ArrayLike, variance: ArrayLike, token_range: ArrayLike
 ) -> Array:  # fmt: skip
-    """``log(1 + R_p B) / R_p`` with ``B = 2 F dmu max(1/V, J/Phi_V(F))``: below it the success rate rises (conditional variance, part 2).
+    """``log(1 + R_p B) / R_p``: below it the success rate rises (conditional variance, part 2).
 
-    For logits linear in ``theta``. Parameters as in `variance_fall`, with ``variance`` where the step starts only.
+    ``B = 2 F dmu max(1/V, J/Phi_V(F))``. For logits linear in ``theta``. Parameters as in `variance_fall`, with ``variance`` where the step starts only.
     """
     log_odds, variance, spread = _finite(log_odds=log_odds), _bound(variance=variance), _bound(token_range=token_range)
     slope, failure = 2 * _positive_part(alignment), np.exp(log_expit(-log_odds))
@@ -125,7 +125,9 @@ def variance_local(
     frozen = np.maximum(
         _ratio(slope * failure, variance), _ratio(falling, _variance_factor(log_expit(-log_odds), variance, spread))
     )
-    return np.where(spread > 0, _ratio(np.log1p(_times(spread, frozen)), spread), frozen)[()]
+    bounded = np.where(np.isinf(spread), 0.0, spread)
+    step = np.where(bounded > 0, _ratio(np.log1p(_times(bounded, frozen)), bounded), frozen)
+    return np.where(np.isinf(spread), 0.0, step)[()]
 
 
 def batch_success_rise(

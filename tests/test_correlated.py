@@ -212,6 +212,8 @@ def test_limits_of_the_variance_thresholds():
     assert thresholds.variance_local(1.0, 0.0, 0.0, 0.0) == np.inf
     assert thresholds.variance_local(1.0, 0.0, 2.0, 0.0) == pytest.approx(0.5)  # 2 F dmu / V
     assert thresholds.variance_local(1.0, 2000.0, 1.0, 1.0) > 0  # a failure rate that underflows
+    assert thresholds.variance_local(1.0, 0.0, np.inf, 1.0) == thresholds.variance_local(1.0, 0.0, 1.0, np.inf) == 0
+    assert thresholds.variance_local(1.0, 0.0, 0.0, 1.0) == thresholds.variance_fall(1.0, 0.0, 0.0, 0.0) == np.inf
     small = thresholds.variance_local(1e-9, 1.0, 2.0, 1.0)
     assert small == pytest.approx(max(thresholds.variance_fall(1e-9, 1.0, 2.0, 1.0), thresholds.success_rise(1e-9, 1.0, 2.0)), rel=1e-8)
 
