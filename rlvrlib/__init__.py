@@ -3,6 +3,7 @@
 from rlvrlib import thresholds, updates
 from rlvrlib.ascent import Constant, FixedLength, LongStep, ThresholdStep, Trajectory, ascend
 from rlvrlib.bandits import ContextualBandit, LogLinearBandit, contextual_bandit
+from rlvrlib.correlated import CorrelatedWindow
 from rlvrlib.directions import Adam, Clipped, Momentum, PolicyGradient, Prescribed, SampledGradient
 from rlvrlib.nonlinear import NetworkBandit, QuadraticBandit, segment_regularity
 from rlvrlib.overshoot import OvershootInstance, critical_step
@@ -14,6 +15,7 @@ __all__ = [
     "Clipped",
     "Constant",
     "ContextualBandit",
+    "CorrelatedWindow",
     "FixedLength",
     "LogLinearBandit",
     "LongStep",

@@ -147,6 +147,44 @@ def failure_law(bandit: SoftmaxBandit, theta: ArrayLike, direction: ArrayLike) -
     return np.where(wanted, zero_between(gain, low, high, wanted), np.where(slope > 0, np.inf, 0.0))[()]
 
 
+def variance_fall(
+    alignment: ArrayLike, log_odds: ArrayLike, variance: ArrayLike, token_range: ArrayLike,
+    curvature_bound: ArrayLike = 0.0,
+) -> Array:  # fmt: skip
+    """``2 J F dmu / (a_+ F + Phi_V(F))``: below it the failure rate falls (conditional variance, part 1).
+
+    ``Phi_V(F) = min(V, F (sqrt(2 V L) + R_p L / 3)^2)`` with ``L = log(2/F)``.
+
+    Parameters
+    ----------
+    alignment : ``dmu``, any shape.
+    log_odds : ``l``, where the step starts.
+    variance : ``V``, with ``sum_t Var(s_t | past) <= V`` for every response, along the segment; non-negative.
+    token_range, curvature_bound : ``R_p`` and ``a_+`` along the segment, as in `failure_fall`.
+    """
+    log_odds, bend = _finite(log_odds=log_odds), _bound(curvature_bound=curvature_bound)
+    brake = bend + _variance_factor(log_expit(-log_odds), variance, token_range)
+    return _ratio(2 * np.exp(log_expit(log_odds)) * _positive_part(alignment), brake)
+
+
+def variance_local(
+    alignment: ArrayLike, log_odds: ArrayLike, variance: ArrayLike, token_range: ArrayLike
+) -> Array:  # fmt: skip
+    """``log(1 + R_p B) / R_p``: below it the success rate rises (conditional variance, part 2).
+
+    ``B = 2 F dmu max(1/V, J/Phi_V(F))``. For logits linear in ``theta``. Parameters as in `variance_fall`, with ``variance`` where the step starts only.
+    """
+    log_odds, variance, spread = _finite(log_odds=log_odds), _bound(variance=variance), _bound(token_range=token_range)
+    slope, failure = 2 * _positive_part(alignment), np.exp(log_expit(-log_odds))
+    falling = slope * np.exp(log_expit(log_odds))
+    frozen = np.maximum(
+        _ratio(slope * failure, variance), _ratio(falling, _variance_factor(log_expit(-log_odds), variance, spread))
+    )
+    bounded = np.where(np.isinf(spread), 0.0, spread)
+    step = np.where(bounded > 0, _ratio(np.log1p(_times(bounded, frozen)), bounded), frozen)
+    return np.where(np.isinf(spread), 0.0, step)[()]
+
+
 def batch_success_rise(
     alignments: ArrayLike, log_odds: ArrayLike, curvature_bounds: ArrayLike, weights: ArrayLike | None = None
 ) -> Array:
@@ -255,6 +293,15 @@ def _tail_factor(log_failure: Array, sharper: bool = False) -> Array:
     """``Phi(F) / F = min(1/F, 2 log(2e/F))``, or with the sharper logarithm ``min(1/F, 2 log(2/F))``."""
     with np.errstate(over="ignore"):
         return np.minimum(np.exp(-log_failure), 2 * (np.log(2) - log_failure + (not sharper)))
+
+
+def _variance_factor(log_failure: Array, variance: ArrayLike, token_range: ArrayLike) -> Array:
+    """``Phi_V(F) / F = min(V/F, (sqrt(2 V L) + R_p L / 3)^2)`` with ``L = log(2/F)``."""
+    variance, spread = _bound(variance=variance), _bound(token_range=token_range)
+    level = np.log(2) - log_failure
+    with np.errstate(over="ignore"):
+        plain = _times(variance, np.exp(-log_failure))
+    return np.minimum(plain, (np.sqrt(2 * variance * level) + spread * level / 3) ** 2)
 
 
 def _score_variance(max_length: ArrayLike, token_range: ArrayLike) -> Array:

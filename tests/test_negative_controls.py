@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import rlvrlib
-from rlvrlib import bandits, claims, directions, nonlinear, thresholds
+from rlvrlib import bandits, claims, correlated, directions, nonlinear, thresholds
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -67,6 +67,10 @@ PERTURBATIONS = [
     ("06_token_threshold", thresholds, "failure_law", times(1.3), {"law-never-below", "open-ended"}),
     ("07_length", directions, "multiplier", times(1.2), {"first-loss-reinforce", "collapse-grpo"}),
     ("09_success_rate", directions, "multiplier", times(1.2), {"group-law", "late-reinforce", "grpo-plateau"}),
+    ("14_token_correlations", thresholds, "variance_local", times(1.5), {"never-above"}),
+    ("14_token_correlations", correlated.CorrelatedWindow, "conditional_variance", times(1.1), {"decisions-persistence", "limit-persistence", "limit-copying"}),
+    ("14_token_correlations", correlated.CorrelatedWindow, "curvature", times(1.2), {"limit-persistence", "limit-copying", "whole-steps"}),
+    ("14_token_correlations", correlated.CorrelatedWindow, "gradient_gap", times(1.2), {"whole-steps"}),
 ]
 
 
