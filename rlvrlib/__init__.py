@@ -3,10 +3,11 @@
 from rlvrlib import thresholds, updates
 from rlvrlib.ascent import Constant, FixedLength, ThresholdStep, Trajectory, ascend
 from rlvrlib.bandits import ContextualBandit, LogLinearBandit, contextual_bandit
-from rlvrlib.directions import Adam, Clipped, Momentum, PolicyGradient, Prescribed, SampledGradient
+from rlvrlib.directions import Adam, Clipped, Momentum, PolicyGradient, Prescribed, RateSchedule, SampledGradient
 from rlvrlib.nonlinear import NetworkBandit, QuadraticBandit, segment_regularity
 from rlvrlib.overshoot import OvershootInstance, critical_step
 from rlvrlib.problems import Problem, Regularity, alignment, failure_rate, log_odds_gain, success_rate, unit
+from rlvrlib.schedules import Curriculum, MovingProblem, Schedule, Shifted, Steered, harder
 from rlvrlib.tokens import MarkovTokens, TokenWindow
 
 __all__ = [
@@ -14,18 +15,24 @@ __all__ = [
     "Clipped",
     "Constant",
     "ContextualBandit",
+    "Curriculum",
     "FixedLength",
     "LogLinearBandit",
     "MarkovTokens",
     "Momentum",
+    "MovingProblem",
     "NetworkBandit",
     "OvershootInstance",
     "PolicyGradient",
     "Prescribed",
     "Problem",
     "QuadraticBandit",
+    "RateSchedule",
     "Regularity",
     "SampledGradient",
+    "Schedule",
+    "Shifted",
+    "Steered",
     "ThresholdStep",
     "TokenWindow",
     "Trajectory",
@@ -34,6 +41,7 @@ __all__ = [
     "contextual_bandit",
     "critical_step",
     "failure_rate",
+    "harder",
     "log_odds_gain",
     "segment_regularity",
     "success_rate",
