@@ -147,7 +147,7 @@ class RateSchedule:
     Parameters
     ----------
     direction : what is multiplied.
-    factors : shape ``(steps,)``, non-negative and finite, one for each step.
+    factors : shape ``(steps, ...)``, non-negative and finite, one for each step, and for each run where they differ.
     """
 
     direction: Direction
@@ -155,8 +155,8 @@ class RateSchedule:
 
     def __post_init__(self) -> None:
         factors = np.asarray(self.factors)
-        if factors.ndim != 1 or not np.all((factors >= 0) & np.isfinite(factors)):
-            raise ValueError(f"factors must be non-negative, finite and of shape (steps,), got {self.factors!r}")
+        if factors.ndim < 1 or not np.all((factors >= 0) & np.isfinite(factors)):
+            raise ValueError(f"factors must be non-negative, finite and of shape (steps, ...), got {self.factors!r}")
 
     def initial_state(self, theta: Array) -> tuple[Any, int]:
         return self.direction.initial_state(theta), 0
@@ -166,7 +166,7 @@ class RateSchedule:
         if count >= len(self.factors):
             raise ValueError(f"factors must hold one number per step, got {len(self.factors)}")
         update, inner = self.direction.update(problem, theta, log_odds, gap, inner)
-        return self.factors[count] * update, (inner, count + 1)
+        return np.asarray(self.factors[count])[..., None] * update, (inner, count + 1)
 
 
 @dataclass(frozen=True)

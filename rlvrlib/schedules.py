@@ -60,14 +60,14 @@ class Curriculum(MovingProblem):
     ----------
     family : the problems as a function of the difficulty, an array with one entry for each run.
     easiest, hardest : difficulty at the start and at the end.
-    rise : added to the difficulty at each promotion, positive; the last one stops at ``hardest``.
+    rise : added to the difficulty at each promotion, positive, one or one for each run; the last one stops at ``hardest``.
     level : log-odds that earn a promotion.
     """
 
     family: Callable[[Array], Problem]
     easiest: float
     hardest: float
-    rise: float
+    rise: ArrayLike
     level: float = 0.0
 
     def __post_init__(self) -> None:
@@ -76,7 +76,7 @@ class Curriculum(MovingProblem):
                 "easiest, hardest and level must be finite, easiest below hardest, got "
                 f"{self.easiest!r}, {self.hardest!r} and {self.level!r}"
             )
-        if not (self.rise > 0 and np.isfinite(self.rise)):
+        if not np.all((np.asarray(self.rise) > 0) & np.isfinite(self.rise)):
             raise ValueError(f"rise must be positive and finite, got {self.rise!r}")
 
     def first(self, num_steps: int, theta: Array) -> tuple[Problem, Array]:
