@@ -65,6 +65,9 @@ PERTURBATIONS = [
     ("05_overshoot", bandits.LogLinearBandit, "mean_logit_gradient", times(-1), {"two-cycle", "realizable"}),
     ("06_token_threshold", thresholds, "failure_fall", times(1.1), {"sharp-33", "sharp-limit", "never-below"}),
     ("09_success_rate", directions, "multiplier", times(1.2), {"group-law", "late-reinforce", "grpo-plateau"}),
+    ("15_moving_success_rates", directions, "multiplier", times(1.1), {"critical-reinforce", "critical-grpo", "law-grpo"}),
+    ("15_moving_success_rates", thresholds, "success_rise", times(3), {"never-loses", "lengths-threshold"}),
+    ("15_moving_success_rates", bandits.LogLinearBandit, "mean_logit_gradient", times(-1), {"never-loses", "guarantee"}),
 ]
 
 
