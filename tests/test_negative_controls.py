@@ -66,7 +66,8 @@ PERTURBATIONS = [
     ("06_token_threshold", thresholds, "failure_fall", times(1.1), {"sharp-33", "sharp-limit", "never-below"}),
     ("09_success_rate", directions, "multiplier", times(1.2), {"group-law", "late-reinforce", "grpo-plateau"}),
     ("15_moving_success_rates", directions, "multiplier", times(1.1), {"critical-reinforce", "critical-grpo", "law-grpo"}),
-    ("15_moving_success_rates", thresholds, "success_rise", times(3), {"never-loses", "lengths-threshold"}),
+    ("15_moving_success_rates", thresholds, "log_linear", times(4), {"never-loses", "guarantee"}),
+    ("15_moving_success_rates", thresholds, "success_rise", times(6), {"lengths-threshold", "grpo-closer"}),
     ("15_moving_success_rates", bandits.LogLinearBandit, "mean_logit_gradient", times(-1), {"never-loses", "guarantee"}),
 ]
 
