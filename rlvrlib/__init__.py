@@ -5,9 +5,11 @@ from rlvrlib.ascent import Constant, FixedLength, LongStep, ThresholdStep, Traje
 from rlvrlib.bandits import ContextualBandit, LogLinearBandit, contextual_bandit
 from rlvrlib.correlated import CorrelatedWindow
 from rlvrlib.directions import Adam, Clipped, Momentum, PolicyGradient, Prescribed, SampledGradient
+from rlvrlib.directions import Adam, Clipped, Momentum, PolicyGradient, Prescribed, RateSchedule, SampledGradient
 from rlvrlib.nonlinear import NetworkBandit, QuadraticBandit, segment_regularity
 from rlvrlib.overshoot import OvershootInstance, critical_step
 from rlvrlib.problems import Problem, Regularity, alignment, failure_rate, log_odds_gain, success_rate, unit
+from rlvrlib.schedules import Curriculum, MovingProblem, Schedule, Shifted, Steered, harder
 from rlvrlib.tokens import MarkovTokens, TokenWindow
 
 __all__ = [
@@ -16,19 +18,25 @@ __all__ = [
     "Constant",
     "ContextualBandit",
     "CorrelatedWindow",
+    "Curriculum",
     "FixedLength",
     "LogLinearBandit",
     "LongStep",
     "MarkovTokens",
     "Momentum",
+    "MovingProblem",
     "NetworkBandit",
     "OvershootInstance",
     "PolicyGradient",
     "Prescribed",
     "Problem",
     "QuadraticBandit",
+    "RateSchedule",
     "Regularity",
     "SampledGradient",
+    "Schedule",
+    "Shifted",
+    "Steered",
     "ThresholdStep",
     "TokenWindow",
     "Trajectory",
@@ -37,6 +45,7 @@ __all__ = [
     "contextual_bandit",
     "critical_step",
     "failure_rate",
+    "harder",
     "log_odds_gain",
     "segment_regularity",
     "success_rate",

@@ -71,6 +71,10 @@ PERTURBATIONS = [
     ("14_token_correlations", correlated.CorrelatedWindow, "conditional_variance", times(1.1), {"decisions-persistence", "limit-persistence", "limit-copying"}),
     ("14_token_correlations", correlated.CorrelatedWindow, "curvature", times(1.2), {"limit-persistence", "limit-copying", "whole-steps"}),
     ("14_token_correlations", correlated.CorrelatedWindow, "gradient_gap", times(1.2), {"whole-steps"}),
+    ("15_moving_success_rates", directions, "multiplier", times(1.1), {"critical-reinforce", "critical-grpo", "law-grpo"}),
+    ("15_moving_success_rates", thresholds, "log_linear", times(4), {"never-loses", "guarantee"}),
+    ("15_moving_success_rates", thresholds, "success_rise", times(6), {"lengths-threshold", "grpo-closer"}),
+    ("15_moving_success_rates", bandits.LogLinearBandit, "mean_logit_gradient", times(-1), {"never-loses", "guarantee"}),
 ]
 
 
