@@ -3,11 +3,12 @@
 from rlvrlib import thresholds, updates
 from rlvrlib.ascent import Constant, FixedLength, ThresholdStep, Trajectory, ascend
 from rlvrlib.bandits import ContextualBandit, LogLinearBandit, contextual_bandit
-from rlvrlib.directions import Adam, Clipped, Momentum, PolicyGradient, Prescribed, SampledGradient
+from rlvrlib.directions import Adam, Clipped, Momentum, PolicyGradient, Prescribed, SampledGradient, TrainedOn
 from rlvrlib.nonlinear import NetworkBandit, QuadraticBandit, segment_regularity
 from rlvrlib.overshoot import OvershootInstance, critical_step
 from rlvrlib.problems import Problem, Regularity, alignment, failure_rate, log_odds_gain, success_rate, unit
 from rlvrlib.tokens import MarkovTokens, TokenWindow
+from rlvrlib.verifiers import NoisyVerifier, noisy_bandit
 
 __all__ = [
     "Adam",
@@ -19,6 +20,7 @@ __all__ = [
     "MarkovTokens",
     "Momentum",
     "NetworkBandit",
+    "NoisyVerifier",
     "OvershootInstance",
     "PolicyGradient",
     "Prescribed",
@@ -28,6 +30,7 @@ __all__ = [
     "SampledGradient",
     "ThresholdStep",
     "TokenWindow",
+    "TrainedOn",
     "Trajectory",
     "alignment",
     "ascend",
@@ -35,6 +38,7 @@ __all__ = [
     "critical_step",
     "failure_rate",
     "log_odds_gain",
+    "noisy_bandit",
     "segment_regularity",
     "success_rate",
     "thresholds",
