@@ -42,7 +42,7 @@ class NoisyVerifier:
     false_positive_rate: ArrayLike
 
     def __post_init__(self) -> None:
-        right, wrong = _rates(true_positive_rate=self.true_positive_rate, false_positive_rate=self.false_positive_rate)
+        right, wrong = _probabilities(true_positive_rate=self.true_positive_rate, false_positive_rate=self.false_positive_rate)
         if np.any((right == wrong) & ((right == 0) | (right == 1))):
             raise ValueError(
                 "true_positive_rate and false_positive_rate must not both be 0 or both be 1: a verifier that gives every "
@@ -150,7 +150,7 @@ def noisy_bandit(bandit: LogLinearBandit, acceptance: ArrayLike) -> LogLinearBan
     ------
     ValueError : a rate outside [0, 1], another shape, or a verifier that accepts every arm or none.
     """
-    (rates,) = _rates(acceptance=acceptance)
+    (rates,) = _probabilities(acceptance=acceptance)
     if bandit.features.ndim != 2 or rates.shape != (bandit.num_arms,):
         raise ValueError(
             f"acceptance must give one rate for each arm of one prompt, got shape {rates.shape} for features of shape "
@@ -165,7 +165,7 @@ def noisy_bandit(bandit: LogLinearBandit, acceptance: ArrayLike) -> LogLinearBan
     return LogLinearBandit(np.concatenate([bandit.features] * 2)[possible], verdict[possible], log_prior[possible])
 
 
-def _rates(**named: ArrayLike) -> list[Array]:
+def _probabilities(**named: ArrayLike) -> list[Array]:
     rates = []
     for name, values in named.items():
         array = np.asarray(values, dtype=float)

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import rlvrlib
-from rlvrlib import bandits, claims, directions, nonlinear, thresholds
+from rlvrlib import bandits, claims, directions, nonlinear, thresholds, verifiers
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -49,6 +49,16 @@ def no_bend(original):
     return lambda *args: np.zeros_like(original(*args))
 
 
+def flipped(original):
+    """Exchanges the rates of a verifier."""
+    return lambda self, *args: original(verifiers.NoisyVerifier(self.problem, *self._rates[::-1]), *args)
+
+
+def no_errors(original):
+    """Judges every response by its true reward."""
+    return lambda bandit, acceptance: original(bandit, bandit.rewards)
+
+
 # Notebook, object, attribute, what is put in its place, the claims of which at least one must fail.
 PERTURBATIONS = [
     ("01_log_odds", bandits.SoftmaxBandit, "gradient_gap", times(-1), {"gap-log-linear", "gap-network"}),
@@ -65,6 +75,12 @@ PERTURBATIONS = [
     ("05_overshoot", bandits.LogLinearBandit, "mean_logit_gradient", times(-1), {"two-cycle", "realizable"}),
     ("06_token_threshold", thresholds, "failure_fall", times(1.1), {"sharp-33", "sharp-limit", "never-below"}),
     ("09_success_rate", directions, "multiplier", times(1.2), {"group-law", "late-reinforce", "grpo-plateau"}),
+    ("17_noisy_verifier", verifiers.NoisyVerifier, "_markedness", times(1.1), {"identity-log-linear", "identity-network"}),
+    ("17_noisy_verifier", verifiers.NoisyVerifier, "_markedness", times(-1), {"identity-window", "flip"}),
+    ("17_noisy_verifier", verifiers.NoisyVerifier, "_observed", times(1.1), {"rate-law", "group-law"}),
+    ("17_noisy_verifier", verifiers.NoisyVerifier, "sample", flipped, {"reversed", "upright"}),
+    ("17_noisy_verifier", rlvrlib, "noisy_bandit", no_errors, {"response-flip", "hack-end"}),
+    ("17_noisy_verifier", directions, "multiplier", times(1.3), {"group-law", "plateau-both"}),
 ]
 
 
