@@ -6,11 +6,13 @@ from rlvrlib.bandits import ContextualBandit, LogLinearBandit, contextual_bandit
 from rlvrlib.correlated import CorrelatedWindow
 from rlvrlib.directions import Adam, Clipped, Momentum, PolicyGradient, Prescribed, SampledGradient
 from rlvrlib.directions import Adam, Clipped, Momentum, PolicyGradient, Prescribed, RateSchedule, SampledGradient
+from rlvrlib.directions import Adam, Clipped, Momentum, PolicyGradient, Prescribed, SampledGradient, TrainedOn
 from rlvrlib.nonlinear import NetworkBandit, QuadraticBandit, segment_regularity
 from rlvrlib.overshoot import OvershootInstance, critical_step
 from rlvrlib.problems import Problem, Regularity, alignment, failure_rate, log_odds_gain, success_rate, unit
 from rlvrlib.schedules import Curriculum, MovingProblem, Schedule, Shifted, Steered, harder
 from rlvrlib.tokens import MarkovTokens, TokenWindow
+from rlvrlib.verifiers import NoisyVerifier, noisy_bandit
 
 __all__ = [
     "Adam",
@@ -26,6 +28,7 @@ __all__ = [
     "Momentum",
     "MovingProblem",
     "NetworkBandit",
+    "NoisyVerifier",
     "OvershootInstance",
     "PolicyGradient",
     "Prescribed",
@@ -39,6 +42,7 @@ __all__ = [
     "Steered",
     "ThresholdStep",
     "TokenWindow",
+    "TrainedOn",
     "Trajectory",
     "alignment",
     "ascend",
@@ -47,6 +51,7 @@ __all__ = [
     "failure_rate",
     "harder",
     "log_odds_gain",
+    "noisy_bandit",
     "segment_regularity",
     "success_rate",
     "thresholds",

@@ -170,6 +170,23 @@ class RateSchedule:
 
 
 @dataclass(frozen=True)
+class TrainedOn:
+    """Another direction, computed on ``problem`` instead of on the one that is measured: a proxy for what is wanted.
+
+    With a noisy verifier as ``problem`` the run follows the verdicts, and its trajectory records the true success rate.
+    """
+
+    problem: Problem
+    direction: Direction
+
+    def initial_state(self, theta: Array) -> Any:
+        return self.direction.initial_state(theta)
+
+    def update(self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any) -> tuple[Array, Any]:
+        return self.direction.update(self.problem, theta, *log_odds_and_gap(self.problem, theta), state)
+
+
+@dataclass(frozen=True)
 class Adam:
     """Adam on top of another direction: ``mean / (sqrt(square) + epsilon)``, both moments bias-corrected.
 

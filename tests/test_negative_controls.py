@@ -16,6 +16,7 @@ import yaml
 
 import rlvrlib
 from rlvrlib import bandits, claims, correlated, directions, nonlinear, thresholds
+from rlvrlib import bandits, claims, directions, nonlinear, thresholds, updates, verifiers
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -49,6 +50,16 @@ def no_bend(original):
     return lambda *args: np.zeros_like(original(*args))
 
 
+def flipped(original):
+    """Exchanges the rates of a verifier."""
+    return lambda self, *args: original(verifiers.NoisyVerifier(self.problem, *self._rates[::-1]), *args)
+
+
+def misses(original):
+    """Rejects a fifth of what it should accept among the correct responses."""
+    return lambda bandit, acceptance: original(bandit, np.asarray(acceptance) * (1 - 0.2 * bandit.rewards))
+
+
 # Notebook, object, attribute, what is put in its place, the claims of which at least one must fail.
 PERTURBATIONS = [
     ("01_log_odds", bandits.SoftmaxBandit, "gradient_gap", times(-1), {"gap-log-linear", "gap-network"}),
@@ -75,6 +86,13 @@ PERTURBATIONS = [
     ("15_moving_success_rates", thresholds, "log_linear", times(4), {"never-loses", "guarantee"}),
     ("15_moving_success_rates", thresholds, "success_rise", times(6), {"lengths-threshold", "grpo-closer"}),
     ("15_moving_success_rates", bandits.LogLinearBandit, "mean_logit_gradient", times(-1), {"never-loses", "guarantee"}),
+    ("17_noisy_verifier", verifiers.NoisyVerifier, "_markedness", times(1.1), {"identity-log-linear", "identity-network"}),
+    ("17_noisy_verifier", verifiers.NoisyVerifier, "_markedness", times(-1), {"identity-window", "flip"}),
+    ("17_noisy_verifier", verifiers.NoisyVerifier, "_observed", times(1.1), {"rate-law", "group-law"}),
+    ("17_noisy_verifier", verifiers.NoisyVerifier, "sample", flipped, {"reversed", "upright"}),
+    ("17_noisy_verifier", rlvrlib, "noisy_bandit", misses, {"response-flip"}),
+    ("17_noisy_verifier", updates, "multiplier", times(1.2), {"group-law", "plateau-both"}),
+    ("17_noisy_verifier", directions, "multiplier", times(1.2), {"late-constant"}),
 ]
 
 
