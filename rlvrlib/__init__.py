@@ -3,18 +3,21 @@
 from rlvrlib import thresholds, updates
 from rlvrlib.ascent import Constant, FixedLength, ThresholdStep, Trajectory, ascend
 from rlvrlib.bandits import ContextualBandit, LogLinearBandit, contextual_bandit
-from rlvrlib.directions import Adam, Clipped, Momentum, PolicyGradient, Prescribed, SampledGradient
+from rlvrlib.directions import Adam, Clipped, Momentum, PolicyGradient, Prescribed, SampledGradient, Scheduled
 from rlvrlib.nonlinear import NetworkBandit, QuadraticBandit, segment_regularity
 from rlvrlib.overshoot import OvershootInstance, critical_step
 from rlvrlib.problems import Problem, Regularity, alignment, failure_rate, log_odds_gain, success_rate, unit
+from rlvrlib.surrogates import ClippedSurrogate, KLPenalty, kl_gradient
 from rlvrlib.tokens import MarkovTokens, TokenWindow
 
 __all__ = [
     "Adam",
     "Clipped",
+    "ClippedSurrogate",
     "Constant",
     "ContextualBandit",
     "FixedLength",
+    "KLPenalty",
     "LogLinearBandit",
     "MarkovTokens",
     "Momentum",
@@ -26,6 +29,7 @@ __all__ = [
     "QuadraticBandit",
     "Regularity",
     "SampledGradient",
+    "Scheduled",
     "ThresholdStep",
     "TokenWindow",
     "Trajectory",
@@ -34,6 +38,7 @@ __all__ = [
     "contextual_bandit",
     "critical_step",
     "failure_rate",
+    "kl_gradient",
     "log_odds_gain",
     "segment_regularity",
     "success_rate",
