@@ -3,7 +3,7 @@
 from rlvrlib import thresholds, updates
 from rlvrlib.ascent import Constant, FixedLength, ThresholdStep, Trajectory, ascend
 from rlvrlib.bandits import ContextualBandit, LogLinearBandit, contextual_bandit
-from rlvrlib.directions import Adam, Clipped, Momentum, PolicyGradient, Prescribed, SampledGradient, Scheduled
+from rlvrlib.directions import Adam, Clipped, Momentum, PolicyGradient, Prescribed, RateSchedule, SampledGradient
 from rlvrlib.nonlinear import NetworkBandit, QuadraticBandit, segment_regularity
 from rlvrlib.overshoot import OvershootInstance, critical_step
 from rlvrlib.problems import Problem, Regularity, alignment, failure_rate, log_odds_gain, success_rate, unit
@@ -27,9 +27,9 @@ __all__ = [
     "Prescribed",
     "Problem",
     "QuadraticBandit",
+    "RateSchedule",
     "Regularity",
     "SampledGradient",
-    "Scheduled",
     "ThresholdStep",
     "TokenWindow",
     "Trajectory",

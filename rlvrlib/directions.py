@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from rlvrlib.problems import Array, Problem, length_normalized_gap, log_odds_and_gap
@@ -142,6 +141,35 @@ class Prescribed:
 
 
 @dataclass(frozen=True)
+class RateSchedule:
+    """A learning-rate schedule on top of another direction: update number ``k`` is multiplied by ``factors[k]``.
+
+    Parameters
+    ----------
+    direction : what is multiplied.
+    factors : shape ``(steps,)``, non-negative and finite, one for each step.
+    """
+
+    direction: Direction
+    factors: Array
+
+    def __post_init__(self) -> None:
+        factors = np.asarray(self.factors)
+        if factors.ndim != 1 or not np.all((factors >= 0) & np.isfinite(factors)):
+            raise ValueError(f"factors must be non-negative, finite and of shape (steps,), got {self.factors!r}")
+
+    def initial_state(self, theta: Array) -> tuple[Any, int]:
+        return self.direction.initial_state(theta), 0
+
+    def update(self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any) -> tuple[Array, Any]:
+        inner, count = state
+        if count >= len(self.factors):
+            raise ValueError(f"factors must hold one number per step, got {len(self.factors)}")
+        update, inner = self.direction.update(problem, theta, log_odds, gap, inner)
+        return self.factors[count] * update, (inner, count + 1)
+
+
+@dataclass(frozen=True)
 class Adam:
     """Adam on top of another direction: ``mean / (sqrt(square) + epsilon)``, both moments bias-corrected.
 
@@ -212,29 +240,3 @@ class Clipped:
         update, state = self.direction.update(problem, theta, log_odds, gap, state)
         norm = np.linalg.norm(update, axis=-1, keepdims=True)
         return update * np.minimum(1, self.max_norm / np.maximum(norm, self.max_norm)), state
-
-
-@dataclass(frozen=True)
-class Scheduled:
-    """Another direction times ``factors[k]`` at step ``k``: warm-up and decay of a learning rate.
-
-    Around `Adam` and `Momentum`, as the schedulers of trainers are, not inside them.
-    """
-
-    direction: Direction
-    factors: ArrayLike
-
-    def __post_init__(self) -> None:
-        if np.ndim(self.factors) != 1 or not np.all(np.isfinite(self.factors) & (np.asarray(self.factors) >= 0)):
-            raise ValueError(f"factors must be a list of finite numbers, none negative, got {self.factors!r}")
-
-    def initial_state(self, theta: Array) -> tuple[Any, int]:
-        return self.direction.initial_state(theta), 0
-
-    def update(self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any) -> tuple[Array, Any]:
-        inner, count = state
-        factors = np.asarray(self.factors, dtype=float)
-        if count >= len(factors):
-            raise ValueError(f"factors must hold one number per step, got {len(factors)}")
-        update, inner = self.direction.update(problem, theta, log_odds, gap, inner)
-        return factors[count] * update, (inner, count + 1)
