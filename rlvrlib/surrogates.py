@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rlvrlib.bandits import SoftmaxBandit
 from rlvrlib.directions import Direction
@@ -50,18 +51,18 @@ class KLPenalty:
     Parameters
     ----------
     direction : the update without the penalty.
-    beta : weight of the penalty, non-negative.
+    beta : weight of the penalty, non-negative, shape ``(...)`` as the runs.
     reference : parameters of the reference policy, shape ``(..., dim)``; where the run starts if omitted.
     order : see `kl_gradient`.
     """
 
     direction: Direction
-    beta: float
+    beta: ArrayLike
     reference: Array | None = None
     order: str = "policy-reference"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.beta < np.inf:
+        if not np.all((np.asarray(self.beta) >= 0) & np.isfinite(self.beta)):
             raise ValueError(f"beta must be non-negative and finite, got {self.beta!r}")
         if self.order not in _ORDERS:
             raise ValueError(f"order must be one of {', '.join(_ORDERS)}, got {self.order!r}")
@@ -73,7 +74,8 @@ class KLPenalty:
     def update(self, problem: SoftmaxBandit, theta: Array, log_odds: Array, gap: Array, state: Any) -> tuple[Array, Any]:
         inner, reference = state
         update, inner = self.direction.update(problem, theta, log_odds, gap, inner)
-        return update - self.beta * kl_gradient(problem, theta, reference, self.order), (inner, reference)
+        weight = np.asarray(self.beta, dtype=float)[..., None]
+        return update - weight * kl_gradient(problem, theta, reference, self.order), (inner, reference)
 
 
 @dataclass(frozen=True)
@@ -87,14 +89,14 @@ class ClippedSurrogate:
     Parameters
     ----------
     num_updates : updates on one batch, at least 1.
-    clip : half-width of the interval around 1, positive; infinite for no clipping.
+    clip : half-width of the interval around 1, positive, shape ``(...)`` as the runs; infinite for no clipping.
     group_size : responses drawn per batch, at least 2; all responses with their exact probabilities where omitted.
     rng : source of the samples, needed with ``group_size``.
     normalized : ``A`` is ``(r - mean) / std`` over the batch (GRPO), or ``r - mean`` (Dr. GRPO).
     """
 
     num_updates: int
-    clip: float
+    clip: ArrayLike
     group_size: int | None = None
     rng: np.random.Generator | None = None
     normalized: bool = True
@@ -102,7 +104,7 @@ class ClippedSurrogate:
     def __post_init__(self) -> None:
         if self.num_updates < 1:
             raise ValueError(f"num_updates must be at least 1, got {self.num_updates!r}")
-        if not self.clip > 0:
+        if not np.all(np.asarray(self.clip) > 0):
             raise ValueError(f"clip must be positive, got {self.clip!r}")
         if self.group_size is not None and (self.group_size < 2 or self.rng is None):
             raise ValueError(f"group_size must be at least 2 and come with rng, got {self.group_size!r} and {self.rng!r}")
@@ -114,7 +116,8 @@ class ClippedSurrogate:
         here = problem.log_probabilities(theta)
         count, old, weights = (0, here, self._batch(problem, here)) if state is None else state
         ratio = np.exp(np.minimum(here - old, _LOG_LARGE))  # beyond, the response has no weight in the batch
-        clipped = np.where(weights > 0, ratio > 1 + self.clip, ratio < 1 - self.clip)
+        width = np.asarray(self.clip, dtype=float)[..., None]
+        clipped = np.where(weights > 0, ratio > 1 + width, ratio < 1 - width)
         update = mean_score(problem, theta, np.where(clipped, 0.0, weights * ratio))
         return update, (None if count + 1 == self.num_updates else (count + 1, old, weights))
 
