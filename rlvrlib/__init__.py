@@ -11,17 +11,24 @@ from rlvrlib.nonlinear import NetworkBandit, QuadraticBandit, segment_regularity
 from rlvrlib.overshoot import OvershootInstance, critical_step
 from rlvrlib.problems import Problem, Regularity, alignment, failure_rate, log_odds_gain, success_rate, unit
 from rlvrlib.schedules import Curriculum, MovingProblem, Schedule, Shifted, Steered, harder
+from rlvrlib.directions import Adam, Clipped, Momentum, PolicyGradient, Prescribed, RateSchedule, SampledGradient
+from rlvrlib.nonlinear import NetworkBandit, QuadraticBandit, segment_regularity
+from rlvrlib.overshoot import OvershootInstance, critical_step
+from rlvrlib.problems import Problem, Regularity, alignment, failure_rate, log_odds_gain, success_rate, unit
+from rlvrlib.surrogates import ClippedSurrogate, KLPenalty, kl_gradient
 from rlvrlib.tokens import MarkovTokens, TokenWindow
 from rlvrlib.verifiers import NoisyVerifier, noisy_bandit
 
 __all__ = [
     "Adam",
     "Clipped",
+    "ClippedSurrogate",
     "Constant",
     "ContextualBandit",
     "CorrelatedWindow",
     "Curriculum",
     "FixedLength",
+    "KLPenalty",
     "LogLinearBandit",
     "LongStep",
     "MarkovTokens",
@@ -50,6 +57,7 @@ __all__ = [
     "critical_step",
     "failure_rate",
     "harder",
+    "kl_gradient",
     "log_odds_gain",
     "noisy_bandit",
     "segment_regularity",
