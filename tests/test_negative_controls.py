@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import rlvrlib
-from rlvrlib import bandits, claims, directions, nonlinear, thresholds
+from rlvrlib import bandits, claims, directions, nonlinear, surrogates, thresholds, tokens
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -64,6 +64,9 @@ PERTURBATIONS = [
     ("05_overshoot", thresholds, "log_linear", times(1.1), {"sharp-eight", "bound-below-exact"}),
     ("05_overshoot", bandits.LogLinearBandit, "mean_logit_gradient", times(-1), {"two-cycle", "realizable"}),
     ("06_token_threshold", thresholds, "failure_fall", times(1.1), {"sharp-33", "sharp-limit", "never-below"}),
+    ("10_route_to_collapse", tokens.TokenWindow, "curvature", times(1.05), {"slope"}),
+    ("10_route_to_collapse", directions, "multiplier", times(1.2), {"map", "collapse-reinforce"}),
+    ("10_route_to_collapse", surrogates, "kl_gradient", times(-1), {"kl-between", "kl-price", "back"}),
     ("09_success_rate", directions, "multiplier", times(1.2), {"group-law", "late-reinforce", "grpo-plateau"}),
 ]
 
