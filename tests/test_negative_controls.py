@@ -17,6 +17,7 @@ import yaml
 import rlvrlib
 from rlvrlib import bandits, claims, correlated, directions, nonlinear, thresholds
 from rlvrlib import bandits, claims, directions, nonlinear, thresholds, updates, verifiers
+from rlvrlib import bandits, claims, directions, nonlinear, surrogates, thresholds, tokens
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -77,6 +78,9 @@ PERTURBATIONS = [
     ("06_token_threshold", thresholds, "failure_fall", times(1.1), {"sharp-33", "sharp-limit", "never-below"}),
     ("06_token_threshold", thresholds, "failure_law", times(1.3), {"law-never-below", "open-ended"}),
     ("07_length", directions, "multiplier", times(1.2), {"first-loss-reinforce", "collapse-grpo"}),
+    ("10_route_to_collapse", tokens.TokenWindow, "curvature", times(1.05), {"slope"}),
+    ("10_route_to_collapse", directions, "multiplier", times(1.2), {"map", "collapse-reinforce"}),
+    ("10_route_to_collapse", surrogates, "kl_gradient", times(-1), {"kl-between", "kl-price", "back"}),
     ("09_success_rate", directions, "multiplier", times(1.2), {"group-law", "late-reinforce", "grpo-plateau"}),
     ("14_token_correlations", thresholds, "variance_local", times(1.5), {"never-above"}),
     ("14_token_correlations", correlated.CorrelatedWindow, "conditional_variance", times(1.1), {"decisions-persistence", "limit-persistence", "limit-copying"}),
