@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, log_expit, logit
 
 from rlvrlib import thresholds
-from rlvrlib.problems import Array, Problem, Regularity, log_odds_and_gap
+from rlvrlib.problems import Array, Problem, Regularity, log_odds_and_gap, log_odds_gain
 from rlvrlib.thresholds import prompt_weights
 
 # Beyond these log-odds the rates leave the range of floating-point numbers.
@@ -160,6 +160,24 @@ class BatchMean:
         share = prompt_weights(self.weights, log_odds.shape[-1]) * rate_variance(log_odds)
         success, failure = mean_rates(log_odds, self.weights)
         return np.sum(share[..., None] * gap, axis=-2) / (success * failure)[..., None]
+
+    def log_odds_gain(self, theta: ArrayLike, direction: ArrayLike, step: ArrayLike) -> Array:
+        """From the gains of the prompts, which keep their digits for a short step, shape ``(...)``."""
+        theta, direction, step = _shared(theta), _shared(direction), np.asarray(step, dtype=float)[..., None]
+        before, gain = self.prompts.log_odds(theta), log_odds_gain(self.prompts, theta, direction, step)
+        # J' - J = J (1-J) (e^g - 1) / (1-J + J e^g), numerator and denominator over e^g where g > 0
+        shrunk = np.exp(-np.abs(gain))
+        size = expit(before) * np.where(gain > 0, 1.0, shrunk) + expit(-before) * np.where(gain > 0, shrunk, 1.0)
+        share = prompt_weights(self.weights, before.shape[-1]) * rate_variance(before)
+        change = np.sum(share * -np.sign(gain) * np.expm1(-np.abs(gain)) / size, axis=-1)
+        success, failure = mean_rates(before, self.weights)
+        near = (change > -success / 2) & (change < failure / 2)
+        change = np.where(near, change, 0.0)
+        close = np.log1p(change / success) - np.log1p(-change / failure)
+        if np.all(near):
+            return close
+        after_success, after_failure = mean_rates(before + gain, self.weights)
+        return np.where(near, close, np.log(after_success / success) - np.log(after_failure / failure))
 
     def curvature(self, theta: ArrayLike, direction: ArrayLike) -> Array:
         """``(1-2 Jbar) dmu^2 - Jbar'' / (Jbar (1-Jbar))``, with ``J'' = J(1-J) ((1-2J) dmu_q^2 - kappa_q)`` for each prompt."""

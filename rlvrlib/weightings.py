@@ -27,25 +27,31 @@ _METHODS = {"uniform": "reinforce", "grpo": "grpo", "log_odds": "log_odds"}
 _ROUNDING = 1e-9
 
 
-def min_norm_coefficients(gaps: ArrayLike) -> Array:
+def min_norm_coefficients(gaps: ArrayLike, included: ArrayLike = True) -> Array:
     """Coefficients of the point of the gaps' convex hull that is nearest to 0, shape ``(..., Q)``; they sum to one.
 
     Its direction maximizes the smallest alignment ``min_q <w, Gap_q>``, and that maximum is its length. All coefficients are 0
     where the hull contains 0 up to rounding: then no direction is aligned with every prompt.
     Minimizing ``norm(sum_q c_q Gap_q)^2 + (sum_q c_q - 1)^2`` over ``c >= 0`` gives a multiple of that point: for a given shape of ``c`` the best
     scale leaves ``x / (1 + x)``, with ``x`` the squared norm for coefficients that sum to one.
+
+    Parameters
+    ----------
+    gaps : shape ``(..., Q, dim)``.
+    included : shape ``(..., Q)``, the prompts that take part.
     """
     gaps = np.asarray(gaps, dtype=float)
     if gaps.ndim < 2 or 0 in gaps.shape or not np.all(np.isfinite(gaps)):
         raise ValueError(f"gaps must be finite and have shape (..., prompts, dim), got shape {gaps.shape}")
-    coefficients = np.zeros(gaps.shape[:-1])
+    included = np.broadcast_to(included, gaps.shape[:-1])
+    gaps, coefficients = np.where(included[..., None], gaps, 0.0), np.zeros(gaps.shape[:-1])
     for index in np.ndindex(*gaps.shape[:-2]):  # SciPy's solver takes one problem at a time
         batch = gaps[index]
         size = np.abs(batch).max()
         if size == 0:
             continue
         scaled = batch / size
-        system = np.vstack([scaled.T, np.ones(len(batch))])
+        system = np.vstack([scaled.T, included[index]])
         solution, _ = nnls(system, np.eye(len(system))[-1], maxiter=100 + 30 * len(batch))
         solution /= solution.sum()
         if np.linalg.norm(solution @ scaled) > _ROUNDING:
@@ -64,7 +70,7 @@ class PromptWeighted:
     ``grpo``        ``sqrt(J(1-J))``: weights ``1/sqrt(J(1-J))`` on the gradients of the success rates
     ``log_odds``    1: weights ``1/(J(1-J))``
     ``own_step``    ``eta_q / norm(Gap_q)``: each prompt moves by its own threshold, the larger of Theorems 3' and 4
-    ``max_min``     the nearest point to 0 of the gaps' convex hull; takes no ``p_q``
+    ``max_min``     the nearest point to 0 of the gaps' convex hull; of ``p_q`` only whether it is 0 counts
     ==============  ================================================================================================
 
     Parameters
@@ -85,17 +91,20 @@ class PromptWeighted:
         return None
 
     def update(self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: None) -> tuple[Array, None]:
+        gap = np.where(np.isfinite(log_odds)[..., None], gap, 0.0)
         return np.sum(self.coefficients(problem, log_odds, gap)[..., None] * gap, axis=-2, keepdims=True), None
 
     def coefficients(self, problem: Problem, log_odds: Array, gap: Array) -> Array:
-        """``p_q c_q``, shape ``(..., Q)``; the regularity of the problem is for ``own_step`` alone."""
+        """``p_q c_q``, shape ``(..., Q)``; 0 where the log-odds are infinite. Only ``own_step`` asks the problem, for its regularity."""
         log_odds, share = batch_of(log_odds, self.weights)
+        informative = np.isfinite(log_odds)
+        gap = np.where(informative[..., None], gap, 0.0)
         if self.weighting == "max_min":
-            return min_norm_coefficients(gap)
+            return min_norm_coefficients(gap, informative & (share > 0))
         if self.weighting == "own_step":
-            return share * self._own_step(problem, log_odds, gap)
+            return share * self._own_step(problem, np.where(informative, log_odds, 0.0), gap)
         method = _METHODS[self.weighting]
-        return share * multiplier(method, expit(log_odds), failure_rate=expit(-log_odds))
+        return share * informative * multiplier(method, expit(log_odds), failure_rate=expit(-log_odds))
 
     def _own_step(self, problem: Problem, log_odds: Array, gap: Array) -> Array:
         size = np.linalg.norm(gap, axis=-1)
