@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import rlvrlib
-from rlvrlib import bandits, claims, directions, nonlinear, thresholds
+from rlvrlib import bandits, claims, directions, nonlinear, prompts, thresholds, weightings
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -49,6 +49,11 @@ def no_bend(original):
     return lambda *args: np.zeros_like(original(*args))
 
 
+def equal_shares(original):
+    """The mean of the gaps in place of the nearest point of their hull."""
+    return lambda gaps, included=True: np.full(np.shape(gaps)[:-1], 1 / np.shape(gaps)[-2])
+
+
 # Notebook, object, attribute, what is put in its place, the claims of which at least one must fail.
 PERTURBATIONS = [
     ("01_log_odds", bandits.SoftmaxBandit, "gradient_gap", times(-1), {"gap-log-linear", "gap-network"}),
@@ -64,6 +69,13 @@ PERTURBATIONS = [
     ("05_overshoot", thresholds, "log_linear", times(1.1), {"sharp-eight", "bound-below-exact"}),
     ("05_overshoot", bandits.LogLinearBandit, "mean_logit_gradient", times(-1), {"two-cycle", "realizable"}),
     ("06_token_threshold", thresholds, "failure_fall", times(1.1), {"sharp-33", "sharp-limit", "never-below"}),
+    ("12_prompt_batches", thresholds, "batch_success_rise", times(1.1), {"sharp-below", "sharp-limit"}),
+    ("12_prompt_batches", thresholds, "batch_failure_fall", times(30), {"census-fall"}),
+    ("12_prompt_batches", prompts, "batch_alignment", times(1.5), {"census-rise", "census-fall"}),
+    ("12_prompt_batches", prompts, "alignment_spread", times(0.2), {"cantelli"}),
+    ("13_prompt_adaptive", thresholds, "batch_success_rise", times(30), {"falls", "all-falls", "collapses"}),
+    ("13_prompt_adaptive", weightings, "batch_alignment", times(-1), {"arrives", "step-gain"}),
+    ("13_prompt_adaptive", weightings, "min_norm_coefficients", equal_shares, {"max-min-dual"}),
     ("09_success_rate", directions, "multiplier", times(1.2), {"group-law", "late-reinforce", "grpo-plateau"}),
 ]
 
