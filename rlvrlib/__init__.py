@@ -2,6 +2,8 @@
 
 from rlvrlib import thresholds, updates
 from rlvrlib.ascent import Constant, FixedLength, LongStep, ThresholdStep, Trajectory, ascend
+from rlvrlib import prompts, thresholds, updates
+from rlvrlib.ascent import Constant, FixedLength, ThresholdStep, Trajectory, ascend
 from rlvrlib.bandits import ContextualBandit, LogLinearBandit, contextual_bandit
 from rlvrlib.correlated import CorrelatedWindow
 from rlvrlib.directions import Adam, Clipped, Momentum, PolicyGradient, Prescribed, SampledGradient
@@ -18,9 +20,15 @@ from rlvrlib.problems import Problem, Regularity, alignment, failure_rate, log_o
 from rlvrlib.surrogates import ClippedSurrogate, KLPenalty, kl_gradient
 from rlvrlib.tokens import MarkovTokens, TokenWindow
 from rlvrlib.verifiers import NoisyVerifier, noisy_bandit
+from rlvrlib.prompts import BatchMean, BatchThreshold
+from rlvrlib.tokens import MarkovTokens, TokenWindow
+from rlvrlib.weightings import LargestGain, PromptWeighted
+from rlvrlib.window_prompts import WindowPrompts
 
 __all__ = [
     "Adam",
+    "BatchMean",
+    "BatchThreshold",
     "Clipped",
     "ClippedSurrogate",
     "Constant",
@@ -29,6 +37,7 @@ __all__ = [
     "Curriculum",
     "FixedLength",
     "KLPenalty",
+    "LargestGain",
     "LogLinearBandit",
     "LongStep",
     "MarkovTokens",
@@ -40,6 +49,7 @@ __all__ = [
     "PolicyGradient",
     "Prescribed",
     "Problem",
+    "PromptWeighted",
     "QuadraticBandit",
     "RateSchedule",
     "Regularity",
@@ -51,6 +61,7 @@ __all__ = [
     "TokenWindow",
     "TrainedOn",
     "Trajectory",
+    "WindowPrompts",
     "alignment",
     "ascend",
     "contextual_bandit",
@@ -60,6 +71,7 @@ __all__ = [
     "kl_gradient",
     "log_odds_gain",
     "noisy_bandit",
+    "prompts",
     "segment_regularity",
     "success_rate",
     "thresholds",

@@ -352,11 +352,21 @@ def _prompts(alignments: ArrayLike, log_odds: ArrayLike, weights: ArrayLike | No
     prompts = alignments.shape[-1:]
     if prompts in ((), (0,)):
         raise ValueError(f"alignments and log_odds must hold prompts along the last axis, got shape {alignments.shape}")
+    return alignments, log_odds, prompt_weights(weights, prompts[0])
+
+
+def prompt_weights(weights: ArrayLike | None, num_prompts: int) -> Array:
+    """Weights of a batch of prompts, scaled to sum to one; equal where omitted.
+
+    Raises
+    ------
+    ValueError : a wrong number, a weight that is negative or not finite, or weights that are all zero.
+    """
     if weights is None:
-        return alignments, log_odds, np.full(prompts, 1 / prompts[0])
+        return np.full(num_prompts, 1 / num_prompts)
     array = np.asarray(weights, dtype=float)
-    if array.shape[-1:] != prompts:
-        raise ValueError(f"weights must have {prompts[0]} prompts along the last axis, got shape {array.shape}")
+    if array.shape[-1:] != (num_prompts,):
+        raise ValueError(f"weights must have {num_prompts} prompts along the last axis, got shape {array.shape}")
     if not (np.all(np.isfinite(array) & (array >= 0)) and np.all(array.sum(axis=-1) > 0)):
         raise ValueError(f"weights must be non-negative, finite and not all zero, got {weights!r}")
-    return alignments, log_odds, array / array.sum(axis=-1, keepdims=True)
+    return array / array.sum(axis=-1, keepdims=True)

@@ -18,6 +18,7 @@ import rlvrlib
 from rlvrlib import bandits, claims, correlated, directions, nonlinear, thresholds
 from rlvrlib import bandits, claims, directions, nonlinear, thresholds, updates, verifiers
 from rlvrlib import bandits, claims, directions, nonlinear, surrogates, thresholds, tokens
+from rlvrlib import bandits, claims, directions, nonlinear, prompts, thresholds, weightings
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -59,6 +60,9 @@ def flipped(original):
 def misses(original):
     """Rejects a fifth of what it should accept among the correct responses."""
     return lambda bandit, acceptance: original(bandit, np.asarray(acceptance) * (1 - 0.2 * bandit.rewards))
+def equal_shares(original):
+    """The mean of the gaps in place of the nearest point of their hull."""
+    return lambda gaps, included=True: np.full(np.shape(gaps)[:-1], 1 / np.shape(gaps)[-2])
 
 
 # Notebook, object, attribute, what is put in its place, the claims of which at least one must fail.
@@ -81,6 +85,13 @@ PERTURBATIONS = [
     ("10_route_to_collapse", tokens.TokenWindow, "curvature", times(1.05), {"slope"}),
     ("10_route_to_collapse", directions, "multiplier", times(1.2), {"map", "collapse-reinforce"}),
     ("10_route_to_collapse", surrogates, "kl_gradient", times(-1), {"kl-between", "kl-price", "back"}),
+    ("12_prompt_batches", thresholds, "batch_success_rise", times(1.1), {"sharp-below", "sharp-limit"}),
+    ("12_prompt_batches", thresholds, "batch_failure_fall", times(30), {"census-fall"}),
+    ("12_prompt_batches", prompts, "batch_alignment", times(1.5), {"census-rise", "census-fall"}),
+    ("12_prompt_batches", prompts, "alignment_spread", times(0.2), {"cantelli"}),
+    ("13_prompt_adaptive", thresholds, "batch_success_rise", times(30), {"falls", "all-falls", "collapses"}),
+    ("13_prompt_adaptive", weightings, "batch_alignment", times(-1), {"arrives", "step-gain"}),
+    ("13_prompt_adaptive", weightings, "min_norm_coefficients", equal_shares, {"max-min-dual"}),
     ("09_success_rate", directions, "multiplier", times(1.2), {"group-law", "late-reinforce", "grpo-plateau"}),
     ("14_token_correlations", thresholds, "variance_local", times(1.5), {"never-above"}),
     ("14_token_correlations", correlated.CorrelatedWindow, "conditional_variance", times(1.1), {"decisions-persistence", "limit-persistence", "limit-copying"}),
