@@ -15,10 +15,7 @@ import pytest
 import yaml
 
 import rlvrlib
-from rlvrlib import bandits, claims, correlated, directions, nonlinear, thresholds
-from rlvrlib import bandits, claims, directions, nonlinear, thresholds, updates, verifiers
-from rlvrlib import bandits, claims, directions, nonlinear, surrogates, thresholds, tokens
-from rlvrlib import bandits, claims, directions, nonlinear, prompts, thresholds, weightings
+from rlvrlib import bandits, claims, correlated, directions, nonlinear, prompts, surrogates, thresholds, tokens, updates, verifiers, weightings
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -82,6 +79,7 @@ PERTURBATIONS = [
     ("06_token_threshold", thresholds, "failure_fall", times(1.1), {"sharp-33", "sharp-limit", "never-below"}),
     ("06_token_threshold", thresholds, "failure_law", times(1.3), {"law-never-below", "open-ended"}),
     ("07_length", directions, "multiplier", times(1.2), {"first-loss-reinforce", "collapse-grpo"}),
+    ("09_success_rate", directions, "multiplier", times(1.2), {"group-law", "late-reinforce", "grpo-plateau"}),
     ("10_route_to_collapse", tokens.TokenWindow, "curvature", times(1.05), {"slope"}),
     ("10_route_to_collapse", directions, "multiplier", times(1.2), {"map", "collapse-reinforce"}),
     ("10_route_to_collapse", surrogates, "kl_gradient", times(-1), {"kl-between", "kl-price", "back"}),
@@ -92,7 +90,6 @@ PERTURBATIONS = [
     ("13_prompt_adaptive", thresholds, "batch_success_rise", times(30), {"falls", "all-falls", "collapses"}),
     ("13_prompt_adaptive", weightings, "batch_alignment", times(-1), {"arrives", "step-gain"}),
     ("13_prompt_adaptive", weightings, "min_norm_coefficients", equal_shares, {"max-min-dual"}),
-    ("09_success_rate", directions, "multiplier", times(1.2), {"group-law", "late-reinforce", "grpo-plateau"}),
     ("14_token_correlations", thresholds, "variance_local", times(1.5), {"never-above"}),
     ("14_token_correlations", correlated.CorrelatedWindow, "conditional_variance", times(1.1), {"decisions-persistence", "limit-persistence", "limit-copying"}),
     ("14_token_correlations", correlated.CorrelatedWindow, "curvature", times(1.2), {"limit-persistence", "limit-copying", "whole-steps"}),
