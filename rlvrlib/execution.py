@@ -41,6 +41,8 @@ def read_notebook(path: str | Path) -> NotebookNode:
     ------
     ValueError : there is no such file, or it is not a notebook.
     """
+    if not Path(path).is_file():
+        raise ValueError(f"there is no notebook {str(path)!r}")
     try:
         return nbformat.read(path, as_version=4)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, nbformat.ValidationError) as error:
@@ -95,6 +97,8 @@ def execute(
     import papermill  # slow to import
     from papermill.exceptions import PapermillExecutionError
 
+    if missing := missing_packages(notebook):
+        raise NotebookFailed(f"it needs {', '.join(missing)}, which is not installed")
     os.environ.update(ONE_THREAD)
     os.environ.pop("MPLBACKEND", None)  # the kernel chooses its own; one from outside would suppress the figures
     # papermill's own `cwd` changes the folder of this process, under the feet of its other threads.
@@ -103,6 +107,7 @@ def execute(
         return papermill.execute_notebook(
             copy.deepcopy(notebook), None, dict(parameters), progress_bar={"leave": False} if progress else False,
             kernel_name="python3", coalesce_streams=True, resources=resources,
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # its warnings are not about the notebook
         )  # fmt: skip
     except PapermillExecutionError as error:
         cell = "\n    ".join(error.source.strip().splitlines())

@@ -11,6 +11,7 @@ import io
 import itertools
 import json
 import logging
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -26,7 +27,7 @@ from nbformat import NotebookNode
 
 from rlvrlib import claims
 from rlvrlib.execution import (
-    LIBRARY, NotebookFailed, environment_key, execute, installed_versions, key_of, missing_packages, write_whole,
+    LIBRARY, NotebookFailed, environment_key, execute, installed_versions, key_of, write_whole,
 )  # fmt: skip
 from rlvrlib.parameters import Parameter, cell_source, checked, read
 
@@ -112,8 +113,6 @@ def run(
     (out / "points").mkdir(parents=True, exist_ok=True)
     for leftover in (out / "points").glob(".part-*"):  # of a sweep that was killed
         leftover.unlink(missing_ok=True)
-    if missing := missing_packages(notebook):
-        raise ValueError(f"the notebook needs {', '.join(missing)}, which is not installed")
     waiting = {}
     for point in points:
         outcome = _stored(out, point)
@@ -125,7 +124,7 @@ def run(
     with ExitStack() as stack:
         parallel = _parallel(stack, jobs, cluster, expected) if waiting else None
         while waiting:
-            tasks = (joblib.delayed(_compute)(point, text, str(folder or ""), expected) for point in waiting.values())
+            tasks = [joblib.delayed(_compute)(point, text, str(folder or ""), expected) for point in waiting.values()]
             try:
                 for index, outcome in parallel(tasks):
                     point, attempts = waiting.pop(index), 0
@@ -231,6 +230,8 @@ def _client(address: str, expected: str) -> Any:
         from distributed import Client
     except ModuleNotFoundError:
         raise ValueError("a sweep on a cluster needs distributed: pip install 'rlvrlib[cluster]'") from None
+    if not re.fullmatch(r"(?:(?:tcp|tls|ucx|wss?)://)?[^\s/]+:\d+/?", address):
+        raise ValueError(f"--cluster must be the address of a Dask scheduler such as tcp://host:8786, got {address!r}")
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is said below, in one line
     try:
         client = Client(address, timeout=_CONNECT, set_as_default=False)
