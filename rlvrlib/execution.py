@@ -106,7 +106,7 @@ def execute(
     try:
         return papermill.execute_notebook(
             copy.deepcopy(notebook), None, dict(parameters), progress_bar={"leave": False} if progress else False,
-            kernel_name="python3", coalesce_streams=True, resources=resources,
+            kernel_name="python3", language="python", coalesce_streams=True, resources=resources,
             extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # its warnings are not about the notebook
         )  # fmt: skip
     except PapermillExecutionError as error:

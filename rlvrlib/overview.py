@@ -37,7 +37,7 @@ def overview(name: str, points: Sequence[Point], outcomes: Mapping[int, Outcome]
         mpl.rcParams.update({"font.size": 9, "axes.titlesize": 9, "figure.figsize": (3.4, 2.4)})
         keys = dict.fromkeys(row["key"] for _, row in rows)
         panels = [_panel(key, [(p, row) for p, row in rows if row["key"] == key], axis, lines, failed) for key in keys]
-        legend = _legend(axis, lines)
+        legend = _legend(axis, lines, {str(row["verdict"]) for _, row in rows}, bool(failed))
     summary = f"{len(points)} points. {claims.summary(row for _, row in rows)}."
     if failed:
         summary += f" {len(failed)} points did not run."
@@ -95,6 +95,8 @@ def _panel(key: str, rows: Sequence[_Row], axis: str, lines: Sequence[dict[str, 
         if (shape := (tuple(x), predicted.tobytes())) not in drawn:
             axes.plot(x, predicted, **figures.role("predicted", zorder=3, marker="_" if len(x) == 1 else ""))
             drawn.add(shape)
+            if any(tolerance := np.array([float(row["tolerance"]) for _, row in mine])):
+                axes.fill_between(x, predicted - tolerance, predicted + tolerance, color=figures.GREY, alpha=0.25, lw=0)
         _mark(axes, x, measured, [row["verdict"] for _, row in mine])
         heights.append(np.concatenate([measured, predicted]))
     for point in failed:
@@ -102,8 +104,8 @@ def _panel(key: str, rows: Sequence[_Row], axis: str, lines: Sequence[dict[str, 
     _scales(axes, labels, [place(p.parameters[axis]) for p, _ in rows], np.concatenate(heights))
     axes.set_xlabel(axis)
     alt = f"{key}: measured and predicted against {axis}"
-    sign = {"=": "equals"}.get(first["relation"], first["relation"])
-    caption = f"{first['statement']} ({first['source']}); measured {sign} predicted"
+    sign = {"<=": "≤", ">=": "≥"}.get(first["relation"], first["relation"])
+    caption = f"{first['statement']}. {first['source']}. Measured {sign} predicted."
     return f"<div><h3>{html.escape(key)}</h3>{page.figure(figures.to_svg(figure), f'{key}-', alt, caption)}</div>"
 
 
@@ -140,21 +142,23 @@ def _scales(axes: Axes, labels: Sequence[str], x: Sequence[float], y: np.ndarray
         axes.set_xticks(range(len(labels)), [_short(label) for label in labels])
     elif min(x) > 0 and max(x) / min(x) > _LOG_X:
         axes.set_xscale("log")
+    axes.ticklabel_format(axis="y", useOffset=False)
     y = y[np.isfinite(y)]
     if len(y) and y.min() > 0 and y.max() / y.min() > _LOG_Y:
         axes.set_yscale("log")
 
 
-def _legend(axis: str, lines: Sequence[dict[str, Any]]) -> str:
+def _legend(axis: str, lines: Sequence[dict[str, Any]], verdicts: set[str], failed: bool) -> str:
     """What the signs mean, once for all plots."""
-    handles = [Line2D([], [], **figures.role("predicted"), label="predicted")]
+    handles = [Line2D([], [], **figures.role("predicted"), label="predicted (band: tolerance)")]
     if len(lines) <= len(figures.SERIES):
         named = [(_short(_words(others), 60) or "measured") for others in lines]
         handles += [Line2D([], [], **_look(index, len(lines)), label=label) for index, label in enumerate(named)]
     else:
         handles.append(Line2D([], [], **_look(0, len(lines)), label=f"measured; {len(lines)} combinations of the others"))
-    handles += [Line2D([], [], **_MARKS[verdict], label=verdict) for verdict in _MARKS]
-    handles.append(Line2D([], [], linestyle="", marker="x", color=figures.VERMILLION, label="at the bottom: did not run"))
+    handles += [Line2D([], [], **_MARKS[verdict], label=verdict) for verdict in _MARKS if verdict in verdicts]
+    if failed:
+        handles.append(Line2D([], [], linestyle="", marker="x", color=figures.VERMILLION, label="at the bottom: did not run"))
     figure = Figure(figsize=(3.4, 0.2 * len(handles) + 0.1))
     figure.legend(handles=handles, loc="center left", frameon=False)
     alt = f"Legend. Horizontal axis: {axis}. " + "; ".join(str(handle.get_label()) for handle in handles)

@@ -267,4 +267,4 @@ def _kind(clause: str) -> str:
 
 def _spoken(clause: str, values: Values) -> str:
     """The clause with the values of the parameters that it names."""
-    return re.sub(r"[A-Za-z_]\w*", lambda word: f"{word[0]} ({values[word[0]]})" if word[0] in values else word[0], clause)
+    return re.sub(r"(?<!at )\b[A-Za-z_]\w*", lambda word: f"{word[0]} ({values[word[0]]})" if word[0] in values else word[0], clause)
