@@ -102,7 +102,7 @@ def _panel(key: str, rows: Sequence[_Row], axis: str, lines: Sequence[dict[str, 
     for point in failed:
         axes.plot(place(point.parameters[axis]), 0.03, "x", color=figures.VERMILLION, transform=axes.get_xaxis_transform())
     _scales(axes, labels, [place(p.parameters[axis]) for p, _ in rows], np.concatenate(heights))
-    axes.set_xlabel(axis)
+    axes.set_xlabel(_short(axis, 40))
     alt = f"{key}: measured and predicted against {axis}"
     sign = {"<=": "≤", ">=": "≥"}.get(first["relation"], first["relation"])
     caption = f"{first['statement']}. {first['source']}. Measured {sign} predicted."

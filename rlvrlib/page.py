@@ -51,7 +51,7 @@ def notebook_page(notebook: NotebookNode, name: str, facts: Mapping[str, object]
     head = [facts_table(facts)]
     if rows:
         summary = f"<p>{html.escape(claims.summary(rows))}</p>"
-        head += ["<h2>Claims</h2>", summary, claims_table(rows), "<h2>The notebook</h2>"]
+        head += ["<h2 id='claims'>Claims</h2>", summary, claims_table(rows), "<h2>The notebook</h2>"]
     return document(name, "\n".join(["<header>", *head, "</header>", cells]))
 
 
@@ -100,8 +100,10 @@ def figure(svg: str, prefix: str, alt: str, caption: str = "") -> str:
 
 def _cell(cell: NotebookNode, number: int) -> str:
     tags = cell.metadata.get("tags", [])
-    if "remove-cell" in tags or not cell.source.strip() or "claims" in tags:  # the claims stand at the top
+    if "remove-cell" in tags or not cell.source.strip():
         return ""
+    if "claims" in tags:
+        return "<p><a href='#claims'>The claims stand at the top.</a></p>"
     if cell.cell_type != "code":
         return _markdown(cell.source) if cell.cell_type == "markdown" else ""
     code = highlight(cell.source, PythonLexer(), HtmlFormatter(nowrap=True))

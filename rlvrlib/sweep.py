@@ -11,7 +11,9 @@ import io
 import itertools
 import json
 import logging
+import os
 import re
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -216,13 +218,26 @@ def _parallel(stack: ExitStack, jobs: int, cluster: str | None, expected: str) -
     """joblib on this machine or on a cluster; results come one by one, in the order in which they are ready."""
     options: dict[str, Any] = {"return_as": "generator_unordered", "batch_size": 1}
     if cluster is None:
-        stack.enter_context(joblib.parallel_config(backend="loky", n_jobs=jobs, inner_max_num_threads=1))
+        loky = {"backend": "loky", "inner_max_num_threads": 1, "initializer": _end_with_parent}
+        stack.enter_context(joblib.parallel_config(n_jobs=jobs, **loky))
         return joblib.Parallel(**options)
     client = _client(cluster, expected)
     stack.callback(client.close)
     stack.enter_context(joblib.parallel_config(backend=_dask_backend(client)))
     # All at once: the scheduler sees to it that points of a dead worker go to another, and new workers find work.
     return joblib.Parallel(pre_dispatch="all", **options)
+
+
+def _end_with_parent() -> None:
+    """In a worker process: end when the sweep was killed, which then could not say so."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _client(address: str, expected: str) -> Any:
