@@ -1,9 +1,10 @@
 r"""Every theorem on the step size as a function: the supremum of the steps that are guaranteed to improve.
 
-A step is the length ``eta`` of a move along a unit vector ``w`` whose alignment ``dmu = <w, Gap>`` is given. Every threshold
-is 0 where the alignment is not positive and infinite where nothing limits the step. The bounds that a function takes must
-hold on the whole segment that the step covers. ``theory`` is the reference of the book; Theorem 1 is the paper's
-(arXiv 2510.08539), the others are this book's.
+A step is the length ``eta`` of a move along a unit vector ``w`` whose alignment ``dmu = <w, Gap>`` is given. The bounds that
+a function takes must hold on the whole segment that the step covers. Every threshold is 0 where the alignment is not
+positive and infinite where nothing limits the step.
+
+``theory`` is the reference of the book; Theorem 1 is the paper's (arXiv 2510.08539), the others are this book's.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ def paper(alignment: ArrayLike, score_bound: ArrayLike, score_lipschitz: ArrayLi
     Parameters
     ----------
     alignment : ``dmu``, any shape.
-    score_bound, score_lipschitz : ``G_o`` and ``L_o`` of Assumption A1, non-negative, broadcast against ``alignment``.
+    score_bound : ``G_o`` of Assumption A1, non-negative, broadcast against ``alignment``.
+    score_lipschitz : ``L_o`` of Assumption A1, likewise.
     """
     score_bound, score_lipschitz = _bound(score_bound=score_bound), _bound(score_lipschitz=score_lipschitz)
     return _ratio(_positive_part(alignment), 2 * (score_lipschitz + 8 * score_bound**2))
@@ -192,7 +194,9 @@ def batch_success_rise(
 
     Parameters
     ----------
-    alignments, log_odds, curvature_bounds : ``dmu_q``, ``l_q`` and ``a_q``, prompts along the last axis.
+    alignments : ``dmu_q``, prompts along the last axis.
+    log_odds : ``l_q``, where the step starts, likewise.
+    curvature_bounds : ``a_q``, with ``h_w >= -a_q`` on the correct responses along the segment, likewise.
     weights : ``p_q``, non-negative; equal where omitted.
     """
     bounds = _bound(curvature_bounds=curvature_bounds)
@@ -213,7 +217,8 @@ def batch_failure_fall(
 
     Parameters
     ----------
-    alignments, log_odds : ``dmu_q`` and ``l_q``, prompts along the last axis.
+    alignments : ``dmu_q``, prompts along the last axis.
+    log_odds : ``l_q``, where the step starts, likewise.
     max_length, token_range, curvature_bound : bounds common to all prompts, as in `failure_fall`.
     weights : ``p_q``, non-negative, scaled to sum to one; equal where omitted.
     """

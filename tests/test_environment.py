@@ -12,7 +12,9 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
-CONDA_NAMES = {"matplotlib-base": "matplotlib"}  # conda's matplotlib brings a desktop toolkit
+# conda's matplotlib brings a desktop toolkit, its dask a whole distribution.
+CONDA_NAMES = {"matplotlib-base": "matplotlib", "dask-core": "dask"}
+EXTRAS = ("book", "practice", "cluster", "test")  # in the lock; `lm` is not
 
 
 def locked() -> dict[str, str]:
@@ -21,10 +23,10 @@ def locked() -> dict[str, str]:
 
 
 def direct() -> list[Requirement]:
-    """What the book needs by name: the library, the book and the tests."""
+    """What is needed by name: the library, the book, the command, clusters and the tests."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    return [Requirement(text) for text in (*project["dependencies"], *extras["book"], *extras["test"])]
+    return [Requirement(text) for text in (*project["dependencies"], *(text for name in EXTRAS for text in extras[name]))]
 
 
 def conda() -> tuple[dict[str, str], dict[str, str]]:

@@ -1,0 +1,137 @@
+"""Parameters cells: every committed comment is understood, and what is out of its range, or not what it says, is refused."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import nbformat
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlvrlib.parameters import cell_source, checked, read, unchecked
+
+ROOT = Path(__file__).resolve().parent.parent
+
+CELL = """
+seed: int = 1  # seed of the draws, any non-negative integer
+delta: float = 0.3  # alignment, in (0, 1): smaller is slower
+rate: float = 1e-4  # learning rate, in (0, inf)
+num_arms: int = 8  # arms, of all kinds, from 3 to 30 (more is slow)
+num_right: int = 2  # correct arms, at least 1, less than num_arms
+length: int = 64  # tokens, even, 4 to 1024
+longest: int = 256  # tokens, a power of 4 from 4 to 4096
+method: str = "grpo"  # the update, one of grpo, dr_grpo or dapo
+sizes: list[int] = [2, 4]  # group sizes, each from 2 to 64
+title: str = "a"  # of the figure, any text
+centred: bool = True  # centre the scores, or not
+loose: float = 1.0  # a factor, about one
+share: float = 0.5  # of the length, at most half of the whole
+"""
+
+
+@pytest.fixture
+def cell():
+    return read(CELL)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_every_committed_parameter_has_a_range_that_holds_its_default(path):
+    parameters = read(cell_source(nbformat.read(path, as_version=4)))
+    assert parameters and unchecked(parameters, parameters) == []
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    assert checked(defaults, parameters) == defaults
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("seed", "0", 0), ("seed", "010", 10), ("delta", "1e-6", 1e-6), ("delta", ".5", 0.5), ("rate", "3", 3.0),
+        ("num_arms", "30", 30), ("num_right", "7", 7), ("length", "4", 4), ("longest", "1024", 1024),
+        ("method", "dr_grpo", "dr_grpo"), ("sizes", "[2, 64]", [2, 64]), ("centred", "false", False),
+        ("title", "null", "null"), ("title", "<b>$x$</b>", "<b>$x$</b>"), ("rate", 1, 1.0), ("rate", "1e-4", 1e-4),
+        ("loose", "7", 7.0), ("share", "9", 9.0),
+    ],
+)  # fmt: skip
+def test_good_values(cell, name, text, value):
+    converted = checked({name: text}, cell)[name]
+    assert converted == value and type(converted) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("seed", "-1", "non-negative"), ("seed", "1.5", "whole number"), ("seed", "true", "whole number"),
+        ("seed", True, "whole number"), ("seed", 1.0, "whole number"), ("seed", "0x10", "whole number"),
+        ("delta", "0", r"in \(0, 1\)"), ("delta", "1", r"in \(0, 1\)"), ("delta", "nan", "number"),
+        ("rate", "inf", "finite"), ("rate", math.inf, "finite"), ("rate", math.nan, "finite"), ("rate", "1:30", "number"),
+        ("rate", "__import__('os')", "number"), ("num_arms", "31", "from 3 to 30"), ("num_right", "0", "at least 1"),
+        ("num_right", "8", r"less than num_arms \(8\)"), ("num_arms", "3", None), ("length", "5", "even"),
+        ("length", "2", "4 to 1024"), ("longest", "128", "power of 4"), ("longest", "16384", "power of 4"),
+        ("method", "ppo", "one of"), ("sizes", "[2, 65]", "from 2 to 64"), ("sizes", "2", "list"),
+        ("sizes", "[a]", "whole number"), ("sizes", "[", "cannot be read"), ("centred", "maybe", "true or false"),
+        ("method", 3, "text"), ("dleta", "1", "did you mean delta"), ("zzz", "1", "it has: seed"),
+        ("seed", "9" * 5000, "whole number"), ("rate", 10**400, "finite"),
+    ],
+)  # fmt: skip
+def test_bad_values_are_named(cell, name, text, said):
+    if said is None:
+        assert checked({name: text}, cell) == {"num_arms": 3}
+        return
+    with pytest.raises(ValueError, match=said):
+        checked({name: text}, cell)
+
+
+def test_a_default_is_checked_where_its_range_names_what_was_given(cell):
+    with pytest.raises(ValueError, match=r"num_right must be less than num_arms \(3\)"):
+        checked({"num_arms": "3", "num_right": "3"}, cell)
+    cell = read("most: int = 50  # most, from 1 to 99\nfew: int = 20  # few, from 1 to 50, at most most")
+    with pytest.raises(ValueError, match=r"few must be at most most \(10\), got 20"):
+        checked({"most": "10"}, cell)
+
+
+def test_what_cannot_be_read_is_said(cell):
+    assert unchecked(cell, cell) == ["loose", "share"]
+    assert cell["num_arms"].meaning == "arms, of all kinds" and cell["num_arms"].range == "from 3 to 30"
+
+
+def test_lines_without_annotation_take_the_default_for_the_type():
+    cell = read("alpha = 0.1\nsteps = 5 # how many\nname = 'x'\nderived(3)\n# a remark\n")
+    assert {name: parameter.type for name, parameter in cell.items()} == {"alpha": "float", "steps": "int", "name": "str"}
+    with pytest.raises(ValueError, match="whole number"):
+        checked({"steps": "0.5"}, cell)
+
+
+def test_a_default_of_another_type_is_refused():
+    with pytest.raises(ValueError, match="x must be a number"):
+        read("x: float = 1 / 3  # a share, in (0, 1)")
+
+
+@given(st.text(), st.sampled_from(list(read(CELL))))
+def test_any_text_is_a_value_or_a_value_error(text, name):
+    cell = read(CELL)
+    try:
+        value = checked({name: text}, cell)[name]
+    except ValueError as error:
+        assert name in str(error)
+    else:
+        assert type(value).__name__ == cell[name].type.split("[")[0]
+
+
+@given(st.text())
+def test_any_cell_is_read_or_refused(text):
+    try:
+        read(text)
+    except ValueError:
+        pass
+
+
+@given(st.text())
+def test_any_comment_is_read(text):
+    cell = read(f"x: float = 0.5  # {text.replace(chr(10), ' ')}")
+    for parameter in cell.values():
+        try:
+            parameter.check({"x": 0.5})
+        except ValueError:
+            pass
