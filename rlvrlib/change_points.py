@@ -171,3 +171,14 @@ def first_warning(success: ArrayLike, drivers: Sequence[ArrayLike] = (), *, alph
         elif total > np.log(start * (start + 1) / alpha):
             return row
     return None
+
+
+def halved(success: ArrayLike, width: int = 25) -> int | None:
+    """First row at which the mean of the last ``width`` rows is below half of its largest value so far; ``None`` if at none."""
+    success = np.asarray(success, dtype=float)
+    if len(success) < width:
+        return None
+    sums = np.concatenate([[0.0], np.cumsum(success)])
+    means = (sums[width:] - sums[:-width]) / width
+    low = np.flatnonzero(means < np.maximum.accumulate(means) / 2 - 1e-12)
+    return int(low[0]) + width - 1 if len(low) else None
