@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -46,31 +47,37 @@ def read_rows(path: Path, notes: Notes) -> tuple[str, list[Row]]:
         with path.open("rb") as file:
             head, size = file.read(1 << 16), path.stat().st_size
             file.seek(0)
-            # A document may stand in one line.
-            document = head.lstrip()[:1] in (b"[", b"{") and size <= MAX_DOCUMENT
-            lines = _lines(file, head, MAX_DOCUMENT if document else MAX_LINE, notes)
+            if head.lstrip(codecs.BOM_UTF8 + b" \t\r\n")[:1] in (b"[", b"{") and size <= MAX_DOCUMENT:
+                lines: Iterator[str] = io.StringIO(_text(file.read(), notes))  # a document may stand in one line
+            else:
+                lines = _lines(file, head, notes)
             form, rows = _rows(lines, size, notes)
             return form, list(rows)
     except OSError as error:
         raise ValueError(f"path must name a readable file, got {str(path)!r}: {error.strerror}") from error
 
 
-def _lines(file: Any, head: bytes, limit: int, notes: Notes) -> Iterator[str]:
+def _lines(file: Any, head: bytes, notes: Notes) -> Iterator[str]:
     """Lines of bounded length as text. Longer ones are skipped without being held in memory."""
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         notes.add(1, "the file is UTF-16 and was read as such", counted=False)
         file = codecs.getreader("utf-16")(file, errors="replace")
     too_long = False
-    while chunk := file.readline(limit):
-        text = chunk.decode("utf-8", errors="replace") if isinstance(chunk, bytes) else chunk
+    while chunk := file.readline(MAX_LINE):
+        text = _text(chunk, notes) if isinstance(chunk, bytes) else chunk
         whole = text.endswith("\n")
-        if too_long or (len(chunk) >= limit and not whole):
-            notes.add(int(not too_long), f"lines longer than {limit} bytes skipped")
+        if too_long or (len(chunk) >= MAX_LINE and not whole):
+            notes.add(int(not too_long), f"lines longer than {MAX_LINE} bytes skipped")
             too_long = not whole
             continue
-        if "\ufffd" in text:
-            notes.add(1, "lines with bytes that are not UTF-8, those characters replaced")
-        yield text.lstrip("\ufeff")
+        yield text
+
+
+def _text(data: bytes, notes: Notes) -> str:
+    text = data.decode("utf-8", errors="replace")
+    if "\ufffd" in text:
+        notes.add(text.count("\ufffd"), "characters that are not UTF-8 replaced")
+    return text.removeprefix("\ufeff")
 
 
 def _rows(lines: Iterator[str], size: int, notes: Notes) -> tuple[str, Iterable[Row]]:
@@ -147,11 +154,14 @@ def _line_row(line: str) -> Row | None:
     whole = _object(line) if line.startswith("{") else None
     if isinstance(whole, dict):
         return whole
-    if verl := _VERL.search(line):
+    if "step:" in line and (verl := _VERL.search(line)):
         pairs = (part.rpartition(":") for part in line[verl.start() :].strip().split(" - "))
         return {key.strip(): value for key, _, value in pairs if key}
     opening, closing = line.find("{"), line.rfind("}")
     if 0 <= opening < closing:
+        plain = line[opening : closing + 1]
+        if '"' not in plain and "\\" not in plain and isinstance(quick := _object(plain.replace("'", '"')), dict):
+            return quick
         return {pair["key"]: pair["value"].strip().strip("'\"") for pair in _PAIR.finditer(line, opening, closing)}
     return None
 

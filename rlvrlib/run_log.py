@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +99,12 @@ def from_rows(
 ) -> RunLog:  # fmt: skip
     """A `RunLog` from rows (dictionaries from key to number) in the order in which they were logged. See `read_log`."""
     listed = Notes(notes)
-    rows = [_plain_keys(row) for row in rows if isinstance(row, dict)]
-    rows = _one_run_of_an_export(rows, run, listed)
+    rows = _one_run_of_an_export(_plain_rows(rows), run, listed)
     columns = dict(columns or {})
     unknown = set(columns) - set(KEYS) - {"step"}
     if unknown:
         raise ValueError(f"columns must name quantities among step, {', '.join(KEYS)}, got {', '.join(sorted(unknown))}")
-    present = dict.fromkeys(key for row in rows for key in row)
+    present = dict.fromkeys(chain.from_iterable(rows))
     for quantity, key in columns.items():
         if key not in present:
             raise ValueError(f"columns must name columns of the log, got {key!r} for {quantity}; it has {_some(present)}")
@@ -112,7 +112,7 @@ def from_rows(
     names = {quantity: key for quantity, key in names.items() if key is not None}
     parts = {match[1] or match[2]: key for key in present if (match := COMPONENT.fullmatch(key)) and not key.endswith("/std")}
     wanted = {*names.values(), *parts.values()}
-    useful = [row for row in rows if any(key in row for key in wanted)]
+    useful = [row for row in rows if not wanted.isdisjoint(row)]
     listed.add(len(rows) - len(useful), "rows without any known quantity (a summary, for example) left out")
     if not useful:
         raise ValueError(f"{source} must hold rows of a training log; none has a known quantity. It has {_some(present)}")
@@ -128,20 +128,24 @@ def from_rows(
     return RunLog(source, form, steps, values, names, components, tuple(listed.texts()))
 
 
-def _plain_keys(row: Row) -> Row:
+def _plain_rows(rows: Iterable[Row]) -> list[Row]:
     """verl's ``data`` and other nested rows flat, without W&B's prefix ``train/``."""
-    plain: Row = {}
-    for key, value in row.items():
-        inner = value.items() if isinstance(value, dict) else ((None, value),)
-        for name, item in inner:
-            full = str(key) if name is None else str(name) if key == "data" else f"{key}/{name}"
-            plain[full.removeprefix("train/")] = item
+    rows = [row for row in rows if isinstance(row, dict)]
+    names = {key: str(key).removeprefix("train/") for key in dict.fromkeys(chain.from_iterable(rows))}
+    plain = []
+    for row in rows:
+        flat = {names[key]: value for key, value in row.items()}
+        for key in [key for key, value in flat.items() if isinstance(value, dict)]:
+            nested = flat.pop(key)
+            lead = "" if key in ("data", "train") else f"{key}/"
+            flat |= {lead + str(inner).removeprefix("train/"): value for inner, value in nested.items()}
+        plain.append(flat)
     return plain
 
 
 def _one_run_of_an_export(rows: list[Row], run: str | None, notes: Notes) -> list[Row]:
     """W&B's CSV names its columns ``run - metric``, and adds extremes that are not wanted."""
-    keys = dict.fromkeys(key for row in rows for key in row if " - " in key)
+    keys = [key for key in dict.fromkeys(chain.from_iterable(rows)) if " - " in key]
     metrics = {key: key.rpartition(" - ") for key in keys}
     known = {name for names in KEYS.values() for name in names} | set(STEPS)
     metrics = {
@@ -198,12 +202,16 @@ def _steps(rows: list[Row], key: str | None, notes: Notes) -> tuple[Array, list[
 
 
 def _numbers(values: list[Any], key: str, steps: Array, notes: Notes) -> Array:
-    numbers = np.array([_number(value) for value in values])
-    given = np.array([value is not None and value != "" for value in values])
-    infinite, text = np.isinf(numbers), given & np.isnan(numbers)
+    try:
+        numbers = np.array(values, dtype=float)  # texts and None included
+    except (TypeError, ValueError, OverflowError):
+        numbers = np.array([_number(value) for value in values])
+    odd = np.flatnonzero(~np.isfinite(numbers))
+    infinite = odd[np.isinf(numbers[odd])]
+    text = [place for place in odd if np.isnan(numbers[place]) and values[place] not in (None, "")]
     for bad, what in ((infinite, "infinite"), (text, "not a number")):
-        if bad.any():
-            notes.add(int(bad.sum()), f"values of {key} that are {what} left out, the first at step {steps[bad][0]:g}")
+        if len(bad):
+            notes.add(len(bad), f"values of {key[:80]} that are {what} left out, the first at step {steps[bad[0]]:g}")
     return np.where(np.isfinite(numbers), numbers, np.nan)
 
 
@@ -211,9 +219,8 @@ def _number(value: Any) -> float:
     """The number, or NaN; text such as ``"0.5"`` and ``"np.float64(0.5)"`` is read as one."""
     if isinstance(value, str):
         value = value.strip()
-        value = boxed[1] if (boxed := _BOXED.fullmatch(value)) else value
-        if len(value) > 64 or "_" in value:
-            return math.nan
+        if value.startswith("np.") and (boxed := _BOXED.fullmatch(value)):
+            value = boxed[1]
     try:
         return float(value)
     except (TypeError, ValueError, OverflowError):

@@ -65,7 +65,10 @@ class Case:
             False: "Take easier prompts, larger groups, or a start (supervised, or with hints) from which some responses are right.",
         }[bool(level > 0.5)]
         supports = [f"with 95% confidence at least {low:.0%} of the steps or groups move nothing: {why}", f"the mean reward is {level:.2f}"]
-        return STARVED, f"Starved of signal: nearly all groups have no spread, because {why}.", supports, [], [advice, "A longer or shorter step changes nothing: there is no gradient to step along."]  # fmt: skip
+        against = []
+        if level < 0.1 and (early := self.signals.success[:MIN_ROWS].max(initial=0.0)) > 0.1:
+            against = [f"among the first rows one has the success rate {early:.2f}: the run may have collapsed at once, at too high a rate"]
+        return STARVED, f"Starved of signal: nearly all groups have no spread, because {why}.", supports, against, [advice, "A longer or shorter step changes nothing: there is no gradient to step along."]  # fmt: skip
 
     def too_short(self) -> Answer | None:
         count = len(self.signals.success)
@@ -105,7 +108,7 @@ class Case:
         if not self.signals.is_rate or len(cut) < MIN_ROWS // 2:
             return None
         share, failures = _low(cut), 1 - right.mean()
-        if share < 0.1 or share < failures / 2 or right.mean() + share > 1 or self.rise_of_halves() > _RISE:
+        if share < 0.1 or share < failures / 2 or right.mean() + share > 1.05 or self.rise_of_halves() > _RISE:
             return None
         supports = [f"in the last third at least {share:.0%} of the responses are cut, of {failures:.0%} that fail ({self.signals.truncated_source})"]  # fmt: skip
         return TRUNCATION, "Truncation-bound: at least half of the failures are responses that reached the cap.", supports, [], [
@@ -206,7 +209,11 @@ class Case:
         if self.pressure is not None:
             window = int(np.argmax(self.pressure.windows[:, 1] > warned))
             total, error = self.pressure.total[window], self.pressure.error[window]
-            text = f"the threshold pressure at the warning was {np.exp(total):.2f} times the reference (95% interval {np.exp(total - 2 * error):.2f} to {np.exp(total + 2 * error):.2f})"
+            parts = ", ".join(f"{name} {np.exp(factor[window]):.2f}" for name, factor in self.pressure.factors.items())
+            text = (
+                f"the threshold pressure at the warning was {np.exp(total):.2f} times the reference ({parts}; 95% interval "
+                f"{np.exp(total - 2 * error):.2f} to {np.exp(total + 2 * error):.2f})"
+            )
             (grown if total - 2 * error > 0 else not_grown).append(text)
         if not grown:
             not_grown.append("nothing that a log shows had grown: the fall may have another cause, such as harder prompts")
