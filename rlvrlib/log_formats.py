@@ -167,7 +167,7 @@ def _line_row(line: str) -> Row | None:
 
 
 def _csv(first: str, lines: Iterator[str], delimiter: str, notes: Notes) -> Iterator[Row]:
-    header = [name.strip() for name in next(csv.reader([first], delimiter=delimiter))]
+    header = [name.strip() for name in _cells(first.strip(), delimiter)]
     # One line at a time: an open quote must not swallow the rest of the file.
     for line in lines:
         cells = line.rstrip("\r\n").split(delimiter) if '"' not in line else _cells(line, delimiter)

@@ -36,6 +36,7 @@ KEYS: dict[str, tuple[str, ...]] = {
 STEPS = ("step", "global_step", "training/global_step", "_step", "Step")
 COMPONENT = re.compile(r"rewards/([^/]+)(?:/mean)?|(.+)_reward_avg")
 
+_ABSURD = 1e100  # no logged quantity is larger; sums of squares of what is left cannot overflow
 _BOXED = re.compile(r"np\.(?:float|int)\d+\((.*)\)")
 
 
@@ -206,10 +207,11 @@ def _numbers(values: list[Any], key: str, steps: Array, notes: Notes) -> Array:
         numbers = np.array(values, dtype=float)  # texts and None included
     except (TypeError, ValueError, OverflowError):
         numbers = np.array([_number(value) for value in values])
+    numbers[np.abs(numbers) > _ABSURD] = np.inf
     odd = np.flatnonzero(~np.isfinite(numbers))
     infinite = odd[np.isinf(numbers[odd])]
     text = [place for place in odd if np.isnan(numbers[place]) and values[place] not in (None, "")]
-    for bad, what in ((infinite, "infinite"), (text, "not a number")):
+    for bad, what in ((infinite, "infinite (or above 1e100)"), (text, "not a number")):
         if len(bad):
             notes.add(len(bad), f"values of {key[:80]} that are {what} left out, the first at step {steps[bad[0]]:g}")
     return np.where(np.isfinite(numbers), numbers, np.nan)
