@@ -112,6 +112,8 @@ def _idle(log: RunLog, rows: np.ndarray, success: Array, is_rate: bool) -> tuple
         return np.where(np.isfinite(spread), (spread == 0).astype(float), np.nan), "steps whose reward has no spread"
     if is_rate and len(success):
         at_least = ((success == 0) | (success == 1)).astype(float)
+        if at_least.all() and np.ptp(success) > 0:  # only 0 and only 1, in turn: steps of one response look like this
+            return np.full(len(rows), np.nan), ""
         at_least = np.where(norm == 0, 1.0, at_least)
         return at_least, "steps whose rewards are all 0 or all 1 (with several groups in a step this is only a lower bound)"
     return np.full(len(rows), np.nan), ""
