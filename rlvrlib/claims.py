@@ -10,9 +10,10 @@ import html
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -136,10 +137,14 @@ def collect(path: str | Path) -> list[dict[str, object]]:
     ValueError : there is no such file, or it is not a notebook.
     """
     try:
-        cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
+        return rows_of(json.loads(Path(path).read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"path must name a Jupyter notebook, got {str(path)!r}: {error}") from error
-    outputs = (output for cell in cells for output in cell.get("outputs", []))
+
+
+def rows_of(notebook: Mapping[str, Any]) -> list[dict[str, object]]:
+    """All claim rows of an executed notebook that has been read, in order."""
+    outputs = (output for cell in notebook["cells"] for output in cell.get("outputs", []))
     return [row for output in outputs for row in output.get("metadata", {}).get("claims", [])]
 
 

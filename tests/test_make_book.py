@@ -72,20 +72,6 @@ def test_only_what_is_out_of_date_runs(root: Path, capfd: pytest.CaptureFixture[
     assert ran() == {"a", "b"}
 
 
-def test_the_key_depends_on_everything_that_matters(root: Path) -> None:
-    source = root / "notebooks" / "a.ipynb"
-    keys = [make_book.key_of(source, {}, root), make_book.key_of(source, {"size": 3}, root)]
-    (root / "requirements.lock").write_text("numpy==3\n")
-    keys.append(make_book.key_of(source, {}, root))
-    (root / "rlvrlib" / "other.py").write_text("")
-    keys.append(make_book.key_of(source, {}, root))
-    notebook = nbformat.read(source, as_version=4)
-    notebook.cells[1].metadata["tags"] = ["hide-input"]
-    nbformat.write(notebook, source)
-    keys.append(make_book.key_of(source, {}, root))
-    assert len(set(keys)) == len(keys)
-
-
 @pytest.mark.parametrize(
     ("text", "named"),
     [

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import fcntl
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -32,9 +31,10 @@ from pathlib import Path
 import nbformat
 import yaml
 
+from rlvrlib.execution import key_of, missing_packages, read_notebook, write_whole
+from rlvrlib.parameters import cell_source, checked, read
+
 HERE = Path(__file__).resolve().parent
-# A numerical library that starts threads of its own slows notebooks that run side by side.
-ONE_THREAD = dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"], "1")
 PACKAGES = ("rlvrlib", "numpy", "scipy", "matplotlib", "jupyter-book")
 
 Parameters = dict[str, dict[str, object]]
@@ -72,44 +72,21 @@ def read_profile(root: Path, profile: str) -> Parameters:
         source = root / "notebooks" / f"{stem}.ipynb"
         if not source.is_file():
             raise BookError(f"params/{profile}.yml names the notebook {stem!r}; there is no notebooks/{stem}.ipynb")
-        known = _parameter_names(source)
-        for name in parameters:
-            if name not in known:
-                raise BookError(
-                    f"params/{profile}.yml: {stem} has no parameter {name!r} (it has: {', '.join(known) or 'none'})"
-                )
+        try:
+            content[stem] = checked(parameters, read(cell_source(read_notebook(source))))
+        except ValueError as error:
+            raise BookError(f"params/{profile}.yml: {stem}: {error}") from None
     return content
 
 
-def _parameter_names(source: Path) -> list[str]:
-    import papermill  # slow to import, and only needed here
-
-    return list(papermill.inspect_notebook(source))
-
-
 # ---- execution ----------------------------------------------------------------------------------------------------
-
-
-def key_of(source: Path, parameters: dict[str, object], root: Path) -> str:
-    """What an execution depends on: sources and cell metadata, own parameters, library, lock, Python version."""
-    cells = nbformat.read(source, as_version=4).cells
-    content = [[cell.cell_type, cell.source, cell.metadata] for cell in cells]
-    digest = hashlib.sha256(json.dumps([content, parameters, sys.version_info[:2]], sort_keys=True).encode())
-    for path in [*sorted((root / "rlvrlib").rglob("*.py")), root / "requirements.lock"]:
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
-def missing_packages(source: Path) -> list[str]:
-    """Packages that the notebook's metadata asks for (``"requires": ["torch"]``) and that are not installed."""
-    requires = nbformat.read(source, as_version=4).metadata.get("requires", [])
-    return [name for name in requires if importlib.util.find_spec(name) is None]
 
 
 def execute_all(root: Path, executed: Path, profile: Parameters, jobs: int) -> bool:
     """Bring ``executed`` up to date, in parallel. True where every notebook ran."""
     executed.mkdir(parents=True, exist_ok=True)
     sources = sorted((root / "notebooks").glob("*.ipynb"))
+    lock = (root / "requirements.lock").read_text(encoding="utf-8")
     _remove_all(executed.glob(".part-*"))  # of a run that was killed
     _remove_all(path for path in executed.glob("*.ipynb") if not (root / "notebooks" / path.name).exists())
     processes: set[subprocess.Popen[str]] = set()
@@ -117,22 +94,21 @@ def execute_all(root: Path, executed: Path, profile: Parameters, jobs: int) -> b
 
     def bring_up_to_date(source: Path) -> bool:
         target, parameters = executed / source.name, profile.get(source.stem, {})
-        if missing := missing_packages(source):
+        notebook = read_notebook(source)
+        if missing := missing_packages(notebook):
             shutil.copyfile(source, target)
             print(f"{source.stem}: committed outputs, because {', '.join(missing)} is not installed", flush=True)
             return True
-        key = key_of(source, parameters, root)
+        key = key_of(notebook, parameters, root / "rlvrlib", lock)
         if target.exists() and nbformat.read(target, as_version=4).metadata.get("book", {}).get("key") == key:
             print(f"{source.stem}: up to date", flush=True)
             return True
-        job = {"source": source, "target": target, "cwd": source.parent, "key": key, "parameters": parameters}
-        # The kernel chooses its own plotting backend; one from outside would suppress the figures.
-        environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"} | ONE_THREAD
+        job = {"source": source, "target": target, "key": key, "parameters": parameters}
         start = time.monotonic()
         if stopping.is_set():
             return False
         process = subprocess.Popen(
-            [sys.executable, HERE / "execute_notebook.py"], env=environment, text=True,
+            [sys.executable, HERE / "execute_notebook.py"], text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         processes.add(process)
@@ -196,9 +172,7 @@ def refresh(root: Path, executed: Path) -> None:
         target = root / "notebooks" / path.name
         text = nbformat.writes(cleaned(path)) + "\n"
         if target.read_text(encoding="utf-8") != text:
-            part = target.with_name(f".part-{target.name}")
-            part.write_text(text, encoding="utf-8")
-            os.replace(part, target)
+            write_whole(target, text)
             print(f"{path.stem}: written back")
 
 
