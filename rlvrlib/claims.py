@@ -10,6 +10,7 @@ import html
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,6 +147,15 @@ def rows_of(notebook: Mapping[str, Any]) -> list[dict[str, object]]:
     """All claim rows of an executed notebook that has been read, in order."""
     outputs = (output for cell in notebook["cells"] for output in cell.get("outputs", []))
     return [row for output in outputs for row in output.get("metadata", {}).get("claims", [])]
+
+
+def summary(rows: Iterable[Mapping[str, object]]) -> str:
+    """How many claims there are, and how many of them hold, fail, or lie outside the assumptions."""
+    count = Counter(row["verdict"] for row in rows)
+    return (
+        f"{sum(count.values())} claims: {count[HOLDS]} hold, {count[FAILS]} fail, "
+        f"{count[OUTSIDE]} outside the assumptions"
+    )
 
 
 def to_html(rows: Iterable[dict[str, object]]) -> str:

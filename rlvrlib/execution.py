@@ -21,7 +21,17 @@ ONE_THREAD = dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 
 
 class NotebookFailed(Exception):
-    """A cell raised, the kernel died, or the kernel did not start: what the reader should know, in a few lines."""
+    """A cell raised, the kernel died, or the kernel did not start.
+
+    Parameters
+    ----------
+    reason : what happened.
+    where : the cell with its source, in lines; empty where no cell is to blame.
+    """
+
+    def __init__(self, reason: str, where: str = "") -> None:
+        super().__init__(where + reason)
+        self.reason = reason
 
 
 def read_notebook(path: str | Path) -> NotebookNode:
@@ -55,6 +65,11 @@ def key_of(notebook: NotebookNode, parameters: Mapping[str, object], library: Pa
 def installed_versions() -> str:
     """Versions of the packages that decide the numbers."""
     return ", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy", "matplotlib"))
+
+
+def environment_key() -> str:
+    """What the library, the versions and Python are here, as one text; equal on two machines that give the same numbers."""
+    return key_of(nbformat.v4.new_notebook(), {}, LIBRARY, installed_versions())
 
 
 def missing_packages(notebook: NotebookNode) -> list[str]:
@@ -91,8 +106,8 @@ def execute(
         )  # fmt: skip
     except PapermillExecutionError as error:
         cell = "\n    ".join(error.source.strip().splitlines())
-        where = f"cell {error.cell_index + 1} (In [{error.exec_count}]):\n    {cell}\n"
-        raise NotebookFailed(f"{where}  {error.ename}: {error.evalue}") from None
+        where = f"cell {error.cell_index + 1} (In [{error.exec_count}]):\n    {cell}\n  "
+        raise NotebookFailed(f"{error.ename}: {error.evalue}", where) from None
     except Exception as error:  # a dead kernel, a broken file: one line, not a traceback
         raise NotebookFailed(f"{type(error).__name__}: {error}") from None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+import xml.etree.ElementTree as ElementTree
 from typing import Any
 
 import matplotlib as mpl
@@ -42,6 +43,11 @@ SERIES = [
     {"color": OCHRE, "linestyle": (0, (6, 1, 1, 1, 1, 1)), "marker": "v"},
     {"color": GREY, "linestyle": (0, (1, 1)), "marker": "X"},
 ]
+
+_SVG = "{http://www.w3.org/2000/svg}"
+_XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
+# Nothing in a figure of ours; in a page they would run or add noise.
+_DROPPED = {f"{_SVG}{name}" for name in ("script", "foreignObject", "metadata", "title")}
 
 
 def use_style() -> None:
@@ -90,6 +96,44 @@ def to_svg(figure: Figure) -> str:
     figure.savefig(file, format="svg", metadata={"Date": None})
     rounded = re.sub(r"([1-9]\d*\.\d\d)\d+", r"\1", file.getvalue())  # not the scales of glyphs, which are small
     return re.sub(r"\s*\n\s*(?!<g)", " ", rounded)  # a line for each group of the drawing
+
+
+def inline_svg(source: str, prefix: str, alt: str) -> str:
+    """The SVG as an element of an HTML page: its ids prefixed, its sentinels replaced, its text alternative added.
+
+    Ink becomes ``currentColor`` and the background transparent, so that one drawing serves every theme.
+    """
+    root = ElementTree.fromstring(source)
+    for parent in list(root.iter()):
+        for child in [child for child in parent if child.tag in _DROPPED]:
+            parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.removeprefix(_SVG)
+        if _XLINK_HREF in element.attrib:
+            element.set("href", element.attrib.pop(_XLINK_HREF))
+        for name, value in element.attrib.items():
+            element.set(name, _rewrite(name, value, prefix))
+        if element.tag == "style" and element.text:
+            element.text = _rewrite("style", element.text, prefix)
+    if "viewBox" in root.attrib:
+        width = float(root.get("viewBox", "").split()[2]) * 4 / 3  # points to CSS pixels
+        root.set("width", f"{width:.0f}")
+        # The style sheet shrinks it to the column, but not to unreadable text: below this it scrolls in its frame.
+        root.set("style", f"min-width: {0.53 * width:.0f}px")
+        root.attrib.pop("height", None)
+    root.attrib |= {"class": "theme-svg", "role": "img", "aria-label": alt}
+    return f'<div class="theme-svg-frame">{ElementTree.tostring(root, encoding="unicode")}</div>'
+
+
+def _rewrite(name: str, value: str, prefix: str) -> str:
+    if name == "id":
+        return prefix + value
+    if name == "href":
+        return re.sub(r"^#", f"#{prefix}", value)
+    value = re.sub(r"url\((['\"]?)#", rf"url(\1#{prefix}", value)
+    for sentinel, colour in {INK: "currentColor", BACKGROUND: "none"}.items():
+        value = re.sub(sentinel, colour, value, flags=re.IGNORECASE)
+    return value
 
 
 def as_png() -> None:

@@ -22,7 +22,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -31,6 +30,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
+from rlvrlib import claims
 from rlvrlib.execution import key_of, missing_packages, read_notebook, write_whole
 from rlvrlib.parameters import cell_source, checked, read
 
@@ -255,16 +255,10 @@ def publish(root: Path, work: Path, site: Path) -> None:
 
 def claims_summary(executed: Path) -> tuple[str, int]:
     """The verdicts of all claims in words, and the number of those that fail."""
-    from rlvrlib.claims import collect
-
-    rows = [(path.stem, row) for path in sorted(executed.glob("*.ipynb")) for row in collect(path)]
-    count = Counter(row["verdict"] for _, row in rows)
-    lines = [
-        f"{len(rows)} claims: {count['holds']} hold, {count['fails']} fail, "
-        f"{count['outside the assumptions']} outside the assumptions"
-    ]
-    lines += [f"  {row['verdict']}: {stem}:{row['key']} {_reason(row)}" for stem, row in rows if row["verdict"] != "holds"]
-    return "\n".join(lines), count["fails"]
+    rows = [(path.stem, row) for path in sorted(executed.glob("*.ipynb")) for row in claims.collect(path)]
+    lines = [claims.summary(row for _, row in rows)]
+    lines += [f"  {row['verdict']}: {stem}:{row['key']} {_reason(row)}" for stem, row in rows if row["verdict"] != claims.HOLDS]
+    return "\n".join(lines), sum(row["verdict"] == claims.FAILS for _, row in rows)
 
 
 def _reason(row: dict[str, object]) -> str:

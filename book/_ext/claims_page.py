@@ -6,7 +6,6 @@ one claim into a sentence: ``{measured}`05_overshoot:flip` ``. An unknown name i
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import nbformat
@@ -17,7 +16,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-from rlvrlib.claims import collect
+from rlvrlib.claims import collect, summary
 
 logger = logging.getLogger(__name__)
 
@@ -31,11 +30,7 @@ class ClaimsTable(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         stems = sorted(name.split("/", 1)[1] for name in self.env.found_docs if name.startswith("notebooks/"))
         collected = {stem: collect(notebook_path(self.env, stem)) for stem in stems}
-        count = Counter(row["verdict"] for rows in collected.values() for row in rows)
-        total = (
-            f"{sum(count.values())} claims: {count['holds']} hold, {count['fails']} fail, "
-            f"{count['outside the assumptions']} outside the assumptions."
-        )
+        total = f"{summary(row for rows in collected.values() for row in rows)}."
         return [nodes.paragraph("", total), *(self._section(stem, rows) for stem, rows in collected.items())]
 
     def _section(self, stem: str, rows: list[dict[str, Any]]) -> nodes.section:

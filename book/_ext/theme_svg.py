@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-import xml.etree.ElementTree as ElementTree
 from base64 import b64decode
 from pathlib import Path
 from typing import Any
@@ -27,48 +25,9 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+from rlvrlib.figures import inline_svg
+
 logger = logging.getLogger(__name__)
-
-SENTINELS = {"#101418": "currentColor", "#fefefc": "none"}
-SVG = "{http://www.w3.org/2000/svg}"
-XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
-# Nothing in a figure of ours; in a page they would run or add noise.
-DROPPED = {f"{SVG}{name}" for name in ("script", "foreignObject", "metadata", "title")}
-
-
-def inline_svg(source: str, prefix: str, alt: str) -> str:
-    """The SVG as an element of an HTML page: its ids prefixed, its sentinels replaced, its text alternative added."""
-    root = ElementTree.fromstring(source)
-    for parent in list(root.iter()):
-        for child in [child for child in parent if child.tag in DROPPED]:
-            parent.remove(child)
-    for element in root.iter():
-        element.tag = element.tag.removeprefix(SVG)
-        if XLINK_HREF in element.attrib:
-            element.set("href", element.attrib.pop(XLINK_HREF))
-        for name, value in element.attrib.items():
-            element.set(name, _rewrite(name, value, prefix))
-        if element.tag == "style" and element.text:
-            element.text = _rewrite("style", element.text, prefix)
-    if "viewBox" in root.attrib:
-        width = float(root.get("viewBox", "").split()[2]) * 4 / 3  # points to CSS pixels
-        root.set("width", f"{width:.0f}")
-        # The style sheet shrinks it to the column, but not to unreadable text: below this it scrolls in its frame.
-        root.set("style", f"min-width: {0.53 * width:.0f}px")
-        root.attrib.pop("height", None)
-    root.attrib |= {"class": "theme-svg", "role": "img", "aria-label": alt}
-    return f'<div class="theme-svg-frame">{ElementTree.tostring(root, encoding="unicode")}</div>'
-
-
-def _rewrite(name: str, value: str, prefix: str) -> str:
-    if name == "id":
-        return prefix + value
-    if name == "href":
-        return re.sub(r"^#", f"#{prefix}", value)
-    value = re.sub(r"url\((['\"]?)#", rf"url(\1#{prefix}", value)
-    for sentinel, colour in SENTINELS.items():
-        value = re.sub(sentinel, colour, value, flags=re.IGNORECASE)
-    return value
 
 
 class InlineSvg(SphinxPostTransform):
