@@ -64,10 +64,18 @@ def _facts(found: Diagnosis) -> dict[str, object]:
         "Success rate": signals.source if signals.is_rate else "none: the reward is not a success rate",
         "First warning": "none" if found.warning is None else f"step {found.warning:g}",
         "Mean of 25 rows below half its peak": "never" if found.halved is None else f"step {found.halved:g}",
+        "Learning rate": _rate(found.log["rate"]),
         "Groups without spread": signals.idle_source or "unknown",
         "Truncated responses": signals.truncated_source or "unknown",
     }
     return facts
+
+
+def _rate(values: Array) -> str:
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return "unknown"
+    return f"{known[0]:g}" if np.ptp(known) == 0 else f"{known.min():g} to {known.max():g}, {known[-1]:g} at the end"
 
 
 # ---- pictures ---------------------------------------------------------------------------------------------------------
@@ -90,7 +98,7 @@ def _pictures(found: Diagnosis) -> Iterable[tuple[str, str, str, str]]:
                 f"Threshold pressure over the steps: from {total[0]:.2f} through {total.max():.2f} to {total[-1]:.2f} times the reference.",
                 "Effective step over threshold, relative to the reference window, and its factors. The band is two standard errors.",
             )  # fmt: skip
-        known = [name for name in _SHOWN if found.log.has(name)]
+        known = varying(found)
         if known:
             drawing = Figure(figsize=(6.4, 1.7 * len(known)))
             draw_scales(list(np.atleast_1d(drawing.subplots(len(known), sharex=True))), found)
@@ -140,22 +148,31 @@ def draw_pressure(axes: Axes, found: Diagnosis) -> None:
     if found.warning is not None:
         axes.axvline(found.warning, **figures.role("threshold"))
     axes.set(xlabel="step", ylabel="pressure, relative", yscale="log")
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("")
+    low, high = axes.get_ylim()
+    axes.set_yticks([tick for tick in 2.0 ** np.arange(-20, 21) if low <= tick <= high])
+    axes.yaxis.set_major_formatter("{x:.3g}")
+    axes.minorticks_off()
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=5, columnspacing=1.0, handlelength=1.6)
+
+
+def varying(found: Diagnosis) -> list[str]:
+    """The quantities that `draw_scales` draws: those of the log that are not constant."""
+    finite = ((name, found.log[name][np.isfinite(found.log[name])]) for name in _SHOWN)
+    return [name for name, values in finite if len(values) > 1 and np.ptp(values) > 0]
 
 
 def draw_scales(axes: Sequence[Axes], found: Diagnosis) -> None:
     """The other quantities of the log, one a panel, on a logarithmic scale where they spread over a factor of ten."""
-    known = [name for name in _SHOWN if found.log.has(name)]
-    for panel, name in zip(axes, known, strict=True):
+    for panel, name in zip(axes, varying(found), strict=True):
         values = found.log[name]
         values = np.abs(values) if name == "loss" else values
         there = np.isfinite(values)
         places, means = _means(found.log.step[there], values[there])
-        panel.plot(places, means, **figures.role("measured"))
-        if means.min() > 0 and means.max() > 10 * means.min():
+        positive = means[means > 0]
+        if len(positive) and means.min() >= 0 and positive.max() > 10 * positive.min():
             panel.set_yscale("log")
+            means = np.where(means > 0, means, np.nan)
+        panel.plot(places, means, **figures.role("measured"))
         if found.warning is not None:
             panel.axvline(found.warning, **figures.role("threshold"))
         panel.set_ylabel(_SHOWN[name])

@@ -95,12 +95,16 @@ class Case:
             if not _below(end, peak):
                 return None  # recovered: judged by how it ends
             return RECOVERY, f"Collapse with partial recovery: the {self.noun} fell to {self.show(trough)} ({self.span(trough)}) and came back to {self.show(end)}.", supports, not_grown, _LOWER  # fmt: skip
+        longer = self.lengthening(peak, end)
+        if longer > 1.25:
+            supports.append(f"at the end responses were {longer:.1f} times as long as at the peak; the threshold of a loss that sums over tokens falls like 1/T")
         idle = self.signals.idle[end.start : end.stop]
         no_signal = _low(idle[np.isfinite(idle)]) >= _IDLE
         if end.high < max(0.1 * peak.mean, 0.02) and (no_signal or not np.isfinite(idle).any()):
             supports.append("there is no group with spread left, so no gradient: waiting does not help (Proposition 2)")
             return COLLAPSE, f"Collapse, absorbing: the {self.noun} fell {where}, and nothing moves any more.", supports, not_grown, [_RESTART, *_LOWER]
-        return OVERSHOOT, f"Overshoot: the {self.noun} fell {where}; groups still have spread, so it can get worse or better.", supports, not_grown, _LOWER  # fmt: skip
+        growing = f" while responses became {longer:.1f} times as long" if longer > 1.25 else ""
+        return OVERSHOOT, f"Overshoot, the steps are too long: the {self.noun} fell {where}{growing}. Groups still have spread, so it can get worse or better.", supports, not_grown, _LOWER  # fmt: skip
 
     def cut_off(self) -> Answer | None:
         """At least half of the failures are responses that were cut, and the success rate does not rise."""
@@ -218,6 +222,12 @@ class Case:
         if not grown:
             not_grown.append("nothing that a log shows had grown: the fall may have another cause, such as harder prompts")
         return grown, not_grown
+
+    def lengthening(self, peak: Segment, end: Segment) -> float:
+        """Median length in one stretch over that in another; 1 where it is unknown."""
+        length = self.log["length"][self.signals.rows]
+        before, after = (part[part > 0] for part in (length[peak.start : peak.stop], length[end.start : end.stop]))
+        return float(np.median(after) / np.median(before)) if len(before) and len(after) else 1.0
 
     def evaluation_drop(self) -> tuple[float, float, float] | None:
         """Relative fall of the evaluation from its best third to its last one, if all of the last is below all of the best."""
