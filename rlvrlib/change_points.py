@@ -16,6 +16,7 @@ from rlvrlib.problems import Array
 MIN_ROWS = 20  # a reference needs that many rows, and a segment half of it
 _MAX_BLOCKS = 400
 _CLIP = 2.0  # the most a single row of a driver may say, in nats: robust against single wild rows
+_MOST = 5.0  # the most a single row may say about the success rate
 _FLOOR = 1e-3  # the least variance of a row: a level is never known better than to 0.03 per row
 
 
@@ -138,34 +139,36 @@ def driver_evidence(scale: ArrayLike, factor: float) -> Array:
 def first_warning(success: ArrayLike, drivers: Sequence[ArrayLike] = (), *, alpha: float = 0.05) -> int | None:
     """First row at which a fall of the success rate is established, from the rows up to it; ``None`` if at none.
 
-    The statistic is Page's CUSUM: the largest sum, over starts ``s``, of the log likelihood ratios of the rows from ``s`` on,
-    "the level has halved" against "it is what the run had reached", plus the mean evidence of the drivers. It must exceed
-    ``log(s (s + 1) / alpha)``. For a known level and noise and independent rows, the chance that a stable run ever gives a
-    warning is then at most ``alpha``: by Ville's inequality it is at most ``alpha / (s (s + 1))`` for each start, and these sum to
-    ``alpha``. Level and noise are estimated here, so that this is a guide and not a guarantee.
+    The statistic is Page's: the largest sum, over starts ``s``, of the log likelihood ratios of the rows from ``s`` on, "the level has
+    halved" against "it is what the run had reached", plus the mean evidence of the drivers. It must exceed ``log(s (s + 1) / alpha)``.
+    For a known level, known normal noise and independent rows a stable run then ever gives a warning with probability at most
+    ``alpha``, at any length: by Ville's inequality at most ``alpha / (s (s + 1))`` for each start, and these sum to ``alpha``. A row says at
+    most 5 nats, which keeps the inequality and keeps single wild rows from deciding. Level and noise are estimated here, rates are not
+    normal, and drivers follow success: so this is a guide, and how often it errs is measured (notebook 20).
 
     Parameters
     ----------
-    success : shape ``(n,)``, finite.
+    success : shape ``(n,)``, in [0, 1].
     drivers : `driver_evidence` of each quantity, shape ``(n,)`` each.
     alpha : in (0, 1).
     """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must be in (0, 1), got {alpha!r}")
     success = np.asarray(success, dtype=float)
-    count = np.arange(len(success))
-    mean = (np.cumsum(success) - success) / np.maximum(count, 1)
-    square = (np.cumsum(success**2) - success**2) / np.maximum(count, 1)
-    variance = np.maximum(square - mean**2, _FLOOR)
+    if not np.all((success >= 0) & (success <= 1)):
+        raise ValueError("success must hold rates between 0 and 1")
+    count = np.maximum(np.arange(len(success)), 1)  # of the rows before
+    mean = (np.cumsum(success) - success) / count
+    variance = np.maximum((np.cumsum(success**2) - success**2) / count - mean**2, _FLOOR)
     level = reached_level(success)
     known = level > 0
-    drop = np.where(known, level, 0) / 2
-    ratio = drop / variance * (drop * 1.5 - success)
+    fall = np.where(known, level, 0) / 2
+    evidence = np.where(known, np.minimum(fall / variance * (1.5 * fall - success), _MOST), -np.inf)
     if drivers:
-        ratio = ratio + np.where(known, np.mean(drivers, axis=0), 0)
+        evidence = evidence + np.mean(drivers, axis=0)
     total, start = 0.0, 1
-    for row, (value, possible) in enumerate(zip(ratio.tolist(), known.tolist(), strict=True)):
-        total = total + value if possible else 0.0
+    for row, value in enumerate(evidence.tolist()):
+        total += value
         if total <= 0:
             total, start = 0.0, row + 2
         elif total > np.log(start * (start + 1) / alpha):

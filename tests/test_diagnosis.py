@@ -198,7 +198,7 @@ def test_a_change_is_found_where_it_is():
 def test_the_warning_keeps_its_level_on_stable_runs():
     """Of runs with a constant success rate at most the share ``alpha`` gives a warning."""
     rng = np.random.default_rng(0)
-    for level, responses in ((0.7, 8), (0.3, 8), (0.5, 64), (0.9, 8)):
+    for level, responses in ((0.7, 8), (0.3, 8), (0.5, 64), (0.9, 8), (0.97, 8)):
         warned = [change_points.first_warning(rng.binomial(responses, level, 400) / responses, alpha=0.05) is not None for _ in range(200)]
         assert np.mean(warned) <= 0.05
 
