@@ -1,7 +1,7 @@
 """Exact instruments for reinforcement learning from verifiable rewards: log-odds, gaps, thresholds, trajectories."""
 
 from rlvrlib import thresholds, updates
-from rlvrlib.ascent import Constant, FixedLength, ThresholdStep, Trajectory, ascend
+from rlvrlib.ascent import Constant, FixedLength, LongStep, ThresholdStep, Trajectory, ascend
 from rlvrlib.bandits import ContextualBandit, LogLinearBandit, contextual_bandit
 from rlvrlib.directions import Adam, Clipped, Momentum, PolicyGradient, Prescribed, SampledGradient
 from rlvrlib.nonlinear import NetworkBandit, QuadraticBandit, segment_regularity
@@ -16,6 +16,7 @@ __all__ = [
     "ContextualBandit",
     "FixedLength",
     "LogLinearBandit",
+    "LongStep",
     "MarkovTokens",
     "Momentum",
     "NetworkBandit",

@@ -64,6 +64,8 @@ PERTURBATIONS = [
     ("05_overshoot", thresholds, "log_linear", times(1.1), {"sharp-eight", "bound-below-exact"}),
     ("05_overshoot", bandits.LogLinearBandit, "mean_logit_gradient", times(-1), {"two-cycle", "realizable"}),
     ("06_token_threshold", thresholds, "failure_fall", times(1.1), {"sharp-33", "sharp-limit", "never-below"}),
+    ("06_token_threshold", thresholds, "failure_law", times(1.3), {"law-never-below", "open-ended"}),
+    ("07_length", directions, "multiplier", times(1.2), {"first-loss-reinforce", "collapse-grpo"}),
     ("09_success_rate", directions, "multiplier", times(1.2), {"group-law", "late-reinforce", "grpo-plateau"}),
 ]
 
