@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import rlvrlib
-from rlvrlib import bandits, claims, directions, nonlinear, thresholds
+from rlvrlib import bandits, change_points, claims, directions, nonlinear, planning, pressure, thresholds
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -49,6 +49,11 @@ def no_bend(original):
     return lambda *args: np.zeros_like(original(*args))
 
 
+def squared(original):
+    """The wrong exponent."""
+    return lambda *args, **kwargs: original(*args, **kwargs) ** 2
+
+
 # Notebook, object, attribute, what is put in its place, the claims of which at least one must fail.
 PERTURBATIONS = [
     ("01_log_odds", bandits.SoftmaxBandit, "gradient_gap", times(-1), {"gap-log-linear", "gap-network"}),
@@ -67,6 +72,12 @@ PERTURBATIONS = [
     ("06_token_threshold", thresholds, "failure_law", times(1.3), {"law-never-below", "open-ended"}),
     ("07_length", directions, "multiplier", times(1.2), {"first-loss-reinforce", "collapse-grpo"}),
     ("09_success_rate", directions, "multiplier", times(1.2), {"group-law", "late-reinforce", "grpo-plateau"}),
+    ("20_diagnose_a_run", change_points, "reached_level", times(0.3), {"early", "right-rate-jumps"}),
+    ("20_diagnose_a_run", change_points, "reached_level", times(1.4), {"level", "false-alarms"}),
+    ("20_diagnose_a_run", pressure, "success_factor", squared, {"trust"}),
+    ("20_diagnose_a_run", pressure, "multiplier", times(1.2), {"logistic-exact"}),
+    ("21_plan_a_step_size", planning, "success_factor", squared, {"exact-method", "exact-group-size"}),
+    ("21_plan_a_step_size", directions, "multiplier", squared, {"exact-method", "exact-group-size"}),
 ]
 
 
