@@ -12,7 +12,7 @@ import numpy as np
 
 from rlvrlib import change_points
 from rlvrlib.change_points import MIN_ROWS, Segment
-from rlvrlib.pressure import Pressure, threshold_pressure
+from rlvrlib.pressure import Pressure, aggregation_of, threshold_pressure
 from rlvrlib.problems import Array
 from rlvrlib.run_log import RunLog
 from rlvrlib.run_signals import Signals, read_signals
@@ -72,6 +72,7 @@ def diagnose(
         if not 0 < rate < np.inf:
             raise ValueError(f"rate must be positive and finite, got {rate!r}")
         log = _with_rate(log, rate)
+    aggregation_of(method or "grpo", aggregation)  # a wrong name is an error for every log
     signals = read_signals(log, success, reward_range)
     values, steps = signals.success, log.step[signals.rows]
     count = len(values)
