@@ -78,6 +78,7 @@ PERTURBATIONS = [
     ("20_diagnose_a_run", pressure, "multiplier", times(1.2), {"logistic-exact"}),
     ("21_plan_a_step_size", planning, "success_factor", squared, {"exact-method", "exact-group-size"}),
     ("21_plan_a_step_size", directions, "multiplier", squared, {"exact-method", "exact-group-size"}),
+    ("23_blind_spots", directions, "multiplier", times(1.1), {"mode-law"}),
 ]
 
 
