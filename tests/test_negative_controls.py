@@ -16,6 +16,7 @@ import yaml
 
 import rlvrlib
 from rlvrlib import bandits, claims, correlated, directions, nonlinear, prompts, surrogates, thresholds, tokens, updates, verifiers, weightings
+from rlvrlib import bandits, change_points, claims, directions, nonlinear, planning, pressure, thresholds
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -60,6 +61,9 @@ def misses(original):
 def equal_shares(original):
     """The mean of the gaps in place of the nearest point of their hull."""
     return lambda gaps, included=True: np.full(np.shape(gaps)[:-1], 1 / np.shape(gaps)[-2])
+def squared(original):
+    """The wrong exponent."""
+    return lambda *args, **kwargs: original(*args, **kwargs) ** 2
 
 
 # Notebook, object, attribute, what is put in its place, the claims of which at least one must fail.
@@ -105,6 +109,13 @@ PERTURBATIONS = [
     ("17_noisy_verifier", rlvrlib, "noisy_bandit", misses, {"response-flip"}),
     ("17_noisy_verifier", updates, "multiplier", times(1.2), {"group-law", "plateau-both"}),
     ("17_noisy_verifier", directions, "multiplier", times(1.2), {"late-constant"}),
+    ("20_diagnose_a_run", change_points, "reached_level", times(0.3), {"early", "right-rate-jumps"}),
+    ("20_diagnose_a_run", change_points, "reached_level", times(1.4), {"level", "false-alarms"}),
+    ("20_diagnose_a_run", pressure, "success_factor", squared, {"trust"}),
+    ("20_diagnose_a_run", pressure, "multiplier", times(1.2), {"logistic-exact"}),
+    ("21_plan_a_step_size", planning, "success_factor", squared, {"exact-method", "exact-group-size"}),
+    ("21_plan_a_step_size", directions, "multiplier", squared, {"exact-method", "exact-group-size"}),
+    ("23_blind_spots", directions, "multiplier", times(1.1), {"mode-law"}),
 ]
 
 
