@@ -1,8 +1,8 @@
 r"""Verifiers that err: whether a response is *accepted*, as a problem of its own.
 
 A noisy verifier accepts the response ``o`` with the probability ``q(o)``. The pair of response and verdict is again a random
-response with a 0/1 reward, and its score is that of ``o``, because ``q`` does not depend on ``theta``. So every theorem of
-the book holds for the verdicts: for the log-odds of being accepted and their gradient, the observed gap. What this says
+response with a 0/1 reward, and its score is that of ``o``, because ``q`` does not depend on ``theta``. So every theorem
+about scores holds for the verdicts: for the log-odds of being accepted and their gradient, the observed gap. What this says
 about the true success rate is the subject here (theory section 4, noisy verifier).
 """
 
