@@ -67,11 +67,11 @@ def success_rise(alignment: ArrayLike, log_odds: ArrayLike, curvature_bound: Arr
 
 def failure_fall(
     alignment: ArrayLike, log_odds: ArrayLike, max_length: ArrayLike, token_range: ArrayLike,
-    curvature_bound: ArrayLike = 0.0, *, sharper: bool = False,
+    curvature_bound: ArrayLike = 0.0,
 ) -> Array:  # fmt: skip
     """``2 J F dmu / (a_+ F + sigma^2 Phi(F))``: below it the failure rate ``F = 1-J`` falls (Theorem 3').
 
-    ``sigma^2 = T_max R_p^2 / 4`` and ``Phi(F) = min(1, 2 F log(2e/F))``, or ``min(1, 2 F log(2/F))``, the sharper logarithm.
+    ``sigma^2 = T_max R_p^2 / 4`` and ``Phi(F) = min(1, 2 F log(2e/F))``.
 
     Parameters
     ----------
@@ -80,15 +80,19 @@ def failure_fall(
     max_length : ``T_max``, cap on the response length in tokens, at least 1.
     token_range : ``R_p``, length of an interval that holds every token score along ``w``.
     curvature_bound : ``a_+``, with ``h_w <= a_+`` on the wrong responses; 0 for logits linear in ``theta``.
-    sharper : whether to use the sharper logarithm.
     """
-    log_odds, bend = _finite(log_odds=log_odds), _bound(curvature_bound=curvature_bound)
-    variance = _score_variance(max_length, token_range)
-    # Numerator and denominator divided by F, which may underflow.
-    return _ratio(
-        2 * np.exp(log_expit(log_odds)) * _positive_part(alignment),
-        bend + _times(variance, _tail_factor(log_expit(-log_odds), sharper)),
-    )
+    return _failure_fall(alignment, log_odds, max_length, token_range, curvature_bound, sharper=False)
+
+
+def sharper_failure_fall(
+    alignment: ArrayLike, log_odds: ArrayLike, max_length: ArrayLike, token_range: ArrayLike,
+    curvature_bound: ArrayLike = 0.0,
+) -> Array:  # fmt: skip
+    """The same as `failure_fall` with ``min(1, 2 F log(2/F))`` for ``Phi(F)``: a little longer (sharper logarithm).
+
+    Parameters as in `failure_fall`.
+    """
+    return _failure_fall(alignment, log_odds, max_length, token_range, curvature_bound, sharper=True)
 
 
 def angle(alignment: ArrayLike, log_odds: ArrayLike, max_length: ArrayLike, token_range: ArrayLike) -> Array:
@@ -292,6 +296,19 @@ def exact(problem: Problem, theta: ArrayLike, direction: ArrayLike, *, reach: fl
         return np.broadcast_to(values, np.broadcast_shapes(values.shape, slope.shape))
 
     return first_zero(gain, scale, rising, reach)
+
+
+def _failure_fall(
+    alignment: ArrayLike, log_odds: ArrayLike, max_length: ArrayLike, token_range: ArrayLike, curvature_bound: ArrayLike,
+    sharper: bool,
+) -> Array:  # fmt: skip
+    log_odds, bend = _finite(log_odds=log_odds), _bound(curvature_bound=curvature_bound)
+    variance = _score_variance(max_length, token_range)
+    # Numerator and denominator divided by F, which may underflow.
+    return _ratio(
+        2 * np.exp(log_expit(log_odds)) * _positive_part(alignment),
+        bend + _times(variance, _tail_factor(log_expit(-log_odds), sharper)),
+    )
 
 
 def _tail_factor(log_failure: Array, sharper: bool = False) -> Array:

@@ -201,9 +201,8 @@ def test_the_failure_law_by_a_solver_of_its_own():
 def test_the_sharper_logarithm_and_the_angle_theorem_on_one_token(seed):
     problem, theta, direction, slope = census("log_linear", seed)
     bounds, log_odds = problem.regularity(direction), problem.log_odds(theta)
-    plain, longer = (
-        thresholds.failure_fall(slope, log_odds, 1, bounds.token_range, sharper=better) for better in (False, True)
-    )
+    plain = thresholds.failure_fall(slope, log_odds, 1, bounds.token_range)
+    longer = thresholds.sharper_failure_fall(slope, log_odds, 1, bounds.token_range)
     assert np.all(longer >= plain) and np.any(longer > plain)
     for steps in (longer, thresholds.angle(slope, log_odds, 1, bounds.token_range)):
         gain, rounding = gains(problem, theta, direction, np.minimum(steps, 1e6))

@@ -101,7 +101,7 @@ def test_the_gap_is_the_gradient_of_the_log_odds():
         lambda l, slope, spread: thresholds.trajectory(slope, DEPTH * spread, DEPTH * spread**2 / 4),
         lambda l, slope, spread: thresholds.success_rise(slope, l, DEPTH * spread**2 / 4),
         lambda l, slope, spread: thresholds.failure_fall(slope, l, DEPTH, spread),
-        lambda l, slope, spread: thresholds.failure_fall(slope, l, DEPTH, spread, sharper=True),
+        lambda l, slope, spread: thresholds.sharper_failure_fall(slope, l, DEPTH, spread),
         lambda l, slope, spread: thresholds.angle(slope, l, DEPTH, spread),
     ],
     ids=["1", "1'", "4", "3'", "sharper", "angle"],
