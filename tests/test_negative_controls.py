@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import rlvrlib
-from rlvrlib import bandits, claims, directions, nonlinear, thresholds
+from rlvrlib import bandits, claims, directions, nonlinear, surrogates, thresholds
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -49,6 +49,16 @@ def no_bend(original):
     return lambda *args: np.zeros_like(original(*args))
 
 
+def longer(original):
+    """An update that is longer by a fifth; the state is left alone."""
+
+    def update(*args):
+        found, state = original(*args)
+        return 1.2 * found, state
+
+    return update
+
+
 # Notebook, object, attribute, what is put in its place, the claims of which at least one must fail.
 PERTURBATIONS = [
     ("01_log_odds", bandits.SoftmaxBandit, "gradient_gap", times(-1), {"gap-log-linear", "gap-network"}),
@@ -65,6 +75,14 @@ PERTURBATIONS = [
     ("05_overshoot", bandits.LogLinearBandit, "mean_logit_gradient", times(-1), {"two-cycle", "realizable"}),
     ("06_token_threshold", thresholds, "failure_fall", times(1.1), {"sharp-33", "sharp-limit", "never-below"}),
     ("09_success_rate", directions, "multiplier", times(1.2), {"group-law", "late-reinforce", "grpo-plateau"}),
+    ("16_optimizers", directions.Adam, "update", longer, {"sign-length", "adam-attained", "adam-response", "noise-length"}),
+    ("16_optimizers", directions.Momentum, "update", longer, {"momentum"}),
+    ("16_optimizers", surrogates.ClippedSurrogate, "update", longer, {"one-update", "frozen", "ratio-summit"}),
+    ("16_optimizers", directions, "multiplier", times(1.2), {"frozen", "kl-plateau", "kl-return"}),
+    ("16_optimizers", surrogates, "kl_gradient", times(1.1), {"kl-plateau", "kl-inverse"}),
+    ("16_optimizers", rlvrlib, "kl_gradient", times(-1), {"kl-gradient", "kl-estimator"}),
+    ("16_optimizers", rlvrlib, "critical_step", times(1.1), {"clip-below"}),
+    ("16_optimizers", thresholds, "log_linear", times(2), {"sign-threshold"}),
 ]
 
 
