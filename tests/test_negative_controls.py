@@ -17,6 +17,7 @@ import yaml
 import rlvrlib
 from rlvrlib import bandits, claims, correlated, directions, nonlinear, prompts, surrogates, thresholds, tokens, updates, verifiers, weightings
 from rlvrlib import bandits, change_points, claims, directions, nonlinear, planning, pressure, thresholds
+from rlvrlib import bandits, claims, directions, nonlinear, surrogates, thresholds
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -64,6 +65,14 @@ def equal_shares(original):
 def squared(original):
     """The wrong exponent."""
     return lambda *args, **kwargs: original(*args, **kwargs) ** 2
+def longer(original):
+    """An update that is longer by a fifth; the state is left alone."""
+
+    def update(*args):
+        found, state = original(*args)
+        return 1.2 * found, state
+
+    return update
 
 
 # Notebook, object, attribute, what is put in its place, the claims of which at least one must fail.
@@ -116,6 +125,14 @@ PERTURBATIONS = [
     ("21_plan_a_step_size", planning, "success_factor", squared, {"exact-method", "exact-group-size"}),
     ("21_plan_a_step_size", directions, "multiplier", squared, {"exact-method", "exact-group-size"}),
     ("23_blind_spots", directions, "multiplier", times(1.1), {"mode-law"}),
+    ("16_optimizers", directions.Adam, "update", longer, {"sign-length", "adam-attained", "adam-response", "noise-length"}),
+    ("16_optimizers", directions.Momentum, "update", longer, {"momentum"}),
+    ("16_optimizers", surrogates.ClippedSurrogate, "update", longer, {"one-update", "frozen", "ratio-summit"}),
+    ("16_optimizers", directions, "multiplier", times(1.2), {"frozen", "kl-plateau", "kl-return"}),
+    ("16_optimizers", surrogates, "kl_gradient", times(1.1), {"kl-plateau", "kl-inverse"}),
+    ("16_optimizers", rlvrlib, "kl_gradient", times(-1), {"kl-gradient", "kl-estimator"}),
+    ("16_optimizers", rlvrlib, "critical_step", times(1.1), {"clip-below"}),
+    ("16_optimizers", thresholds, "log_linear", times(2), {"sign-threshold"}),
 ]
 
 
