@@ -171,7 +171,7 @@ class Shifted:
 def harder(bandit: LogLinearBandit, offset: ArrayLike) -> LogLinearBandit:
     """The bandit with log-odds lower by ``offset`` at every ``theta``: the prior of the correct arms falls.
 
-    ``log_prior_a - offset r_a``. The gap, the curvature and the bounds on the scores stay what they were.
+    ``log_prior_a - offset r_a``. The gap, the curvature and the ranges of the features stay what they were.
 
     Parameters
     ----------
