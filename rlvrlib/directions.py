@@ -148,7 +148,6 @@ class RateSchedule:
     ----------
     direction : what is multiplied.
     factors : shape ``(steps, ...)``, non-negative and finite, one for each step, and for each run where they differ.
-    factors : shape ``(steps,)``, non-negative and finite, one for each step.
     """
 
     direction: Direction
@@ -158,8 +157,6 @@ class RateSchedule:
         factors = np.asarray(self.factors)
         if factors.ndim < 1 or not np.all((factors >= 0) & np.isfinite(factors)):
             raise ValueError(f"factors must be non-negative, finite and of shape (steps, ...), got {self.factors!r}")
-        if factors.ndim != 1 or not np.all((factors >= 0) & np.isfinite(factors)):
-            raise ValueError(f"factors must be non-negative, finite and of shape (steps,), got {self.factors!r}")
 
     def initial_state(self, theta: Array) -> tuple[Any, int]:
         return self.direction.initial_state(theta), 0
@@ -187,7 +184,6 @@ class TrainedOn:
 
     def update(self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any) -> tuple[Array, Any]:
         return self.direction.update(self.problem, theta, *log_odds_and_gap(self.problem, theta), state)
-        return self.factors[count] * update, (inner, count + 1)
 
 
 @dataclass(frozen=True)
