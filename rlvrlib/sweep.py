@@ -16,7 +16,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,8 +124,10 @@ def run(
             yield point, outcome
     text, expected, attempts = _without_outputs(notebook), environment_key(), 0
     with ExitStack() as stack:
-        parallel = _parallel(stack, jobs, cluster, expected) if waiting else None
+        options = _where(stack, jobs, cluster, expected) if waiting else {}
         while waiting:
+            # One `Parallel` for each attempt: results of a broken one may still come in.
+            parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1, **options)
             tasks = [joblib.delayed(_compute)(point, text, str(folder or ""), expected) for point in waiting.values()]
             try:
                 for index, outcome in parallel(tasks):
@@ -214,18 +216,17 @@ def _csv(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 # ---- where points are computed ----------------------------------------------------------------------------------------
 
 
-def _parallel(stack: ExitStack, jobs: int, cluster: str | None, expected: str) -> joblib.Parallel:
-    """joblib on this machine or on a cluster; results come one by one, in the order in which they are ready."""
-    options: dict[str, Any] = {"return_as": "generator_unordered", "batch_size": 1}
+def _where(stack: ExitStack, jobs: int, cluster: str | None, expected: str) -> dict[str, Any]:
+    """Let joblib compute on this machine or on a cluster until the stack closes; what `joblib.Parallel` needs for it."""
     if cluster is None:
         loky = {"backend": "loky", "inner_max_num_threads": 1, "initializer": _end_with_parent}
         stack.enter_context(joblib.parallel_config(n_jobs=jobs, **loky))
-        return joblib.Parallel(**options)
+        return {}
     client = _client(cluster, expected)
     stack.callback(client.close)
     stack.enter_context(joblib.parallel_config(backend=_dask_backend(client)))
     # All at once: the scheduler sees to it that points of a dead worker go to another, and new workers find work.
-    return joblib.Parallel(pre_dispatch="all", **options)
+    return {"pre_dispatch": "all"}
 
 
 def _end_with_parent() -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 from nbformat import NotebookNode
 
+from rlvrlib import parameters
+
 ROW_KEYS = {
     "key", "statement", "source", "relation", "predicted", "measured", "tolerance",
     "predicted_text", "measured_text", "tolerance_text", "verdict", "reason",
@@ -71,7 +73,20 @@ def _parameters(cells: list[NotebookNode]) -> list[str]:
             ast.literal_eval(match["value"])
         except (ValueError, SyntaxError):
             problems.append(f"parameter {match['name']} is derived; papermill could not override it: {line}")
-    return problems
+    return problems or _ranges(cells[0].source)
+
+
+def _ranges(source: str) -> list[str]:
+    """Ranges that are not understood, and defaults outside theirs."""
+    try:
+        known = parameters.read(source)
+        parameters.checked({name: parameter.default for name, parameter in known.items()}, known)
+    except ValueError as error:
+        return [str(error)]
+    return [
+        f"the range of {name} is not understood (see rlvrlib.parameters): {known[name].meaning}"
+        for name in parameters.unchecked(known, known)
+    ]
 
 
 def _figures(cell: NotebookNode) -> list[str]:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
-import nbformat
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlvrlib.parameters import cell_source, checked, read, unchecked
-
-ROOT = Path(__file__).resolve().parent.parent
+from rlvrlib.parameters import checked, read, unchecked
 
 CELL = """
 seed: int = 1  # seed of the draws, any non-negative integer
@@ -34,14 +30,6 @@ share: float = 0.5  # of the length, at most half of the whole
 @pytest.fixture
 def cell():
     return read(CELL)
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
-def test_every_committed_parameter_has_a_range_that_holds_its_default(path):
-    parameters = read(cell_source(nbformat.read(path, as_version=4)))
-    assert parameters and unchecked(parameters, parameters) == []
-    defaults = {name: parameter.default for name, parameter in parameters.items()}
-    assert checked(defaults, parameters) == defaults
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,9 @@ def test_only_what_has_no_result_is_computed(tmp_path: Path) -> None:
 
     first = swept(path, out, ["seed=2,3,5"], jobs=1)
     assert ran() == ["2", "3", "5"]
-    (out / "points" / ".part-1-x.json").write_text("{")  # left by a sweep that was killed
+    left = out / "points" / ".part-1-x.json"
+    left.write_text("{")  # by a sweep that was killed
+    os.utime(left, (0, 0))
     assert swept(path, out, ["seed=2,3,5"], jobs=1) == first
     assert ran() == ["5"]  # what failed is no result
     assert not list((out / "points").glob(".part-*"))
