@@ -1,40 +1,68 @@
 """Exact instruments for reinforcement learning from verifiable rewards: log-odds, gaps, thresholds, trajectories."""
 
-from rlvrlib import thresholds, updates
-from rlvrlib.ascent import Constant, FixedLength, ThresholdStep, Trajectory, ascend
+from rlvrlib import prompts, thresholds, updates
+from rlvrlib.ascent import Constant, FixedLength, LongStep, ThresholdStep, Trajectory, ascend
 from rlvrlib.bandits import ContextualBandit, LogLinearBandit, contextual_bandit
-from rlvrlib.directions import Adam, Clipped, Momentum, PolicyGradient, Prescribed, SampledGradient
+from rlvrlib.correlated import CorrelatedWindow
+from rlvrlib.directions import Adam, Clipped, Momentum, PolicyGradient, Prescribed, RateSchedule, SampledGradient, TrainedOn
 from rlvrlib.nonlinear import NetworkBandit, QuadraticBandit, segment_regularity
 from rlvrlib.overshoot import OvershootInstance, critical_step
 from rlvrlib.problems import Problem, Regularity, alignment, failure_rate, log_odds_gain, success_rate, unit
+from rlvrlib.prompts import BatchMean, BatchThreshold
+from rlvrlib.schedules import Curriculum, MovingProblem, Schedule, Shifted, Steered, harder
+from rlvrlib.surrogates import ClippedSurrogate, KLPenalty, kl_gradient
 from rlvrlib.tokens import MarkovTokens, TokenWindow
+from rlvrlib.verifiers import NoisyVerifier, noisy_bandit
+from rlvrlib.weightings import LargestGain, PromptWeighted
+from rlvrlib.window_prompts import WindowPrompts
 
 __all__ = [
     "Adam",
+    "BatchMean",
+    "BatchThreshold",
     "Clipped",
+    "ClippedSurrogate",
     "Constant",
     "ContextualBandit",
+    "CorrelatedWindow",
+    "Curriculum",
     "FixedLength",
+    "KLPenalty",
+    "LargestGain",
     "LogLinearBandit",
+    "LongStep",
     "MarkovTokens",
     "Momentum",
+    "MovingProblem",
     "NetworkBandit",
+    "NoisyVerifier",
     "OvershootInstance",
     "PolicyGradient",
     "Prescribed",
     "Problem",
+    "PromptWeighted",
     "QuadraticBandit",
+    "RateSchedule",
     "Regularity",
     "SampledGradient",
+    "Schedule",
+    "Shifted",
+    "Steered",
     "ThresholdStep",
     "TokenWindow",
+    "TrainedOn",
     "Trajectory",
+    "WindowPrompts",
     "alignment",
     "ascend",
     "contextual_bandit",
     "critical_step",
     "failure_rate",
+    "harder",
+    "kl_gradient",
     "log_odds_gain",
+    "noisy_bandit",
+    "prompts",
     "segment_regularity",
     "success_rate",
     "thresholds",

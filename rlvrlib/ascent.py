@@ -16,6 +16,7 @@ from scipy.special import expit
 
 from rlvrlib.directions import Direction
 from rlvrlib.problems import Array, Problem, log_odds_and_gap, log_odds_gain
+from rlvrlib.schedules import MovingProblem
 
 
 class Step(Protocol):
@@ -130,13 +131,25 @@ class Trajectory:
     log_odds : ``l_k``, shape ``(..., steps + 1)``.
     step_size : ``eta_k``, length of the move, shape ``(..., steps)``.
     alignment : ``<u / norm(u), Gap>``, shape ``(..., steps)``; 0 where the update is 0.
+    reached : log-odds after the move, before the problem changes, shape ``(..., steps)``; ``l_{k+1}`` where it does not change.
     theta : where the run ended, shape ``(..., dim)``.
     """
 
     log_odds: Array
     step_size: Array
     alignment: Array
+    reached: Array
     theta: Array
+
+    @property
+    def gain(self) -> Array:
+        """What each step added to the log-odds of its own problem, shape ``(..., steps)``."""
+        return self.reached - self.log_odds[..., :-1]
+
+    @property
+    def jump(self) -> Array:
+        """What each change of the problem added to the log-odds, shape ``(..., steps)``; 0 where it rests."""
+        return self.log_odds[..., 1:] - self.reached
 
     @property
     def success_rate(self) -> Array:
@@ -159,12 +172,12 @@ class Trajectory:
         return _cumulative(self.alignment * self.step_size)
 
 
-def ascend(problem: Problem, theta0: ArrayLike, direction: Direction, step: Step, num_steps: int) -> Trajectory:
+def ascend(problem: Problem | MovingProblem, theta0: ArrayLike, direction: Direction, step: Step, num_steps: int) -> Trajectory:
     """``theta_{k+1} = theta_k + eta_k w_k``, for ``num_steps`` steps.
 
     Parameters
     ----------
-    problem : what is measured; a direction may train on others.
+    problem : what is measured, the same for all steps or a `MovingProblem`; a direction may train on others.
     theta0 : shape ``(..., dim)``; leading axes are runs and broadcast against the problem's stack.
     direction, step : see `Direction` and `Step`.
     num_steps : at least 1.
@@ -176,24 +189,33 @@ def ascend(problem: Problem, theta0: ArrayLike, direction: Direction, step: Step
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, got {num_steps!r}")
     theta = np.array(theta0, dtype=float)
+    moving = problem if isinstance(problem, MovingProblem) else None
+    if moving:
+        problem, moment = moving.first(num_steps, theta)
     if not np.all(np.isfinite(theta)) or theta.shape[-1:] != (problem.dim,):
         raise ValueError(f"theta0 must be finite with last axis {problem.dim}, got shape {theta.shape}")
     state = direction.initial_state(theta)
     log_odds, gap = log_odds_and_gap(problem, theta)
-    history, sizes, alignments = [log_odds], [], []
-    for _ in range(num_steps):
+    history, sizes, alignments, reached = [log_odds], [], [], []
+    for k in range(num_steps):
         update, state = direction.update(problem, theta, log_odds, gap, state)
         unit = _unit_or_zero(update)
         size = step.length(problem, theta, update, unit, log_odds, gap)
         alignments.append(np.sum(unit * gap, axis=-1))
         theta = theta + size[..., None] * unit
         log_odds, gap = log_odds_and_gap(problem, theta)
+        reached.append(log_odds)
+        if moving:
+            before = problem
+            problem, moment = moving.following(k + 1, problem, theta, log_odds, moment)
+            if problem is not before:
+                log_odds, gap = log_odds_and_gap(problem, theta)
         sizes.append(np.where(np.any(unit, axis=-1), size, 0.0))
         history.append(log_odds)
     shape = np.broadcast_shapes(history[-1].shape, sizes[-1].shape)
     if np.any(np.isnan(history[-1])) or not np.all(np.isfinite(theta)):
         raise ValueError("step must keep theta within floating-point range: take a smaller one")
-    return Trajectory(_stack(history, shape), _stack(sizes, shape), _stack(alignments, shape), theta)
+    return Trajectory(*(_stack(values, shape) for values in (history, sizes, alignments, reached)), theta)
 
 
 def _stack(values: list[Array], shape: tuple[int, ...]) -> Array:

@@ -117,6 +117,20 @@ class SoftmaxBandit(ABC):
         mean_bend = np.sum(probabilities * bends, axis=-1)
         return bends - (mean_bend + _variance(probabilities, slopes))[..., None]
 
+    def sample(self, theta: ArrayLike, group_size: int, rng: np.random.Generator) -> tuple[Array, Array, Array]:
+        """Rewards and lengths (1), shape ``(..., G)``, and scores, shape ``(..., G, d)``, of ``group_size`` draws."""
+        if group_size < 2:
+            raise ValueError(f"group_size must be at least 2, got {group_size!r}")
+        theta = self._theta(theta)
+        probabilities = np.exp(self.log_probabilities(theta))
+        draws = rng.uniform(size=(group_size, *probabilities.shape[:-1], 1))  # the group first: the stack stays in place
+        arms = np.minimum(np.sum(np.cumsum(probabilities, axis=-1) < draws, axis=-1), self.num_arms - 1)
+        chosen = arms[..., None] == np.arange(self.num_arms)
+        rewards = np.any(chosen & self.rewards, axis=-1).astype(float)
+        scores = self.mean_logit_gradient(theta, chosen - probabilities)
+        rewards, scores = np.moveaxis(rewards, 0, -1), np.moveaxis(scores, 0, -2)
+        return rewards, np.ones_like(rewards), scores
+
     def _logit_change(self, theta: Array, direction: Array, step: Array) -> Array:
         return self.logits(theta + step[..., None] * direction) - self.logits(theta)
 

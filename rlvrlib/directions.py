@@ -141,6 +141,52 @@ class Prescribed:
 
 
 @dataclass(frozen=True)
+class RateSchedule:
+    """A learning-rate schedule on top of another direction: update number ``k`` is multiplied by ``factors[k]``.
+
+    Parameters
+    ----------
+    direction : what is multiplied.
+    factors : shape ``(steps, ...)``, non-negative and finite, one for each step, and for each run where they differ.
+    """
+
+    direction: Direction
+    factors: Array
+
+    def __post_init__(self) -> None:
+        factors = np.asarray(self.factors)
+        if factors.ndim < 1 or not np.all((factors >= 0) & np.isfinite(factors)):
+            raise ValueError(f"factors must be non-negative, finite and of shape (steps, ...), got {self.factors!r}")
+
+    def initial_state(self, theta: Array) -> tuple[Any, int]:
+        return self.direction.initial_state(theta), 0
+
+    def update(self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any) -> tuple[Array, Any]:
+        inner, count = state
+        if count >= len(self.factors):
+            raise ValueError(f"factors must hold one number per step, got {len(self.factors)}")
+        update, inner = self.direction.update(problem, theta, log_odds, gap, inner)
+        return np.asarray(self.factors[count])[..., None] * update, (inner, count + 1)
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """Another direction, computed on ``problem`` instead of on the one that is measured: a proxy for what is wanted.
+
+    With a noisy verifier as ``problem`` the run follows the verdicts, and its trajectory records the true success rate.
+    """
+
+    problem: Problem
+    direction: Direction
+
+    def initial_state(self, theta: Array) -> Any:
+        return self.direction.initial_state(theta)
+
+    def update(self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any) -> tuple[Array, Any]:
+        return self.direction.update(self.problem, theta, *log_odds_and_gap(self.problem, theta), state)
+
+
+@dataclass(frozen=True)
 class Adam:
     """Adam on top of another direction: ``mean / (sqrt(square) + epsilon)``, both moments bias-corrected.
 

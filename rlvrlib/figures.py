@@ -17,6 +17,7 @@ import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image  # comes with matplotlib, which writes PNG with it
 
 INK = "#101418"
 BACKGROUND = "#fefefc"
@@ -138,10 +139,21 @@ def _rewrite(name: str, value: str, prefix: str) -> str:
 
 def as_png() -> None:
     """Make the figures that follow PNG: for plots with so many marks that an SVG would weigh too much."""
+    from IPython import get_ipython
     from matplotlib_inline.backend_inline import set_matplotlib_formats
 
     # A picture cannot take the page's colours: it keeps a light background of its own.
-    set_matplotlib_formats("png", metadata={"Software": None})
+    set_matplotlib_formats("png")
+    get_ipython().display_formatter.formatters["image/png"].for_type(Figure, to_png)
+
+
+def to_png(figure: Figure) -> bytes:
+    """The figure as PNG with a palette of 256 colours: a third of the weight, and the same in every run."""
+    file, light = io.BytesIO(), io.BytesIO()
+    figure.savefig(file, format="png", dpi=figure.dpi, bbox_inches="tight", metadata={"Software": None})
+    picture = Image.open(file).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    picture.save(light, format="png", optimize=True)
+    return light.getvalue()
 
 
 def role(name: str, **changes: Any) -> dict[str, Any]:

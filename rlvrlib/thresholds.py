@@ -9,18 +9,14 @@ positive and infinite where nothing limits the step.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import elementwise
 from scipy.special import log_expit, logsumexp
 
+from rlvrlib.bandits import SoftmaxBandit
+from rlvrlib.first_zero import first_zero, zero_between
 from rlvrlib.problems import Array, Problem, log_odds_gain, unit
 from rlvrlib.problems import alignment as gap_alignment
-
-# The search for the exact threshold: first point in natural scales, ratio of neighbouring points.
-_FIRST, _RATIO = 1e-4, 1.05
 
 
 def paper(alignment: ArrayLike, score_bound: ArrayLike, score_lipschitz: ArrayLike) -> Array:
@@ -85,13 +81,114 @@ def failure_fall(
     token_range : ``R_p``, length of an interval that holds every token score along ``w``.
     curvature_bound : ``a_+``, with ``h_w <= a_+`` on the wrong responses; 0 for logits linear in ``theta``.
     """
+    return _failure_fall(alignment, log_odds, max_length, token_range, curvature_bound, sharper=False)
+
+
+def sharper_failure_fall(
+    alignment: ArrayLike, log_odds: ArrayLike, max_length: ArrayLike, token_range: ArrayLike,
+    curvature_bound: ArrayLike = 0.0,
+) -> Array:  # fmt: skip
+    """The same as `failure_fall` with ``min(1, 2 F log(2/F))`` for ``Phi(F)``: a little longer (sharper logarithm).
+
+    Parameters as in `failure_fall`.
+    """
+    return _failure_fall(alignment, log_odds, max_length, token_range, curvature_bound, sharper=True)
+
+
+def angle(alignment: ArrayLike, log_odds: ArrayLike, max_length: ArrayLike, token_range: ArrayLike) -> Array:
+    """``2 sqrt(JF) dmu / beta_T``: below it the success rate rises, for logits linear in ``theta`` (angle theorem).
+
+    Parameters as in `failure_fall`.
+    """
+    log_odds = _finite(log_odds=log_odds)
+    spread = np.exp((log_expit(log_odds) + log_expit(-log_odds)) / 2)
+    return _ratio(2 * spread * _positive_part(alignment), angle_bend(max_length, token_range))
+
+
+def angle_bend(max_length: ArrayLike, token_range: ArrayLike) -> Array:
+    """``beta_T``: the angle ``2 arcsin sqrt(J)`` bends down by at most this along a unit vector (angle theorem).
+
+    ``(2 sigma^2 / T) sqrt(sum_{t<T} (sqrt(t) + 1/2)^2)`` with ``sigma^2 = T_max R_p^2 / 4``: GRPO on token sums improves at
+    every step for rates below ``2 / beta_T``, REINFORCE below ``4 / beta_T``. Parameters as in `failure_fall`.
+    """
+    variance, lengths = _score_variance(max_length, token_range), np.asarray(max_length, dtype=int)
+    squares = np.cumsum((np.sqrt(np.arange(np.max(lengths))) + 0.5) ** 2)
+    return 2 * variance / lengths * np.sqrt(squares[lengths - 1])
+
+
+def failure_law(bandit: SoftmaxBandit, theta: ArrayLike, direction: ArrayLike) -> Array:
+    """Zero of ``log E[exp(eta (s_w - E[s_w | r=1])) | r=0]``: below it the log-odds of a log-linear policy rise (failure law).
+
+    It needs the law of the wrong scores, not only a bound on them; with one correct response it is the exact threshold.
+    Infinite where no wrong response scores above the mean of the correct ones. Shape ``(...)``.
+
+    Parameters
+    ----------
+    bandit : a log-linear policy over arms.
+    theta, direction : shape ``(..., dim)``; the direction is scaled to length one.
+
+    Raises
+    ------
+    ValueError : a policy that is not log-linear, or a direction of zero length.
+    """
+    theta, direction = np.asarray(theta, dtype=float), unit(direction)
+    if np.any(bandit.logit_curvatures(theta, direction)):
+        raise ValueError(f"bandit must be log-linear, got {type(bandit).__name__}: the law of its scores does not bound the gain")
+    law, scores = bandit.log_probabilities(theta), bandit.scores(theta, direction)
+    right, wrong = np.where(bandit.rewards, law, -np.inf), np.where(bandit.rewards, -np.inf, law)
+    right, wrong = (part - logsumexp(part, axis=-1, keepdims=True) for part in (right, wrong))
+    excess = scores - np.sum(np.exp(right) * scores, axis=-1, keepdims=True)
+    slope = -np.sum(np.exp(wrong) * excess, axis=-1)  # the alignment
+    excess = np.where(np.isfinite(wrong), excess, 0.0)  # of the wrong responses; the correct ones have no weight
+    wanted = (slope > 0) & np.any(excess > 0, axis=-1)
+
+    def gain(step: Array) -> Array:
+        return -logsumexp(wrong + step[..., None] * excess, axis=-1)
+
+    spread = np.max(excess, axis=-1) - np.min(np.where(np.isfinite(wrong), excess, np.inf), axis=-1)
+    low = np.where(wanted, 4 * slope / np.where(wanted, spread, 1.0) ** 2, 0.0)  # half of Theorem 1'': there it is positive
+    high = 2 * low
+    while np.any(rising := wanted & (gain(high) >= 0)):
+        low, high = np.where(rising, high, low), np.where(rising, 2 * high, high)
+    return np.where(wanted, zero_between(gain, low, high, wanted), np.where(slope > 0, np.inf, 0.0))[()]
+
+
+def variance_fall(
+    alignment: ArrayLike, log_odds: ArrayLike, variance: ArrayLike, token_range: ArrayLike,
+    curvature_bound: ArrayLike = 0.0,
+) -> Array:  # fmt: skip
+    """``2 J F dmu / (a_+ F + Phi_V(F))``: below it the failure rate falls (conditional variance, part 1).
+
+    ``Phi_V(F) = min(V, F (sqrt(2 V L) + R_p L / 3)^2)`` with ``L = log(2/F)``.
+
+    Parameters
+    ----------
+    alignment : ``dmu``, any shape.
+    log_odds : ``l``, where the step starts.
+    variance : ``V``, with ``sum_t Var(s_t | past) <= V`` for every response, along the segment; non-negative.
+    token_range, curvature_bound : ``R_p`` and ``a_+`` along the segment, as in `failure_fall`.
+    """
     log_odds, bend = _finite(log_odds=log_odds), _bound(curvature_bound=curvature_bound)
-    variance = _score_variance(max_length, token_range)
-    # Numerator and denominator divided by F, which may underflow.
-    return _ratio(
-        2 * np.exp(log_expit(log_odds)) * _positive_part(alignment),
-        bend + _times(variance, _tail_factor(log_expit(-log_odds))),
+    brake = bend + _variance_factor(log_expit(-log_odds), variance, token_range)
+    return _ratio(2 * np.exp(log_expit(log_odds)) * _positive_part(alignment), brake)
+
+
+def variance_local(
+    alignment: ArrayLike, log_odds: ArrayLike, variance: ArrayLike, token_range: ArrayLike
+) -> Array:  # fmt: skip
+    """``log(1 + R_p B) / R_p``: below it the success rate rises (conditional variance, part 2).
+
+    ``B = 2 F dmu max(1/V, J/Phi_V(F))``. For logits linear in ``theta``. Parameters as in `variance_fall`, with ``variance`` where the step starts only.
+    """
+    log_odds, variance, spread = _finite(log_odds=log_odds), _bound(variance=variance), _bound(token_range=token_range)
+    slope, failure = 2 * _positive_part(alignment), np.exp(log_expit(-log_odds))
+    falling = slope * np.exp(log_expit(log_odds))
+    frozen = np.maximum(
+        _ratio(slope * failure, variance), _ratio(falling, _variance_factor(log_expit(-log_odds), variance, spread))
     )
+    bounded = np.where(np.isinf(spread), 0.0, spread)
+    step = np.where(bounded > 0, _ratio(np.log1p(_times(bounded, frozen)), bounded), frozen)
+    return np.where(np.isinf(spread), 0.0, step)[()]
 
 
 def batch_success_rise(
@@ -171,9 +268,9 @@ def local(alignment: ArrayLike, curvature: ArrayLike) -> Array:
 def exact(problem: Problem, theta: ArrayLike, direction: ArrayLike, *, reach: float = 1e6) -> Array:
     """First positive zero of ``l(theta + eta w) - l(theta)`` in ``eta``, shape ``(...)``.
 
-    The gain is scanned on a geometric grid around the natural scale of the problem, every dip of the grid is searched, and
-    SciPy's root finder takes the first bracket. 0 where the alignment is not positive, infinite where the gain stays positive
-    up to ``reach`` natural scales ``dmu / (|kappa| + dmu^2)``. A dip narrower than a thousandth of its position can be missed.
+    0 where the alignment is not positive, infinite where the gain stays positive up to ``reach`` natural scales
+    ``dmu / (|kappa| + dmu^2)``. The search is that of `rlvrlib.first_zero`: a dip narrower than a thousandth of its position
+    can be missed.
 
     Parameters
     ----------
@@ -198,68 +295,35 @@ def exact(problem: Problem, theta: ArrayLike, direction: ArrayLike, *, reach: fl
         values = log_odds_gain(problem, theta, direction, step)
         return np.broadcast_to(values, np.broadcast_shapes(values.shape, slope.shape))
 
-    low, high = _first_bracket(gain, scale, reach, rising)
-    found = rising & np.isfinite(high)
-    if not np.any(found):
-        return np.where(rising, np.inf, 0.0)[()]
-    low, high = np.where(found, low, 0.0), np.where(found, high, 0.0)
-
-    def gain_of(step: Array, index: Array) -> Array:
-        steps = low.copy().reshape(-1)  # SciPy drops elements that have converged; the problem needs all of them
-        steps[index] = step
-        return gain(steps.reshape(slope.shape)).reshape(-1)[index]
-
-    index = np.flatnonzero(found)
-    bracket = (low.reshape(-1)[index], high.reshape(-1)[index])
-    root = elementwise.find_root(gain_of, bracket, args=(index,), tolerances={"xrtol": 1e-15, "fatol": 0})
-    if not np.all(root.success):
-        raise ValueError("theta and direction give a gain that is lost in rounding: no step has a measurable gain")
-    result = np.where(rising, np.inf, 0.0).reshape(-1)
-    result[index] = root.x
-    return result.reshape(slope.shape)[()]
+    return first_zero(gain, scale, rising, reach)
 
 
-def _first_bracket(
-    gain: Callable[[Array], Array], scale: Array, reach: float, wanted: Array
-) -> tuple[Array, Array]:  # fmt: skip
-    """Steps around the first sign change of the gain: positive at the lower end; the upper end infinite if none."""
-    grid = np.geomspace(_FIRST, reach, int(np.ceil(np.log(reach / _FIRST) / np.log(_RATIO))))
-    low, high = np.zeros(scale.shape), np.where(wanted, np.inf, 0.0)
-    older = previous = np.zeros(scale.shape)
-    for index, point in enumerate(grid):
-        value = gain(scale * point)
-        crossed = np.isinf(high) & ~(value > 0)
-        low = np.where(crossed, scale * grid[max(index - 1, 0)] * (1.0 if index else _FIRST), low)
-        high = np.where(crossed, scale * point, high)
-        # A convex dip goes no lower than the secants through its sides, prolonged: only then is a closer look needed.
-        depth = previous - _RATIO * (np.maximum(older, value) - previous)
-        dipped = np.isinf(high) & (previous < older) & (previous <= value) & (depth <= 0)
-        if np.any(dipped):
-            bottom, depth = _lowest(gain, scale * grid[index - 2], scale * point)
-            crossed = dipped & ~(depth > 0)
-            low, high = np.where(crossed, scale * grid[index - 2], low), np.where(crossed, bottom, high)
-        if np.all(np.isfinite(high)):
-            break
-        older, previous = previous, value
-    return low, high
+def _failure_fall(
+    alignment: ArrayLike, log_odds: ArrayLike, max_length: ArrayLike, token_range: ArrayLike, curvature_bound: ArrayLike,
+    sharper: bool,
+) -> Array:  # fmt: skip
+    log_odds, bend = _finite(log_odds=log_odds), _bound(curvature_bound=curvature_bound)
+    variance = _score_variance(max_length, token_range)
+    # Numerator and denominator divided by F, which may underflow.
+    return _ratio(
+        2 * np.exp(log_expit(log_odds)) * _positive_part(alignment),
+        bend + _times(variance, _tail_factor(log_expit(-log_odds), sharper)),
+    )
 
 
-def _lowest(gain: Callable[[Array], Array], left: Array, right: Array) -> tuple[Array, Array]:
-    """Where the gain is lowest between two steps, by three rounds of zooming in, and its value there."""
-    for _ in range(3):
-        points = left + (right - left) * np.linspace(0, 1, 33).reshape(-1, *(1,) * left.ndim)
-        values = gain(points)
-        best = np.argmin(values, axis=0)[None]
-        width = (right - left) / 32
-        bottom, depth = np.take_along_axis(points, best, 0)[0], np.take_along_axis(values, best, 0)[0]
-        left, right = np.maximum(bottom - width, left), np.minimum(bottom + width, right)
-    return bottom, depth
-
-
-def _tail_factor(log_failure: Array) -> Array:
-    """``Phi(F) / F = min(1/F, 2 log(2e/F))``."""
+def _tail_factor(log_failure: Array, sharper: bool = False) -> Array:
+    """``Phi(F) / F = min(1/F, 2 log(2e/F))``, or with the sharper logarithm ``min(1/F, 2 log(2/F))``."""
     with np.errstate(over="ignore"):
-        return np.minimum(np.exp(-log_failure), 2 * (1 + np.log(2) - log_failure))
+        return np.minimum(np.exp(-log_failure), 2 * (np.log(2) - log_failure + (not sharper)))
+
+
+def _variance_factor(log_failure: Array, variance: ArrayLike, token_range: ArrayLike) -> Array:
+    """``Phi_V(F) / F = min(V/F, (sqrt(2 V L) + R_p L / 3)^2)`` with ``L = log(2/F)``."""
+    variance, spread = _bound(variance=variance), _bound(token_range=token_range)
+    level = np.log(2) - log_failure
+    with np.errstate(over="ignore"):
+        plain = _times(variance, np.exp(-log_failure))
+    return np.minimum(plain, (np.sqrt(2 * variance * level) + spread * level / 3) ** 2)
 
 
 def _score_variance(max_length: ArrayLike, token_range: ArrayLike) -> Array:
@@ -310,11 +374,21 @@ def _prompts(alignments: ArrayLike, log_odds: ArrayLike, weights: ArrayLike | No
     prompts = alignments.shape[-1:]
     if prompts in ((), (0,)):
         raise ValueError(f"alignments and log_odds must hold prompts along the last axis, got shape {alignments.shape}")
+    return alignments, log_odds, prompt_weights(weights, prompts[0])
+
+
+def prompt_weights(weights: ArrayLike | None, num_prompts: int) -> Array:
+    """Weights of a batch of prompts, scaled to sum to one; equal where omitted.
+
+    Raises
+    ------
+    ValueError : a wrong number, a weight that is negative or not finite, or weights that are all zero.
+    """
     if weights is None:
-        return alignments, log_odds, np.full(prompts, 1 / prompts[0])
+        return np.full(num_prompts, 1 / num_prompts)
     array = np.asarray(weights, dtype=float)
-    if array.shape[-1:] != prompts:
-        raise ValueError(f"weights must have {prompts[0]} prompts along the last axis, got shape {array.shape}")
+    if array.shape[-1:] != (num_prompts,):
+        raise ValueError(f"weights must have {num_prompts} prompts along the last axis, got shape {array.shape}")
     if not (np.all(np.isfinite(array) & (array >= 0)) and np.all(array.sum(axis=-1) > 0)):
         raise ValueError(f"weights must be non-negative, finite and not all zero, got {weights!r}")
-    return alignments, log_odds, array / array.sum(axis=-1, keepdims=True)
+    return array / array.sum(axis=-1, keepdims=True)

@@ -244,6 +244,22 @@ class MarkovTokens:
         cap = self.max_length
         return Regularity(cap * spread, cap * spread**2 / 4, spread, spread**2 / 4, cap)
 
+    def conditional_variance(self, theta: ArrayLike, direction: ArrayLike) -> Array:
+        """``V``: largest sum over a response of the variances of its token scores given the past, shape ``(...)``.
+
+        ``sum_t Var(s_t | past) <= V`` for every response, with equality for one: the longest path through the chain.
+        """
+        moves = self.transitions(theta)
+        along = np.einsum("uvd,...d->...uv", self.features, self._theta(direction, "direction"))
+        centred = along - np.sum(moves * along, axis=-1, keepdims=True)
+        variance = np.sum(moves * centred**2, axis=-1)
+        longest, allowed = np.zeros(variance.shape), np.isfinite(self.base)
+        for _ in range(self.max_length):
+            after = longest[..., :-1].copy()
+            after[..., self.stop] = 0.0
+            longest = variance + np.max(np.where(allowed, after[..., None, :], 0.0), axis=-1)
+        return longest[..., -1]
+
     def length_law(self, theta: ArrayLike) -> tuple[Array, Array]:
         """``P(|o| = t | r=1)`` and ``P(|o| = t | r=0)`` for ``t = 1 ... T_max``, shape ``(..., T_max)`` each."""
         moves = self.transitions(theta)

@@ -1,11 +1,13 @@
 """One look: readable on both themes, distinguishable without colour, stable files."""
 
+import io
 import re
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from PIL import Image
 
 from rlvrlib import figures
 
@@ -65,3 +67,20 @@ def test_looks():
     plt.close(figure)
     with pytest.raises(ValueError, match="name must be one of measured"):
         figures.role("colourful")
+
+
+def test_png_has_a_palette_and_is_the_same_in_every_run():
+    figures.use_style()
+    figure, axes = plt.subplots()
+    axes.imshow(np.linspace(0, 1, 300).reshape(15, 20), cmap="cividis")
+    first, second = figures.to_png(figure), figures.to_png(figure)
+    picture = Image.open(io.BytesIO(first))
+    assert first == second
+    assert picture.mode == "P" and "Software" not in picture.info
+    plain = io.BytesIO()
+    figure.savefig(plain, format="png", dpi=figure.dpi, bbox_inches="tight")
+    with Image.open(plain) as original:
+        assert picture.size == original.size
+        off = np.abs(np.asarray(picture.convert("RGB"), dtype=int) - np.asarray(original.convert("RGB"), dtype=int))
+    assert np.mean(off) < 1 and len(first) < len(plain.getvalue())
+    plt.close(figure)

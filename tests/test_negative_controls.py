@@ -15,7 +15,9 @@ import pytest
 import yaml
 
 import rlvrlib
-from rlvrlib import bandits, claims, directions, nonlinear, thresholds
+from rlvrlib import bandits, claims, correlated, directions, nonlinear, prompts, surrogates, thresholds, tokens, updates, verifiers, weightings
+from rlvrlib import bandits, change_points, claims, directions, nonlinear, planning, pressure, thresholds
+from rlvrlib import bandits, claims, directions, nonlinear, surrogates, thresholds
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -49,6 +51,30 @@ def no_bend(original):
     return lambda *args: np.zeros_like(original(*args))
 
 
+def flipped(original):
+    """Exchanges the rates of a verifier."""
+    return lambda self, *args: original(verifiers.NoisyVerifier(self.problem, *self._rates[::-1]), *args)
+
+
+def misses(original):
+    """Rejects a fifth of what it should accept among the correct responses."""
+    return lambda bandit, acceptance: original(bandit, np.asarray(acceptance) * (1 - 0.2 * bandit.rewards))
+def equal_shares(original):
+    """The mean of the gaps in place of the nearest point of their hull."""
+    return lambda gaps, included=True: np.full(np.shape(gaps)[:-1], 1 / np.shape(gaps)[-2])
+def squared(original):
+    """The wrong exponent."""
+    return lambda *args, **kwargs: original(*args, **kwargs) ** 2
+def longer(original):
+    """An update that is longer by a fifth; the state is left alone."""
+
+    def update(*args):
+        found, state = original(*args)
+        return 1.2 * found, state
+
+    return update
+
+
 # Notebook, object, attribute, what is put in its place, the claims of which at least one must fail.
 PERTURBATIONS = [
     ("01_log_odds", bandits.SoftmaxBandit, "gradient_gap", times(-1), {"gap-log-linear", "gap-network"}),
@@ -64,7 +90,49 @@ PERTURBATIONS = [
     ("05_overshoot", thresholds, "log_linear", times(1.1), {"sharp-eight", "bound-below-exact"}),
     ("05_overshoot", bandits.LogLinearBandit, "mean_logit_gradient", times(-1), {"two-cycle", "realizable"}),
     ("06_token_threshold", thresholds, "failure_fall", times(1.1), {"sharp-33", "sharp-limit", "never-below"}),
+    ("06_token_threshold", thresholds, "failure_law", times(1.3), {"law-never-below", "open-ended"}),
+    ("07_length", directions, "multiplier", times(1.2), {"first-loss-reinforce", "collapse-grpo"}),
     ("09_success_rate", directions, "multiplier", times(1.2), {"group-law", "late-reinforce", "grpo-plateau"}),
+    ("10_route_to_collapse", tokens.TokenWindow, "curvature", times(1.05), {"slope"}),
+    ("10_route_to_collapse", directions, "multiplier", times(1.2), {"map", "collapse-reinforce"}),
+    ("10_route_to_collapse", surrogates, "kl_gradient", times(-1), {"kl-between", "kl-price", "back"}),
+    ("12_prompt_batches", thresholds, "batch_success_rise", times(1.1), {"sharp-below", "sharp-limit"}),
+    ("12_prompt_batches", thresholds, "batch_failure_fall", times(30), {"census-fall"}),
+    ("12_prompt_batches", prompts, "batch_alignment", times(1.5), {"census-rise", "census-fall"}),
+    ("12_prompt_batches", prompts, "alignment_spread", times(0.2), {"cantelli"}),
+    ("13_prompt_adaptive", thresholds, "batch_success_rise", times(30), {"falls", "all-falls", "collapses"}),
+    ("13_prompt_adaptive", weightings, "batch_alignment", times(-1), {"arrives", "step-gain"}),
+    ("13_prompt_adaptive", weightings, "min_norm_coefficients", equal_shares, {"max-min-dual"}),
+    ("14_token_correlations", thresholds, "variance_local", times(1.5), {"never-above"}),
+    ("14_token_correlations", correlated.CorrelatedWindow, "conditional_variance", times(1.1), {"decisions-persistence", "limit-persistence", "limit-copying"}),
+    ("14_token_correlations", correlated.CorrelatedWindow, "curvature", times(1.2), {"limit-persistence", "limit-copying", "whole-steps"}),
+    ("14_token_correlations", correlated.CorrelatedWindow, "gradient_gap", times(1.2), {"whole-steps"}),
+    ("15_moving_success_rates", directions, "multiplier", times(1.1), {"critical-reinforce", "critical-grpo", "law-grpo"}),
+    ("15_moving_success_rates", thresholds, "log_linear", times(4), {"never-loses", "guarantee"}),
+    ("15_moving_success_rates", thresholds, "success_rise", times(6), {"lengths-threshold", "grpo-closer"}),
+    ("15_moving_success_rates", bandits.LogLinearBandit, "mean_logit_gradient", times(-1), {"never-loses", "guarantee"}),
+    ("17_noisy_verifier", verifiers.NoisyVerifier, "_markedness", times(1.1), {"identity-log-linear", "identity-network"}),
+    ("17_noisy_verifier", verifiers.NoisyVerifier, "_markedness", times(-1), {"identity-window", "flip"}),
+    ("17_noisy_verifier", verifiers.NoisyVerifier, "_observed", times(1.1), {"rate-law", "group-law"}),
+    ("17_noisy_verifier", verifiers.NoisyVerifier, "sample", flipped, {"reversed", "upright"}),
+    ("17_noisy_verifier", rlvrlib, "noisy_bandit", misses, {"response-flip"}),
+    ("17_noisy_verifier", updates, "multiplier", times(1.2), {"group-law", "plateau-both"}),
+    ("17_noisy_verifier", directions, "multiplier", times(1.2), {"late-constant"}),
+    ("20_diagnose_a_run", change_points, "reached_level", times(0.3), {"early", "right-rate-jumps"}),
+    ("20_diagnose_a_run", change_points, "reached_level", times(1.4), {"level", "false-alarms"}),
+    ("20_diagnose_a_run", pressure, "success_factor", squared, {"trust"}),
+    ("20_diagnose_a_run", pressure, "multiplier", times(1.2), {"logistic-exact"}),
+    ("21_plan_a_step_size", planning, "success_factor", squared, {"exact-method", "exact-group-size"}),
+    ("21_plan_a_step_size", directions, "multiplier", squared, {"exact-method", "exact-group-size"}),
+    ("23_blind_spots", directions, "multiplier", times(1.1), {"mode-law"}),
+    ("16_optimizers", directions.Adam, "update", longer, {"sign-length", "adam-attained", "adam-response", "noise-length"}),
+    ("16_optimizers", directions.Momentum, "update", longer, {"momentum"}),
+    ("16_optimizers", surrogates.ClippedSurrogate, "update", longer, {"one-update", "frozen", "ratio-summit"}),
+    ("16_optimizers", directions, "multiplier", times(1.2), {"frozen", "kl-plateau", "kl-return"}),
+    ("16_optimizers", surrogates, "kl_gradient", times(1.1), {"kl-plateau", "kl-inverse"}),
+    ("16_optimizers", rlvrlib, "kl_gradient", times(-1), {"kl-gradient", "kl-estimator"}),
+    ("16_optimizers", rlvrlib, "critical_step", times(1.1), {"clip-below"}),
+    ("16_optimizers", thresholds, "log_linear", times(2), {"sign-threshold"}),
 ]
 
 

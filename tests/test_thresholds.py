@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from problem_zoo import KINDS, random_problem
+from scipy.optimize import brentq
 from scipy.special import log_expit
 
 from rlvrlib import LogLinearBandit, QuadraticBandit, log_odds_gain, segment_regularity, thresholds
@@ -160,6 +161,58 @@ def test_theorem_3_prime_on_one_token(kind, seed):
     gain, rounding = gains(problem, theta, direction, np.minimum(steps, 1e6))
     assert np.all(gain >= -rounding)
     assert np.all(thresholds.reinforce_rate(1, bounds.token_range, None, above) > 0)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=seeds)
+def test_the_failure_law_lies_between_the_log_linear_bound_and_the_exact_step(seed):
+    problem, theta, direction, slope = census("log_linear", seed)
+    law, exact = thresholds.failure_law(problem, theta, direction), thresholds.exact(problem, theta, direction)
+    assert np.all(law <= exact * (1 + 1e-9))
+    assert np.all(law >= thresholds.log_linear(slope, problem.wrong_feature_range(direction)) * (1 - 1e-9))
+
+
+def test_the_failure_law_of_one_correct_response_is_the_exact_step():
+    rng = np.random.default_rng(0)
+    problem = LogLinearBandit(rng.normal(size=(50, 6, 3)), np.eye(1, 6)[0])
+    theta = rng.normal(size=(50, 3))
+    gap = problem.gradient_gap(theta)
+    law, exact = thresholds.failure_law(problem, theta, gap), thresholds.exact(problem, theta, gap)
+    assert np.count_nonzero(np.isfinite(exact)) > 20 and law == pytest.approx(exact, rel=1e-9)
+
+
+def test_the_failure_law_by_a_solver_of_its_own():
+    features, law, rewards = np.array([0.4, -1.0, 2.0, 0.1]), np.array([0.5, 0.3, 0.05, 0.15]), np.array([1, 0, 0, 1])
+    bandit = LogLinearBandit(features[:, None], rewards, np.log(law))
+    ahead = (0.5 * 0.4 + 0.15 * 0.1) / 0.65
+
+    def lost(eta):
+        return (0.3 * np.exp(eta * (-1.0 - ahead)) + 0.05 * np.exp(eta * (2.0 - ahead))) / 0.35 - 1
+
+    expected = brentq(lost, 0.1, 5, xtol=1e-14)
+    assert thresholds.failure_law(bandit, [0.0], [2.0]) == pytest.approx(expected, rel=1e-12)
+    assert thresholds.failure_law(bandit, [0.0], [-1.0]) == 0  # against the gap
+    harmless = LogLinearBandit(features[:, None], [1, 0, 1, 1], np.log(law))  # no wrong response scores above the right ones
+    assert thresholds.failure_law(harmless, [0.0], [1.0]) == np.inf
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=seeds)
+def test_the_sharper_logarithm_and_the_angle_theorem_on_one_token(seed):
+    problem, theta, direction, slope = census("log_linear", seed)
+    bounds, log_odds = problem.regularity(direction), problem.log_odds(theta)
+    plain = thresholds.failure_fall(slope, log_odds, 1, bounds.token_range)
+    longer = thresholds.sharper_failure_fall(slope, log_odds, 1, bounds.token_range)
+    assert np.all(longer >= plain) and np.any(longer > plain)
+    for steps in (longer, thresholds.angle(slope, log_odds, 1, bounds.token_range)):
+        gain, rounding = gains(problem, theta, direction, np.minimum(steps, 1e6))
+        assert np.all(gain >= -rounding)
+
+
+def test_the_bend_of_the_angle_as_printed():
+    assert thresholds.angle_bend(1, 1.0) == pytest.approx(0.25)  # sigma^2
+    printed = [2 * 4 / t * np.sqrt(sum((np.sqrt(i) + 0.5) ** 2 for i in range(t))) for t in (4, 64)]
+    assert thresholds.angle_bend([4, 64], [2.0, 0.5]) == pytest.approx(printed)  # sigma^2 is 4 in both
 
 
 def test_the_ladder_is_ordered():
@@ -318,6 +371,8 @@ def test_exact_sees_a_dip_between_two_rises():
         (lambda: thresholds.log_linear(1, -2.0), "feature_range must be non-negative"),
         (lambda: thresholds.success_rise(1, np.inf, 1), "log_odds must be finite"),
         (lambda: thresholds.failure_fall(1, 0, 0.5, 1), "max_length must be at least 1"),
+        (lambda: thresholds.angle(1, 0, 0, 1), "max_length must be at least 1"),
+        (lambda: thresholds.failure_law(QuadraticBandit([[1.0], [2.0]], [[1.0], [0.0]], [1, 0]), [0.0], [1.0]), "log-linear"),
         (lambda: thresholds.local(1, np.nan), "curvature must be finite"),
         (lambda: thresholds.batch_success_rise([1, 1], [0, 0], [1, 1], [1, -1]), "weights must be non-negative"),
         (lambda: thresholds.batch_failure_fall([1, 1], [0, 0], 8, 1.0, weights=[1.0]), "weights must have 2 prompts"),

@@ -1,0 +1,187 @@
+r"""When did a run change? Segments of constant level, found after the run, and a warning that uses only what came before.
+
+Both ask for evidence as a likelihood ratio or a permutation level, so that a threshold is a probability and not a taste.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rlvrlib.problems import Array
+
+MIN_ROWS = 20  # a reference needs that many rows, and a segment half of it
+_MAX_BLOCKS = 400
+_CLIP = 2.0  # the most a single row of a driver may say, in nats: robust against single wild rows
+_MOST = 5.0  # the most a single row may say about the success rate
+_FLOOR = 1e-3  # the least variance of a row: a level is never known better than to 0.03 per row
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Rows ``start ... stop - 1`` with their mean and its standard error."""
+
+    start: int
+    stop: int
+    mean: float
+    error: float
+
+    @property
+    def low(self) -> float:
+        """Two standard errors below the mean."""
+        return self.mean - 2 * self.error
+
+    @property
+    def high(self) -> float:
+        """Two standard errors above the mean."""
+        return self.mean + 2 * self.error
+
+
+def segment(values: ArrayLike, start: int, stop: int, *, spread: float = 0.0) -> Segment:
+    """Mean of ``values[start:stop]``; the standard error is at least that of rows with the standard deviation ``spread``."""
+    rows = np.asarray(values, dtype=float)[start:stop]
+    deviation = max(float(rows.std(ddof=1)) if len(rows) > 1 else spread, spread)
+    return Segment(start, stop, float(rows.mean()), deviation / np.sqrt(len(rows)))
+
+
+def segments(values: ArrayLike, rng: np.random.Generator, *, level: float = 0.01, permutations: int = 199) -> list[Segment]:
+    """Segments of constant mean by binary segmentation.
+
+    A segment is split where the difference of the two means, in standard errors, is largest, if at most a share ``level`` of
+    random orders of its rows has one as large: a test without assumptions on the noise, except that rows of one level are
+    exchangeable. Long series are averaged in blocks first.
+
+    Parameters
+    ----------
+    values : shape ``(n,)``, finite.
+    rng : source of the random orders.
+    level : the chance of a split where there is none, in [1 / (permutations + 1), 1).
+    """
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 1 or not len(values) or not np.all(np.isfinite(values)):
+        raise ValueError(f"values must be a list of finite numbers, got shape {values.shape}")
+    if not 1 / (permutations + 1) <= level < 1:
+        raise ValueError(f"level must be in [1 / (permutations + 1), 1), got {level!r}")
+    size = -(-len(values) // _MAX_BLOCKS)
+    edges = np.append(np.arange(0, len(values) - size + 1, size), len(values))
+    blocks = np.add.reduceat(values, edges[:-1]) / np.diff(edges)
+    smallest = max(2, MIN_ROWS // 2 // size)
+    cuts, waiting = [0, len(blocks)], [(0, len(blocks))]
+    while waiting:
+        start, stop = waiting.pop()
+        cut = _split(blocks[start:stop], smallest, rng, level, permutations)
+        if cut is not None:
+            cuts.append(start + cut)
+            waiting += [(start, start + cut), (start + cut, stop)]
+    places = edges[sorted(cuts)]
+    return [segment(values, int(a), int(b)) for a, b in zip(places, places[1:], strict=False)]
+
+
+def _split(rows: Array, smallest: int, rng: np.random.Generator, level: float, permutations: int) -> int | None:
+    if len(rows) < 2 * smallest or np.ptp(rows) == 0:
+        return None
+    orders = np.concatenate([rows[None], rng.permuted(np.tile(rows, (permutations, 1)), axis=1)])
+    sums = np.cumsum(orders - rows.mean(), axis=1)[:, :-1]
+    left = np.arange(1, len(rows))
+    # The largest difference of two means in standard errors, up to a factor that all orders share.
+    statistic = np.abs(sums) / np.sqrt(left * (len(rows) - left))
+    statistic = statistic[:, smallest - 1 : len(rows) - smallest]
+    largest = statistic.max(axis=1)
+    if np.mean(largest >= largest[0] * (1 - 1e-12)) > level:
+        return None
+    return int(statistic[0].argmax()) + smallest
+
+
+def reached_level(success: ArrayLike) -> Array:
+    """What level the rows *before* each row have shown, shape ``(n,)``: a lower confidence bound, ``-inf`` at the start.
+
+    The largest of ``mean - 2 standard errors`` over all windows of 20, 40, 80, ... earlier rows. A long stretch counts for more
+    than a lucky short one.
+    """
+    success = np.asarray(success, dtype=float)
+    count = len(success)
+    sums, squares = (np.concatenate([[0.0], np.cumsum(power)]) for power in (success, success**2))
+    best, width = np.full(count + 1, -np.inf), MIN_ROWS
+    while width <= count:
+        mean = (sums[width:] - sums[:-width]) / width
+        variance = np.maximum((squares[width:] - squares[:-width]) / width - mean**2, 0) * width / (width - 1)
+        # The second term is the error of a mean of rows that happen to be all alike.
+        best[width:] = np.maximum(best[width:], mean - 2 * np.sqrt(variance / width + 0.25 / width**2))
+        width *= 2
+    return np.maximum.accumulate(best)[:-1]
+
+
+def driver_evidence(scale: ArrayLike, factor: float) -> Array:
+    """Log likelihood ratio of each row for "grown by ``factor``" against "as in the first half of what came before".
+
+    For a positive quantity that rises when a run leaves its safe range (length, gradient norm, entropy, size of the loss). The
+    reference is the median and the median absolute deviation of its logarithm; a row says at most 2 nats; absent rows say 0.
+    """
+    scale = np.asarray(scale, dtype=float)
+    logs = np.log(np.where(scale > 0, scale, np.nan))
+    evidence, now, shift = np.zeros(len(logs)), MIN_ROWS, np.log(factor)
+    while now < len(logs):
+        after = max(now + 1, int(1.1 * now))
+        earlier = logs[now // 8 : max(now // 2, MIN_ROWS)]
+        earlier = earlier[np.isfinite(earlier)]
+        if len(earlier) >= MIN_ROWS // 2:
+            centre = np.median(earlier)
+            spread = max(1.4826 * float(np.median(np.abs(earlier - centre))), 0.1)
+            ratio = shift / spread**2 * (logs[now:after] - centre - shift / 2)
+            evidence[now:after] = np.nan_to_num(np.clip(ratio, -_CLIP, _CLIP))
+        now = after
+    return evidence
+
+
+def first_warning(success: ArrayLike, drivers: Sequence[ArrayLike] = (), *, alpha: float = 0.05) -> int | None:
+    """First row at which a fall of the success rate is established, from the rows up to it; ``None`` if at none.
+
+    The statistic is Page's: the largest sum, over starts ``s``, of the log likelihood ratios of the rows from ``s`` on, "the level has
+    halved" against "it is what the run had reached", plus the mean evidence of the drivers. It must exceed ``log(s (s + 1) / alpha)``.
+    For a known level, known normal noise and independent rows a stable run then ever gives a warning with probability at most
+    ``alpha``, at any length: by Ville's inequality at most ``alpha / (s (s + 1))`` for each start, and these sum to ``alpha``. A row says at
+    most 5 nats, which keeps the inequality and keeps single wild rows from deciding. Level and noise are estimated here, rates are not
+    normal, and drivers follow success: so this is a guide, and how often it errs is measured (notebook 20).
+
+    Parameters
+    ----------
+    success : shape ``(n,)``, in [0, 1].
+    drivers : `driver_evidence` of each quantity, shape ``(n,)`` each.
+    alpha : in (0, 1).
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must be in (0, 1), got {alpha!r}")
+    success = np.asarray(success, dtype=float)
+    if not np.all((success >= 0) & (success <= 1)):
+        raise ValueError("success must hold rates between 0 and 1")
+    count = np.maximum(np.arange(len(success)), 1)  # of the rows before
+    mean = (np.cumsum(success) - success) / count
+    variance = np.maximum((np.cumsum(success**2) - success**2) / count - mean**2, _FLOOR)
+    level = reached_level(success)
+    known = level > 0
+    fall = np.where(known, level, 0) / 2
+    evidence = np.where(known, np.minimum(fall / variance * (1.5 * fall - success), _MOST), -np.inf)
+    if drivers:
+        evidence = evidence + np.mean(drivers, axis=0)
+    total, start = 0.0, 1
+    for row, value in enumerate(evidence.tolist()):
+        total += value
+        if total <= 0:
+            total, start = 0.0, row + 2
+        elif total > np.log(start * (start + 1) / alpha):
+            return row
+    return None
+
+
+def halved(success: ArrayLike, width: int = 25) -> int | None:
+    """First row at which the mean of the last ``width`` rows is below half of its largest value so far; ``None`` if at none."""
+    success = np.asarray(success, dtype=float)
+    if len(success) < width:
+        return None
+    sums = np.concatenate([[0.0], np.cumsum(success)])
+    means = (sums[width:] - sums[:-width]) / width
+    low = np.flatnonzero(means < np.maximum.accumulate(means) / 2 - 1e-12)
+    return int(low[0]) + width - 1 if len(low) else None

@@ -1,0 +1,175 @@
+r"""Verifiers that err: whether a response is *accepted*, as a problem of its own.
+
+A noisy verifier accepts the response ``o`` with the probability ``q(o)``. The pair of response and verdict is again a random
+response with a 0/1 reward, and its score is that of ``o``, because ``q`` does not depend on ``theta``. So every theorem
+about scores holds for the verdicts: for the log-odds of being accepted and their gradient, the observed gap. What this says
+about the true success rate is the subject here (theory section 4, noisy verifier).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import expit
+
+from rlvrlib.bandits import LogLinearBandit
+from rlvrlib.problems import Array, Problem, Regularity, length_normalized_gap, log_odds_and_gap, log_odds_gain
+
+
+@dataclass(frozen=True, eq=False)
+class NoisyVerifier:
+    """Noise that depends on the reward alone: a correct response is accepted with probability ``a``, a wrong one with ``b``.
+
+    A `Problem` whose log-odds are those of being accepted. With ``p = aJ + b(1-J)`` its gap is
+    ``(a-b) J(1-J) / (p(1-p)) Gap``: the gap of the wrapped problem times the `markedness` of the verdict. The errors are
+    drawn anew for every response that is judged.
+
+    Parameters
+    ----------
+    problem : the problem with the true reward, any `Problem`.
+    true_positive_rate : ``a``, in [0, 1]; a number, or an array that broadcasts against the log-odds.
+    false_positive_rate : ``b``, likewise.
+
+    Raises
+    ------
+    ValueError : a rate outside [0, 1], or both rates 0 or both 1: then every response gets the same verdict.
+    """
+
+    problem: Problem
+    true_positive_rate: ArrayLike
+    false_positive_rate: ArrayLike
+
+    def __post_init__(self) -> None:
+        right, wrong = _probabilities(true_positive_rate=self.true_positive_rate, false_positive_rate=self.false_positive_rate)
+        if np.any((right == wrong) & ((right == 0) | (right == 1))):
+            raise ValueError(
+                "true_positive_rate and false_positive_rate must not both be 0 or both be 1: a verifier that gives every "
+                "response the same verdict has no gap"
+            )
+        with np.errstate(divide="ignore"):
+            logs = np.log(right), np.log(wrong), np.log1p(-right), np.log1p(-wrong)
+        object.__setattr__(self, "_logs", logs)
+        object.__setattr__(self, "_rates", (right, wrong))
+
+    @property
+    def dim(self) -> int:
+        return self.problem.dim
+
+    @property
+    def youden_index(self) -> Array:
+        """``a - b``: 1 for a verifier without errors, 0 for one that says nothing, negative for one that misleads."""
+        return (self._rates[0] - self._rates[1])[()]
+
+    def markedness(self, theta: ArrayLike) -> Array:
+        """``P(r=1 | accepted) - P(r=1 | rejected) = (a-b) J(1-J) / (p(1-p))``, shape ``(...)``: observed gap over gap."""
+        return self._markedness(self.problem.log_odds(np.asarray(theta, dtype=float)))
+
+    def log_odds(self, theta: ArrayLike) -> Array:
+        """``log(p / (1-p))``, shape ``(...)``."""
+        return self._observed(self.problem.log_odds(np.asarray(theta, dtype=float)))
+
+    def gradient_gap(self, theta: ArrayLike) -> Array:
+        """``E[s | accepted] - E[s | rejected]``, shape ``(..., dim)``."""
+        return self.log_odds_and_gap(theta)[1]
+
+    def log_odds_and_gap(self, theta: ArrayLike) -> tuple[Array, Array]:
+        log_odds, gap = log_odds_and_gap(self.problem, np.asarray(theta, dtype=float))
+        return self._observed(log_odds), self._markedness(log_odds)[..., None] * gap
+
+    def length_normalized_gap(self, theta: ArrayLike) -> Array:
+        """``E[s/|o| | accepted] - E[s/|o| | rejected]``: the same factor, shape ``(..., dim)``."""
+        theta = np.asarray(theta, dtype=float)
+        log_odds, gap = log_odds_and_gap(self.problem, theta)
+        return self._markedness(log_odds)[..., None] * length_normalized_gap(self.problem, theta, gap)
+
+    def curvature(self, theta: ArrayLike, direction: ArrayLike) -> Array:
+        """``rho (kappa_w - (1-u-v) dmu^2)`` with ``u, v = P(r=1 | accepted, rejected)`` and ``rho = u - v``, shape ``(...)``."""
+        theta, direction = np.asarray(theta, dtype=float), np.asarray(direction, dtype=float)
+        log_odds, gap = log_odds_and_gap(self.problem, theta)
+        log_a, log_b, log_not_a, log_not_b = self._logs
+        # 1-u and v from their own logits, so that both keep their digits
+        balance = expit(log_b - log_a - log_odds) - expit(log_odds + log_not_a - log_not_b)
+        slope = np.sum(direction * gap, axis=-1)
+        return self._markedness(log_odds) * (self.problem.curvature(theta, direction) - balance * slope**2)
+
+    def log_odds_gain(self, theta: ArrayLike, direction: ArrayLike, step: ArrayLike) -> Array:
+        """``log(p/(1-p))`` after the step less before it, without subtracting two nearly equal numbers, shape ``(...)``."""
+        theta, direction = np.asarray(theta, dtype=float), np.asarray(direction, dtype=float)
+        before = self.problem.log_odds(theta)
+        gain = log_odds_gain(self.problem, theta, direction, step)
+        near = np.abs(gain) < 1
+        rejected = expit(before + self._logs[2] - self._logs[3])  # v = P(r=1 | rejected)
+        growth = np.expm1(np.where(near, gain, 0.0))
+        small = np.log1p(self._markedness(before) * growth / (1 + rejected * growth))
+        return np.where(near, small, self._observed(before + gain) - self._observed(before))[()]
+
+    def regularity(self, direction: ArrayLike) -> Regularity:
+        """That of the wrapped problem: the verdict does not change the score of a response."""
+        return self.problem.regularity(direction)
+
+    def sample(self, theta: ArrayLike, group_size: int, rng: np.random.Generator) -> tuple[Array, Array, Array]:
+        """Verdicts and lengths, shape ``(..., G)``, and scores, shape ``(..., G, dim)``, of ``group_size`` responses.
+
+        Raises
+        ------
+        ValueError : the wrapped problem has no method ``sample``.
+        """
+        if not hasattr(self.problem, "sample"):
+            raise ValueError(f"problem must have a method sample, and {type(self.problem).__name__} has none")
+        rewards, lengths, scores = self.problem.sample(theta, group_size, rng)
+        right, wrong = (np.asarray(rate)[..., None] for rate in self._rates)
+        accepted = rng.uniform(size=rewards.shape) < np.where(rewards == 1, right, wrong)
+        return accepted.astype(float), lengths, scores
+
+    def _observed(self, log_odds: Array) -> Array:
+        """``log(p/(1-p))``; the factor ``1-J`` of numerator and denominator cancels."""
+        log_a, log_b, log_not_a, log_not_b = self._logs
+        return np.logaddexp(log_a + log_odds, log_b) - np.logaddexp(log_not_a + log_odds, log_not_b)
+
+    def _markedness(self, log_odds: Array) -> Array:
+        log_a, log_b, log_not_a, log_not_b = self._logs
+        accepted = np.logaddexp(log_a + log_odds, log_b)
+        rejected = np.logaddexp(log_not_a + log_odds, log_not_b)
+        return np.asarray(self.youden_index * np.exp(log_odds - accepted - rejected))
+
+
+def noisy_bandit(bandit: LogLinearBandit, acceptance: ArrayLike) -> LogLinearBandit:
+    """Noise that depends on the response: the bandit of pairs of arm and verdict, whose reward is the verdict.
+
+    Each arm stands twice, accepted with the prior ``log_prior + log q`` and rejected with ``log_prior + log(1-q)``; pairs of
+    probability 0 are left out. The true reward of the arms plays no part in it.
+
+    Parameters
+    ----------
+    bandit : one prompt: features of shape ``(N, d)``.
+    acceptance : ``q``, the probability that an arm is accepted, shape ``(N,)``, in [0, 1].
+
+    Raises
+    ------
+    ValueError : a rate outside [0, 1], another shape, or a verifier that accepts every arm or none.
+    """
+    (rates,) = _probabilities(acceptance=acceptance)
+    if bandit.features.ndim != 2 or rates.shape != (bandit.num_arms,):
+        raise ValueError(
+            f"acceptance must give one rate for each arm of one prompt, got shape {rates.shape} for features of shape "
+            f"{bandit.features.shape}"
+        )
+    with np.errstate(divide="ignore"):
+        log_prior = np.concatenate([bandit.log_prior + np.log(rates), bandit.log_prior + np.log1p(-rates)])
+    verdict = np.repeat([1, 0], bandit.num_arms)
+    possible = np.isfinite(log_prior)
+    if len(set(verdict[possible])) < 2:
+        raise ValueError(f"acceptance must leave accepted and rejected responses, got {acceptance!r}")
+    return LogLinearBandit(np.concatenate([bandit.features] * 2)[possible], verdict[possible], log_prior[possible])
+
+
+def _probabilities(**named: ArrayLike) -> list[Array]:
+    rates = []
+    for name, values in named.items():
+        array = np.asarray(values, dtype=float)
+        if not np.all((array >= 0) & (array <= 1)):
+            raise ValueError(f"{name} must be in [0, 1], got {values!r}: it is a probability")
+        rates.append(array)
+    return rates

@@ -1,0 +1,164 @@
+r"""Which prompt counts how much: prompt-adaptive directions for a batch (theory section 4).
+
+Every direction is a combination of the prompts' gaps with coefficients that are not negative, ``u = sum_q c_q Gap_q``; a *weighting* says
+which. `LargestGain` chooses among them by the guarantee of Theorem 5. Shapes as in `rlvrlib.prompts`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import nnls
+from scipy.special import expit
+
+from rlvrlib import thresholds
+from rlvrlib.problems import Array, Problem, unit
+from rlvrlib.prompts import BatchThreshold, batch_alignment, batch_of, score_variance
+from rlvrlib.updates import multiplier
+
+WEIGHTINGS = ("uniform", "grpo", "log_odds", "own_step", "max_min")
+
+# The methods whose multiplier is the coefficient of a prompt.
+_METHODS = {"uniform": "reinforce", "grpo": "grpo", "log_odds": "log_odds"}
+
+# A point of the hull this close to 0, over the largest entry of the gaps, is 0 up to rounding.
+_ROUNDING = 1e-9
+
+
+def min_norm_coefficients(gaps: ArrayLike, included: ArrayLike = True) -> Array:
+    """Coefficients of the point of the gaps' convex hull that is nearest to 0, shape ``(..., Q)``; they sum to one.
+
+    Its direction maximizes the smallest alignment ``min_q <w, Gap_q>``, and that maximum is its length. All coefficients are 0
+    where the hull contains 0 up to rounding: then no direction is aligned with every prompt.
+    Minimizing ``norm(sum_q c_q Gap_q)^2 + (sum_q c_q - 1)^2`` over ``c >= 0`` gives a multiple of that point: for a given shape of ``c`` the best
+    scale leaves ``x / (1 + x)``, with ``x`` the squared norm for coefficients that sum to one.
+
+    Parameters
+    ----------
+    gaps : shape ``(..., Q, dim)``.
+    included : shape ``(..., Q)``, the prompts that take part.
+    """
+    gaps = np.asarray(gaps, dtype=float)
+    if gaps.ndim < 2 or 0 in gaps.shape or not np.all(np.isfinite(gaps)):
+        raise ValueError(f"gaps must be finite and have shape (..., prompts, dim), got shape {gaps.shape}")
+    included = np.broadcast_to(included, gaps.shape[:-1])
+    gaps, coefficients = np.where(included[..., None], gaps, 0.0), np.zeros(gaps.shape[:-1])
+    for index in np.ndindex(*gaps.shape[:-2]):  # SciPy's solver takes one problem at a time
+        batch = gaps[index]
+        size = np.abs(batch).max()
+        if size == 0:
+            continue
+        scaled = batch / size
+        system = np.vstack([scaled.T, included[index]])
+        solution, _ = nnls(system, np.eye(len(system))[-1], maxiter=100 + 30 * len(batch))
+        solution /= solution.sum()
+        if np.linalg.norm(solution @ scaled) > _ROUNDING:
+            coefficients[index] = solution
+    return coefficients
+
+
+@dataclass(frozen=True)
+class PromptWeighted:
+    """Direction ``u = sum_q p_q c_q Gap_q``, shape ``(..., 1, dim)``.
+
+    ==============  ================================================================================================
+    weighting       ``c_q``
+    ==============  ================================================================================================
+    ``uniform``     ``J(1-J)``: the gradient of the mean success rate, REINFORCE
+    ``grpo``        ``sqrt(J(1-J))``: weights ``1/sqrt(J(1-J))`` on the gradients of the success rates
+    ``log_odds``    1: weights ``1/(J(1-J))``
+    ``own_step``    ``eta_q / norm(Gap_q)``: each prompt moves by its own threshold, the larger of Theorems 3' and 4
+    ``max_min``     the nearest point to 0 of the gaps' convex hull; of ``p_q`` only whether it is 0 counts
+    ==============  ================================================================================================
+
+    Parameters
+    ----------
+    weighting : one of the names above.
+    weights, linear_logits : as in `BatchThreshold`; the second is for ``own_step``.
+    """
+
+    weighting: str
+    weights: ArrayLike | None = None
+    linear_logits: bool = False
+
+    def __post_init__(self) -> None:
+        if self.weighting not in WEIGHTINGS:
+            raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, got {self.weighting!r}")
+
+    def initial_state(self, theta: Array) -> None:
+        return None
+
+    def update(self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: None) -> tuple[Array, None]:
+        gap = np.where(np.isfinite(log_odds)[..., None], gap, 0.0)
+        return np.sum(self.coefficients(problem, log_odds, gap)[..., None] * gap, axis=-2, keepdims=True), None
+
+    def coefficients(self, problem: Problem, log_odds: Array, gap: Array) -> Array:
+        """``p_q c_q``, shape ``(..., Q)``; 0 where the log-odds are infinite. Only ``own_step`` asks the problem, for its regularity."""
+        log_odds, share = batch_of(log_odds, self.weights)
+        informative = np.isfinite(log_odds)
+        gap = np.where(informative[..., None], gap, 0.0)
+        if self.weighting == "max_min":
+            return min_norm_coefficients(gap, informative & (share > 0))
+        if self.weighting == "own_step":
+            return share * self._own_step(problem, np.where(informative, log_odds, 0.0), gap)
+        method = _METHODS[self.weighting]
+        return share * informative * multiplier(method, expit(log_odds), failure_rate=expit(-log_odds))
+
+    def _own_step(self, problem: Problem, log_odds: Array, gap: Array) -> Array:
+        size = np.linalg.norm(gap, axis=-1)
+        moving = size > 0
+        bounds = problem.regularity(np.where(moving[..., None], gap, np.eye(1, gap.shape[-1])[0]))
+        above = 0.0 if self.linear_logits else bounds.score_lipschitz
+        width = 2 * np.sqrt(score_variance(bounds, log_odds))
+        step = np.maximum(
+            thresholds.success_rise(size, log_odds, bounds.score_lipschitz),
+            thresholds.failure_fall(size, log_odds, 1, width, above),
+        )
+        return np.divide(step, size, out=np.zeros_like(size), where=moving)
+
+
+@dataclass(frozen=True)
+class LargestGain:
+    """At each step the weighting whose guaranteed gain in mean success rate is largest: a unit direction, shape ``(..., 1, dim)``.
+
+    A step of the share ``c`` of the largest threshold ``eta*`` of Theorem 5 raises the mean success rate by at least
+    ``c (1-c) D eta*``, so the candidate with the largest ``D eta*`` has the largest guarantee, whatever ``c``.
+
+    Parameters
+    ----------
+    candidates : names of weightings; with ``"uniform"`` among them the rule never stops before the mean success rate is stationary.
+    weights, linear_logits : as in `BatchThreshold`.
+    chosen : every update appends the number of the chosen candidate, shape ``(...)``; -1 where none has a positive gain.
+    """
+
+    candidates: tuple[str, ...] = WEIGHTINGS
+    weights: ArrayLike | None = None
+    linear_logits: bool = False
+    chosen: list[Array] = field(default_factory=list, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.candidates or not set(self.candidates) <= set(WEIGHTINGS):
+            raise ValueError(f"candidates must be one or more of {', '.join(WEIGHTINGS)}, got {self.candidates!r}")
+
+    def initial_state(self, theta: Array) -> None:
+        return None
+
+    def update(self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: None) -> tuple[Array, None]:
+        threshold = BatchThreshold(self.weights, self.linear_logits)
+        best, gain = np.zeros((*log_odds.shape[:-1], 1, gap.shape[-1])), np.zeros(log_odds.shape[:-1])
+        chosen = np.full(gain.shape, -1)
+        for number, name in enumerate(self.candidates):
+            direction = PromptWeighted(name, self.weights, self.linear_logits)
+            along, _ = direction.update(problem, theta, log_odds, gap, None)
+            moving = np.any(along, axis=-1, keepdims=True)
+            along = unit(np.where(moving, along, np.eye(1, gap.shape[-1])[0]))
+            alignment = np.sum(along * gap, axis=-1)
+            slope = batch_alignment(alignment, log_odds, self.weights)
+            product = slope * threshold(problem, theta, along, alignment, log_odds)[..., 0]
+            better = moving[..., 0, 0] & (product > gain)
+            gain, chosen = np.where(better, product, gain), np.where(better, number, chosen)
+            best = np.where(better[..., None, None], along, best)
+        self.chosen.append(chosen)
+        return best, None
