@@ -57,7 +57,7 @@ class Parameter:
 
     Parameters
     ----------
-    name, type : as written; without annotation the type of the default.
+    name, type : as written; without annotation, or for a bare ``list``, the type of the default.
     default : the value.
     meaning : the comment up to the range.
     clauses : the range, clause by clause; empty where none was found.
@@ -167,6 +167,8 @@ def _parameter(match: re.Match[str], names: set[str]) -> Parameter:
     kind = (match["type"] or "").strip()
     if not kind and isinstance(default, bool | int | float | str):
         kind = type(default).__name__
+    if kind.lower() == "list" and isinstance(default, list) and default:
+        kind = f"list[{'float' if any(isinstance(entry, float) for entry in default) else type(default[0]).__name__}]"
     comment = (match["comment"] or "").strip()
     parts = _COMMENT.fullmatch(comment)
     clauses = tuple(re.findall(f"(?<=, ){_CLAUSE}", parts["range"])) if parts else ()

@@ -86,6 +86,7 @@ def _ranges(source: str) -> list[str]:
     return [
         f"the range of {name} is not understood (see rlvrlib.parameters): {known[name].meaning}"
         for name in parameters.unchecked(known, known)
+        if known[name].type != "str"  # any text may be meant
     ]
 
 

@@ -85,8 +85,9 @@ def test_what_cannot_be_read_is_said(cell):
 
 
 def test_lines_without_annotation_take_the_default_for_the_type():
-    cell = read("alpha = 0.1\nsteps = 5 # how many\nname = 'x'\nderived(3)\n# a remark\n")
-    assert {name: parameter.type for name, parameter in cell.items()} == {"alpha": "float", "steps": "int", "name": "str"}
+    cell = read("alpha = 0.1\nsteps = 5 # how many\nname = 'x'\nsizes: list = [1, 2]\nderived(3)\n# a remark\n")
+    types = {name: parameter.type for name, parameter in cell.items()}
+    assert types == {"alpha": "float", "steps": "int", "name": "str", "sizes": "list[int]"}
     with pytest.raises(ValueError, match="whole number"):
         checked({"steps": "0.5"}, cell)
 
