@@ -80,8 +80,7 @@ def alignment_spread(alignments: ArrayLike, log_odds: ArrayLike, weights: ArrayL
     pull = pull / total
     mean = np.sum(pull * alignments, axis=-1)
     variance = np.sum(pull * (alignments - mean[..., None]) ** 2, axis=-1)
-    with np.errstate(divide="ignore"):
-        return np.where(mean == 0, np.inf, variance / np.where(mean == 0, 1.0, mean) ** 2)
+    return np.where(mean == 0, np.inf, variance / np.where(mean == 0, 1.0, mean) ** 2)
 
 
 def batch_step(
