@@ -166,7 +166,8 @@ def variance_fall(
     alignment : ``dmu``, any shape.
     log_odds : ``l``, where the step starts.
     variance : ``V``, with ``sum_t Var(s_t | past) <= V`` for every response, along the segment; non-negative.
-    token_range, curvature_bound : ``R_p`` and ``a_+`` along the segment, as in `failure_fall`.
+    token_range : ``R_p`` along the segment, as in `failure_fall`.
+    curvature_bound : ``a_+`` along the segment, as in `failure_fall`.
     """
     log_odds, bend = _finite(log_odds=log_odds), _bound(curvature_bound=curvature_bound)
     brake = bend + _variance_factor(log_expit(-log_odds), variance, token_range)
