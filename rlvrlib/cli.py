@@ -36,6 +36,8 @@ def one_line(command: Callable[..., Any]) -> Callable[..., Any]:
     def reported(*arguments: Any, **options: Any) -> Any:
         try:
             return command(*arguments, **options)
+        except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+            raise
         except (ValueError, OSError) as error:
             typer.echo(f"error: {' '.join(str(error).split())}", err=True)
             raise typer.Exit(BAD_INPUT) from None
