@@ -78,9 +78,23 @@ def num_parameters(model: Any) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
+def length_of(direction: Tensor) -> float:
+    """Euclidean norm, summed in float64: in float32 the norm of 10^8 entries is wrong in the second digit."""
+    return float(torch.linalg.vector_norm(direction, dtype=torch.float64))
+
+
+def inner(one: Tensor, other: Tensor) -> float:
+    """Inner product, summed in float64."""
+    return float((one * other).sum(dtype=torch.float64))
+
+
 @contextmanager
 def moved(model: Any, direction: Tensor, step: float) -> Iterator[None]:
-    """The model at ``theta + step * direction``; afterwards its parameters are what they were, bit for bit."""
+    """The model at ``theta + step * direction``; afterwards its parameters are what they were, bit for bit.
+
+    Parameters are float32: a step whose entries are below their last digit is lost. On a model of 10^8 parameters steps along
+    a unit vector should be at least 1e-3.
+    """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     kept = [parameter.detach().clone() for parameter in parameters]
     try:
@@ -120,24 +134,26 @@ class AnswerTask:
     model, tokenizer : as `load` gives them.
     prompt : the question.
     answers : the accepted strings, all different.
+    beginning : accept every response that begins with an answer, whatever comes after it; no answer may begin with another.
 
     Raises
     ------
-    ValueError : no answer, one that tokenizes to nothing, or two that are the same.
+    ValueError : no answer, one that tokenizes to nothing, or two that are not apart.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, prompt: str, answers: Sequence[str]):
+    def __init__(self, model: Any, tokenizer: Any, prompt: str, answers: Sequence[str], *, beginning: bool = False):
         self.model, self.prompt = model, prompt_ids(tokenizer, prompt)
         accepted = [list(tokenizer(answer, add_special_tokens=False).input_ids) for answer in answers]
         if not accepted or not all(accepted):
             raise ValueError(f"answers must each hold at least one token, got {list(answers)!r}")
-        if len({tuple(ids) for ids in accepted}) < len(accepted):
-            raise ValueError(f"answers must be different, got {list(answers)!r}")
-        self.answers = [[*ids, tokenizer.eos_token_id] for ids in accepted]
+        self.answers = accepted if beginning else [[*ids, tokenizer.eos_token_id] for ids in accepted]
+        for first in self.answers:
+            if any(first == other[: len(first)] for other in self.answers if other is not first):
+                raise ValueError(f"answers must be different, and none the beginning of another, got {list(answers)!r}")
 
     @property
     def max_length(self) -> int:
-        """Tokens of the longest answer, the end token included."""
+        """Tokens of the longest answer, with its end token where that counts."""
         return max(map(len, self.answers))
 
     def log_success(self) -> Tensor:
@@ -178,7 +194,7 @@ class AnswerTask:
         slopes = []
         for sign in (-1, 1):
             with moved(self.model, direction, sign * step):
-                slopes.append(float(self.log_odds_and_gap()[1].double() @ direction.double()))
+                slopes.append(inner(self.log_odds_and_gap()[1], direction))
         return -(slopes[1] - slopes[0]) / (2 * step)
 
     def critical_step(self, direction: Tensor, first: float, *, reach: float = 1e4, rtol: float = 1e-3) -> float:
