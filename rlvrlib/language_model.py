@@ -61,6 +61,10 @@ def load(folder: str | Path | None = None) -> tuple[Any, Any]:
         raise ValueError(f"folder must hold a causal language model of transformers, got {str(folder)!r}: {first}") from error
     except MemoryError as error:
         raise ValueError(f"folder holds a model that does not fit into memory: {str(folder)!r}; choose a smaller one") from error
+    if files:  # de-quantized weights are ordinary ones, but transformers still marks them as not to be trained
+        model.hf_quantizer, model.is_quantized = None, False
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
     return model.eval(), tokenizer
 
 
