@@ -132,7 +132,9 @@ class NoisyVerifier:
         log_a, log_b, log_not_a, log_not_b = self._logs
         accepted = np.logaddexp(log_a + log_odds, log_b)
         rejected = np.logaddexp(log_not_a + log_odds, log_not_b)
-        return np.asarray(self.youden_index * np.exp(log_odds - accepted - rejected))
+        with np.errstate(divide="ignore"):  # an index of 0 has the factor 0
+            log_index = np.log(np.abs(self.youden_index))
+        return np.asarray(np.sign(self.youden_index) * np.exp(log_index + log_odds - accepted - rejected))
 
 
 def noisy_bandit(bandit: LogLinearBandit, acceptance: ArrayLike) -> LogLinearBandit:

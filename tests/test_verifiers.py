@@ -5,7 +5,7 @@ import itertools
 import mpmath as mp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from problem_zoo import KINDS, log_odds_along, random_problem
 from scipy.special import expit, logit
@@ -98,6 +98,7 @@ def test_the_youden_identity(seed, right, wrong):
 
 @settings(max_examples=100, deadline=None)
 @given(right=rate, wrong=rate, log_odds=st.floats(-50, 50))
+@example(right=0.0, wrong=2.2e-309, log_odds=0.0)
 def test_the_markedness_is_a_contraction(right, wrong, log_odds):
     if right == wrong:
         return
