@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import signal
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +12,10 @@ import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell starts its background jobs with SIGINT ignored, and their children inherit that: the tests that interrupt a
+    # process would wait in vain.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # As an option in pyproject.toml the path would be looked for in the current folder.
     if getattr(config.option, "nbval_sanitize_with", "") is None:
         config.option.nbval_sanitize_with = str(config.rootpath / "tests" / "nbval.cfg")
