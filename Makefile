@@ -32,7 +32,7 @@ book: setup ## execute the notebooks that are out of date and build the site
 
 test: setup ## build the book, then run every test: library, notebooks, site
 	@$(BIN)/python tools/make_book.py
-	$(BIN)/python -m pytest --nbval -n auto --dist loadfile tests notebooks
+	$(BIN)/python -m pytest --nbval -n auto --dist loadfile --max-worker-restart 0 tests notebooks
 
 serve: book ## build the site and serve it on http://127.0.0.1:8000 (PORT=...)
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(SITE) $(PORT)

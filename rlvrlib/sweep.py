@@ -219,7 +219,7 @@ def _csv(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def _where(stack: ExitStack, jobs: int, cluster: str | None, expected: str) -> dict[str, Any]:
     """Let joblib compute on this machine or on a cluster until the stack closes; what `joblib.Parallel` needs for it."""
     if cluster is None:
-        loky = {"backend": "loky", "inner_max_num_threads": 1, "initializer": _end_with_parent}
+        loky = {"backend": "loky", "inner_max_num_threads": 1, "initializer": _end_with, "initargs": (os.getpid(),)}
         stack.enter_context(joblib.parallel_config(n_jobs=jobs, **loky))
         return {}
     client = _client(cluster, expected)
@@ -229,12 +229,14 @@ def _where(stack: ExitStack, jobs: int, cluster: str | None, expected: str) -> d
     return {"pre_dispatch": "all"}
 
 
-def _end_with_parent() -> None:
-    """In a worker process: end when the sweep was killed, which then could not say so."""
-    parent = os.getppid()
+def _end_with(sweep: int) -> None:
+    """In a worker process: end when the sweep, the process of that number, was killed: it could not say so.
+
+    The number comes from the sweep, because it may be dead before its workers have started.
+    """
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == sweep:
             time.sleep(1)
         os._exit(1)
 

@@ -202,7 +202,7 @@ def test_a_killed_sweep_goes_on(slow: Path, table: str, tmp_path: Path, finished
     wait(lambda: len(list(tmp_path.glob("points/[!.]*.json"))) >= finished and psutil.Process(process.pid).children())
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.communicate(timeout=60)  # until its workers have let go of the pipe: none of them stays behind
     assert not (tmp_path / "claims.csv").exists()
     again = command(slow, tmp_path)
     output, errors = again.communicate(timeout=300)
