@@ -127,6 +127,8 @@ def test_cut_responses_explain_failures_or_count_as_correct():
     assert diagnose(from_rows([{**row, "completions/clipped_ratio": 0.4} for row in flat])).verdict == TRUNCATION
     found = diagnose(from_rows([{**row, "completions/clipped_ratio": 0.8} for row in flat]))
     assert found.verdict == VERIFIER and "count as correct" in found.supports[0]
+    meant = diagnose(from_rows([{**row, "completions/clipped_ratio": 0.8} for row in flat]), cut_counts=True)
+    assert meant.verdict == PLATEAU
 
 
 def test_an_evaluation_that_falls_makes_the_verifier_suspect():
