@@ -202,22 +202,27 @@ class AnswerTask:
         return -(slopes[1] - slopes[0]) / (2 * step)
 
     def critical_step(self, direction: Tensor, first: float, *, reach: float = 1e4, rtol: float = 1e-3) -> float:
-        """First positive zero of the gain ``l(theta + eta w) - l(theta)`` on a grid that doubles from ``first``.
+        """First positive zero of the gain ``l(theta + eta w) - l(theta)``, bracketed on a grid that doubles from ``first``.
 
-        0 where the first step already loses, infinite where every point up to ``reach * first`` gains. A loss between two
-        points of the grid that both gain is not seen.
+        Where ``first`` already loses, the grid halves instead: 0 where it loses still at ``first / 1024``. Infinite where every
+        point up to ``reach * first`` gains. A loss between two points of the grid that both gain is not seen.
         """
         start = self.log_odds()
 
         def gain(step: float) -> float:
             return float(self.log_odds_along(direction, [step])[0]) - start
 
-        low, high = 0.0, first
+        high = first
         while gain(high) > 0:
-            low, high = high, 2 * high
+            high *= 2
             if high > reach * first:
                 return np.inf
-        return float(brentq(gain, low, high, rtol=rtol)) if low else 0.0
+        low = high / 2
+        while gain(low) <= 0:  # only where the first point already loses
+            low, high = low / 2, low
+            if low < first / 1024:
+                return 0.0
+        return float(brentq(gain, low, high, rtol=rtol))
 
     def token_scores(self, direction: Tensor, *, answer: int = 0, step: float = 1e-3) -> TokenScores:
         """Token scores along ``direction`` for one answer, by forward-mode differentiation; ``h_t`` from scores at ``± step``."""

@@ -38,14 +38,20 @@ WORDINGS = [
 ]  # fmt: skip
 NAMES = {"coins": "coin flips", "compass": "directions"}
 LENGTHS = (1, 4, 16, 64, 256, 2, 8, 32, 128)
+FIRST_STEP = 0.01  # where the search for a critical step begins; it reaches 1e4 times as far
 CLIMB_LENGTH, CLIMB_LEVELS = 16, np.array([-30.0, -20, -12, -7, -4, -2, 0, 2, 4, 6])
 
 
-def task_of(model, tokenizer, family: str, wording: int, length: int) -> AnswerTask:
-    """A random sequence of ``length`` items as the beginning of the response; shorter ones begin the longer ones."""
+def text_of(family: str, wording: int, length: int) -> tuple[str, str]:
+    """A prompt, and a random sequence of ``length`` items that answers it; shorter ones begin the longer ones."""
     rng = np.random.default_rng([list(ITEMS).index(family), wording])
-    answer = "".join(rng.choice(ITEMS[family], size=256)[:length])
-    task = AnswerTask(model, tokenizer, WORDINGS[wording].format(NAMES.get(family, family)), [answer], beginning=True)
+    return WORDINGS[wording].format(NAMES.get(family, family)), "".join(rng.choice(ITEMS[family], size=256)[:length])
+
+
+def task_of(model, tokenizer, family: str, wording: int, length: int) -> AnswerTask:
+    """Every response that begins with the sequence is correct."""
+    prompt, answer = text_of(family, wording, length)
+    task = AnswerTask(model, tokenizer, prompt, [answer], beginning=True)
     if task.max_length != length:
         raise ValueError(f"items of {family} must be one token each, got {task.max_length} tokens for {length}")
     return task
@@ -57,17 +63,16 @@ def measure(task: AnswerTask) -> dict[str, float]:
     norm = length_of(gap)
     along = gap / norm
     kappa, scores = task.curvature(along), task.token_scores(along)
-    local = 2 * norm / kappa if kappa > 0 else 1 / norm
     signs = torch.sign(gap) / np.sqrt(torch.count_nonzero(gap).item())
     alignment = float(gap.abs().sum(dtype=torch.float64)) / np.sqrt(torch.count_nonzero(gap).item())
     del gap
     return {
         "length": task.max_length, "log_odds": log_odds, "alignment": norm, "curvature": kappa,
-        "critical_step": task.critical_step(along, local / 16),
+        "critical_step": task.critical_step(along, FIRST_STEP),
         "token_range": float(scores.token_range.max()), "token_variance": float(scores.variance.sum()),
         "score": float(scores.score.sum()), "bend": float(scores.curvature.sum()),
         "bend_low": float(scores.curvature.min()), "bend_high": float(scores.curvature.max()),
-        "sign_alignment": alignment, "sign_critical_step": task.critical_step(signs, local / 16),
+        "sign_alignment": alignment, "sign_critical_step": task.critical_step(signs, FIRST_STEP),
     }  # fmt: skip
 
 
