@@ -169,6 +169,8 @@ def collect(file: Path, target: Path) -> int:
     rows = {}
     for line in file.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
+        for name in ("critical_step", "sign_critical_step"):
+            row[name] = row[name] or None  # a search of an older version began behind it
         row["prompt"], row["answer"] = text_of(row["family"], row["wording"], row["length"])
         rows[row["part"], row["family"], row["wording"], row["length"], row.get("level", 0.0)] = row
     rows = [rows[key] for key in sorted(rows)]
@@ -186,7 +188,8 @@ def collect(file: Path, target: Path) -> int:
         "versions": {name: version(name) for name in VERSIONS} | {"Python": platform.python_version()},
         "hardware": f"CPU ({platform.machine()}), one thread",
         "seeds": "answer: numpy default_rng([index of the family, index of the wording]); the measurements draw nothing",
-        "search": f"critical steps: first zero on a grid that doubles from {FIRST_STEP}; infinite where none is found up to 10000 times that",
+        "search": f"critical steps: first zero on a grid that doubles from {FIRST_STEP} "
+        "(of some points measured earlier: from at most twice that); infinite where none is found up to 10000 times that; empty where the search began behind it",
         "points": {name: sum(row["part"] == name for row in rows) for name in ("length", "success")},
         "columns": COLUMNS,
     }  # fmt: skip
