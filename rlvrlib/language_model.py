@@ -9,6 +9,7 @@ transformers); works with every causal model of transformers.
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,21 @@ from torch.func import functional_call, jvp
 from rlvrlib.problems import Array
 
 
+@contextmanager
+def _memory_checked() -> Iterator[None]:
+    """PyTorch says RuntimeError where the memory is exhausted, and no remedy."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not re.search("can't allocate memory|out of memory", str(error), re.IGNORECASE):
+            raise
+        raise MemoryError(
+            "the model, its derivatives or its responses do not fit into memory: close other programs, or use shorter answers, "
+            "fewer responses (group_size, max_length) or a smaller model"
+        ) from error
+
+
+@_memory_checked()
 def load(folder: str | Path | None = None) -> tuple[Any, Any]:
     """Model and tokenizer in float32, ready for derivatives of any kind.
 
@@ -35,6 +51,7 @@ def load(folder: str | Path | None = None) -> tuple[Any, Any]:
     Raises
     ------
     ValueError : no such package, or no model there.
+    MemoryError : the model is too large; so do all functions here, in the same words.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
@@ -59,8 +76,6 @@ def load(folder: str | Path | None = None) -> tuple[Any, Any]:
     except (OSError, ValueError, KeyError) as error:
         first = str(error).strip().splitlines()[0]
         raise ValueError(f"folder must hold a causal language model of transformers, got {str(folder)!r}: {first}") from error
-    except MemoryError as error:
-        raise ValueError(f"folder holds a model that does not fit into memory: {str(folder)!r}; choose a smaller one") from error
     if files:  # de-quantized weights are ordinary ones, but transformers still marks them as not to be trained
         model.hf_quantizer, model.is_quantized = None, False
         if hasattr(model.config, "quantization_config"):
@@ -122,12 +137,14 @@ class TokenScores:
     token_range : length of the interval that holds the scores of all tokens that could stand there: ``R_p`` at this past.
     variance : variance of the score over those tokens.
     curvature : ``h_t``, second derivative of ``log pi(o_t | past)``.
+    curvature_high : its largest value over the tokens that could stand there.
     """
 
     score: Array
     token_range: Array
     variance: Array
     curvature: Array
+    curvature_high: Array
 
 
 class AnswerTask:
@@ -160,19 +177,36 @@ class AnswerTask:
         """Tokens of the longest answer, with its end token where that counts."""
         return max(map(len, self.answers))
 
+    @_memory_checked()
     def log_success(self) -> Tensor:
         """``log J``, a scalar with its graph: no product underflows."""
         rows = [_token_log_probabilities(self.model, self.prompt, ids).sum() for ids in self.answers]
         return torch.logsumexp(torch.stack(rows), dim=0)
 
     def log_odds(self) -> float:
-        """``l`` at the model's parameters."""
-        with torch.no_grad():
-            return float(_log_odds(self.log_success()))
+        """``l`` at the model's parameters; infinite where ``J`` rounds to 1.
 
+        Raises
+        ------
+        ValueError : the model's outputs are no numbers, as after an enormous step.
+        """
+        with torch.no_grad():
+            value = float(_log_odds(self.log_success()))
+        if np.isnan(value):
+            raise ValueError("model must give finite logits, got NaN: its parameters are not finite, or a step was too long")
+        return value
+
+    @_memory_checked()
     def log_odds_and_gap(self) -> tuple[float, Tensor]:
-        """``l`` and the Gradient Gap ``grad l``, a flat vector."""
+        """``l`` and the Gradient Gap ``grad l``, a flat vector.
+
+        Raises
+        ------
+        ValueError : ``J`` rounds to 1, so that the log-odds are infinite.
+        """
         value = _log_odds(self.log_success())
+        if not torch.isfinite(value):
+            raise ValueError(f"answers must leave a failure rate above the rounding of float64, got log-odds {float(value.detach())}")
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         return float(value.detach()), _flat(torch.autograd.grad(value, parameters))
 
@@ -184,6 +218,7 @@ class AnswerTask:
                 values.append(self.log_odds())
         return np.array(values)
 
+    @_memory_checked()
     def curvature(self, direction: Tensor) -> float:
         """``kappa_w = -w' (grad^2 l) w`` by a Hessian-vector product."""
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -202,23 +237,29 @@ class AnswerTask:
         return -(slopes[1] - slopes[0]) / (2 * step)
 
     def critical_step(self, direction: Tensor, first: float, *, reach: float = 1e4, rtol: float = 1e-3) -> float:
-        """First positive zero of the gain ``l(theta + eta w) - l(theta)`` on a grid that doubles from ``first``.
+        """First positive zero of the gain ``l(theta + eta w) - l(theta)``, bracketed on a grid that doubles from ``first``.
 
-        0 where the first step already loses, infinite where every point up to ``reach * first`` gains. A loss between two
-        points of the grid that both gain is not seen.
+        Where ``first`` already loses, the grid halves instead: 0 where it loses still at ``first / 1024``. Infinite where every
+        point up to ``reach * first`` gains. A loss between two points of the grid that both gain is not seen.
         """
         start = self.log_odds()
 
         def gain(step: float) -> float:
-            return float(self.log_odds_along(direction, [step])[0]) - start
+            return min(float(self.log_odds_along(direction, [step])[0]) - start, 1e6)  # finite, for the search
 
-        low, high = 0.0, first
+        high = first
         while gain(high) > 0:
-            low, high = high, 2 * high
+            high *= 2
             if high > reach * first:
                 return np.inf
-        return float(brentq(gain, low, high, rtol=rtol)) if low else 0.0
+        low = high / 2
+        while gain(low) <= 0:  # only where the first point already loses
+            low, high = low / 2, low
+            if low < first / 1024:
+                return 0.0
+        return float(brentq(gain, low, high, rtol=rtol))
 
+    @_memory_checked()
     def token_scores(self, direction: Tensor, *, answer: int = 0, step: float = 1e-3) -> TokenScores:
         """Token scores along ``direction`` for one answer, by forward-mode differentiation; ``h_t`` from scores at ``± step``."""
         ids = torch.tensor(self.answers[answer])[:, None]
@@ -226,13 +267,15 @@ class AnswerTask:
         chance = torch.softmax(logits, dim=-1)
         mean = (chance * slopes).sum(dim=-1, keepdim=True)
         variance = (chance * (slopes - mean) ** 2).sum(dim=-1)
-        score, ends = (slopes - mean).gather(1, ids)[:, 0], []
+        score, ends = (slopes - mean).gather(1, ids)[:, 0].numpy(), []
         for sign in (-1, 1):
             with moved(self.model, direction, sign * step):
                 there, change = self._logits_and_slopes(direction, answer)
-            ends.append((change - (torch.softmax(there, dim=-1) * change).sum(dim=-1, keepdim=True)).gather(1, ids)[:, 0])
+            ends.append(change - (torch.softmax(there, dim=-1) * change).sum(dim=-1, keepdim=True))
+        bends = (ends[1] - ends[0]) / (2 * step)
         spread = slopes.max(dim=-1).values - slopes.min(dim=-1).values
-        return TokenScores(*(row.numpy() for row in (score, spread, variance, (ends[1] - ends[0]) / (2 * step))))
+        rest = spread, variance, bends.gather(1, ids)[:, 0], bends.max(dim=-1).values
+        return TokenScores(score, *(row.numpy() for row in rest))
 
     def _logits_and_slopes(self, direction: Tensor, answer: int) -> tuple[Tensor, Tensor]:
         """Logits of every token at each place of the answer, and their derivatives, shape ``(tokens, vocabulary)``."""
@@ -271,6 +314,7 @@ class SampledGap:
     lengths: Array
 
 
+@_memory_checked()
 def sampled_gap(
     model: Any, tokenizer: Any, prompt: str, accepts: Callable[[str], bool], direction: Tensor, *, group_size: int,
     max_length: int, seed: int,

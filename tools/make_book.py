@@ -82,11 +82,12 @@ def read_profile(root: Path, profile: str) -> Parameters:
 # ---- execution ----------------------------------------------------------------------------------------------------
 
 
-def execute_all(root: Path, executed: Path, profile: Parameters, jobs: int) -> bool:
-    """Bring ``executed`` up to date, in parallel. True where every notebook ran."""
+def execute_all(root: Path, executed: Path, profile: Parameters, jobs: int, requiring: str = "") -> bool:
+    """Bring ``executed`` up to date, in parallel; only notebooks that require a package, where one is named. True where all ran."""
     executed.mkdir(parents=True, exist_ok=True)
     sources = sorted((root / "notebooks").glob("*.ipynb"))
-    lock = (root / "requirements.lock").read_text(encoding="utf-8")
+    if requiring:
+        sources = [path for path in sources if requiring in read_notebook(path).metadata.get("requires", [])]
     _remove_all(executed.glob(".part-*"))  # of a run that was killed
     _remove_all(path for path in executed.glob("*.ipynb") if not (root / "notebooks" / path.name).exists())
     processes: set[subprocess.Popen[str]] = set()
@@ -99,7 +100,7 @@ def execute_all(root: Path, executed: Path, profile: Parameters, jobs: int) -> b
             shutil.copyfile(source, target)
             print(f"{source.stem}: committed outputs, because {', '.join(missing)} is not installed", flush=True)
             return True
-        key = key_of(notebook, parameters, root / "rlvrlib", lock)
+        key = key_of(notebook, parameters, root / "rlvrlib", _inputs(root, notebook))
         if target.exists() and nbformat.read(target, as_version=4).metadata.get("book", {}).get("key") == key:
             print(f"{source.stem}: up to date", flush=True)
             return True
@@ -133,6 +134,21 @@ def execute_all(root: Path, executed: Path, profile: Parameters, jobs: int) -> b
             pool.shutdown(wait=False, cancel_futures=True)
             _stop(list(processes))
             raise
+
+
+def _inputs(root: Path, notebook: nbformat.NotebookNode) -> str:
+    """What decides the numbers beside the library: locked versions, those of an extra, data files that the metadata names.
+
+    Raises
+    ------
+    BookError : a data file is missing.
+    """
+    names = ["requirements.lock", *(["requirements-lm.txt"] if notebook.metadata.get("requires") else [])]
+    names += [f"notebooks/{name}" for name in notebook.metadata.get("data", [])]
+    try:
+        return "".join(hashlib.sha256((root / name).read_bytes()).hexdigest() for name in names)
+    except OSError as error:
+        raise BookError(f"a notebook needs a file that is missing: {error}") from None
 
 
 def _stop(processes: list[subprocess.Popen[str]], patience: float = 5) -> None:
@@ -268,34 +284,43 @@ def _reason(row: dict[str, object]) -> str:
 # ---- command ------------------------------------------------------------------------------------------------------
 
 
-def make_book(root: Path, profile: str = "default", jobs: int | None = None, write_back: bool = False) -> int:
-    """Execute, build, publish; return the exit status."""
+def make_book(
+    root: Path, profile: str = "default", jobs: int | None = None, write_back: bool = False, requiring: str = ""
+) -> int:
+    """Execute, build, publish; return the exit status. With ``requiring`` the notebooks that need this package are executed, no more."""
     parameters = read_profile(root, profile)
     work = root / "_build" / ".books" / profile
     with _lock(root / "_build" / ".books"):
-        if not execute_all(root, work / "notebooks", parameters, jobs or os.cpu_count() or 1):
+        if not execute_all(root, work / "notebooks", parameters, jobs or os.cpu_count() or 1, requiring):
             return 1
         if write_back:
             refresh(root, work / "notebooks")
             return 0
-        site = root / "_build" / "html" if profile == "default" else root / "_build" / profile / "html"
-        facts = provenance(root, profile, work / "notebooks")
-        key, memory = site_key(root, work / "notebooks", facts), work / "site.key"
-        built = memory.exists() and memory.read_text() == key
-        if not built:
-            memory.unlink(missing_ok=True)
-            start = time.monotonic()
-            build_site(root, work, facts)
-            print(f"site: built in {time.monotonic() - start:.1f} s")
-        plain_build_since = profile == "default" and (root / "_build" / ".doctrees").exists()
-        if not built or plain_build_since or not (site / "index.html").exists():
-            publish(root, work, site)
-            memory.write_text(key)  # last: a run that stops before this builds and publishes again
+        index = "" if requiring else _bring_site_up_to_date(root, profile, work)
     summary, failed = claims_summary(work / "notebooks")
     print(summary)
-    print(site / "index.html")
+    if index:
+        print(index)
     # Another profile may leave what a statement needs (too few samples, say): there the table says so.
     return 1 if failed and profile == "default" else 0
+
+
+def _bring_site_up_to_date(root: Path, profile: str, work: Path) -> Path:
+    """Build and publish the site where it is out of date; its first page."""
+    site = root / "_build" / "html" if profile == "default" else root / "_build" / profile / "html"
+    facts = provenance(root, profile, work / "notebooks")
+    key, memory = site_key(root, work / "notebooks", facts), work / "site.key"
+    built = memory.exists() and memory.read_text() == key
+    if not built:
+        memory.unlink(missing_ok=True)
+        start = time.monotonic()
+        build_site(root, work, facts)
+        print(f"site: built in {time.monotonic() - start:.1f} s")
+    plain_build_since = profile == "default" and (root / "_build" / ".doctrees").exists()
+    if not built or plain_build_since or not (site / "index.html").exists():
+        publish(root, work, site)
+        memory.write_text(key)  # last: a run that stops before this builds and publishes again
+    return site / "index.html"
 
 
 class _lock:
@@ -317,13 +342,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--profile", default="default", help="parameters from params/PROFILE.yml")
     parser.add_argument("--jobs", type=int, help="notebooks to execute side by side (default: number of cores)")
     parser.add_argument("--refresh", action="store_true", help="write executed notebooks back instead of building")
+    parser.add_argument("--requiring", default="", metavar="PACKAGE", help="execute only notebooks that need this package; build no site")
     parser.add_argument("--root", type=Path, default=HERE.parent, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.refresh and options.profile != "default":
         parser.error("--refresh writes the default profile only")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` stops as cleanly as Ctrl-C
     try:
-        return make_book(options.root.resolve(), options.profile, options.jobs, options.refresh)
+        return make_book(options.root.resolve(), options.profile, options.jobs, options.refresh, options.requiring)
     except BookError as error:
         print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:

@@ -37,7 +37,7 @@ def footer(facts: dict[str, Any], page: str) -> str:
     parts = [f"commit {facts['commit']}{' with local changes' if facts.get('modified') else ''}"]
     parts.append(f"profile: {facts['profile']}")
     run = facts["notebooks"].get(page.removeprefix("notebooks/")) if page.startswith("notebooks/") else None
-    if run:
+    if run is not None:
         given = ", ".join(f"{name} = {value}" for name, value in run.get("parameters", {}).items())
         parts.append(f"parameters: {given or 'the defaults above'}")
         parts.append(f"run time: {run['seconds']:.0f} s" if "seconds" in run else "committed outputs")
