@@ -99,7 +99,7 @@ def sitemap(app: Sphinx, base: str) -> str:
 def llms(app: Sphinx, base: str) -> str:
     """The book for language models (llmstxt.org): one line for each page, its title and its question."""
     home = app.env.get_doctree(app.config.root_doc)
-    lines = [f"# {app.env.titles[app.config.root_doc].astext()}", "", f"> {_plain(next(home.findall(nodes.emphasis)))}", "", _first_words(home), ""]
+    lines = [f"# {app.env.titles[app.config.root_doc].astext()}", "", f"> {_plain(next(home.findall(nodes.emphasis)))}", ""]
     for caption, names in parts(app):
         lines += [f"## {caption}", ""]
         for page in names:
@@ -112,7 +112,7 @@ def llms(app: Sphinx, base: str) -> str:
 def question(page: nodes.document) -> str:
     """The paragraph that begins with **Question.**; on other pages the first paragraph's first sentence; else nothing."""
     for paragraph in page.findall(nodes.paragraph):
-        first = paragraph.children[0] if paragraph.children else None
+        first = next((child for child in paragraph.children if child.astext()), None)
         if isinstance(first, nodes.strong) and first.astext() == "Question.":
             return _plain(paragraph).removeprefix("Question.").strip()
     return re.split(r"(?<=[.?:])\s", _first_words(page), maxsplit=1)[0].rstrip(":")
@@ -121,8 +121,7 @@ def question(page: nodes.document) -> str:
 def _first_words(page: nodes.document) -> str:
     """The first paragraph that stands directly in a section."""
     for paragraph in page.findall(nodes.paragraph):
-        whole = len(paragraph.children) == 1 and isinstance(paragraph.children[0], nodes.emphasis)  # a subtitle
-        if isinstance(paragraph.parent, nodes.section) and not whole:
+        if isinstance(paragraph.parent, nodes.section):
             return _plain(paragraph)
     return ""
 
