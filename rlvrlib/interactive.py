@@ -116,8 +116,8 @@ class Play:
         for number, curve in enumerate(self.curves):
             wanted = tuple(settings[control] for control in curve.controls)
             for array in (curve.x, curve.y, *([] if curve.shade is None else [curve.shade])):
-                if np.broadcast_shapes(np.shape(array)[:-1], wanted) != wanted:
-                    raise ValueError(f"curve {number} must have leading axes {wanted}, got shape {np.shape(array)}")
+                if not _fits(np.shape(array)[:-1], wanted):
+                    raise ValueError(f"curve {number} must have leading axes that broadcast to {wanted}, got shape {np.shape(array)}")
             if not 0 <= curve.panel < len(self.panels):
                 raise ValueError(f"panel must be the number of a panel, got {curve.panel!r} for curve {number}")
 
@@ -148,6 +148,13 @@ def show(figure: Figure, play: Play) -> None:
 
     display(figure, metadata={KEY: play.to_json()})
     plt.close(figure)
+
+
+def _fits(leading: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    try:
+        return np.broadcast_shapes(leading, wanted) == wanted
+    except ValueError:
+        return False
 
 
 def _span(values: np.ndarray, scale: str) -> tuple[float, float]:
