@@ -22,6 +22,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import yaml
 from make_book import PDF_NAME, BookError, current_pdf, lock, make_book, pdf_path
 
 HERE = Path(__file__).resolve().parent
@@ -79,10 +80,11 @@ def one_page(work: Path) -> Path:
         [*command, "-n", "--keep-going", "--all", "-q"],
         cwd=work / "source", text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    found = list((out / "_build" / "singlehtml").rglob("index.html"))
-    if result.returncode != 0 or not found:
+    folder = out / "_build" / "singlehtml"
+    page = folder / f"{yaml.safe_load((work / 'source' / '_toc.yml').read_text(encoding='utf-8'))['root']}.html"
+    if result.returncode != 0 or not page.is_file():
         raise BookError(f"the book as one page has errors:\n{result.stdout}")
-    return max(found, key=lambda path: path.stat().st_size)  # the other one only leads to it
+    return page.replace(folder / "index.html")  # its addresses begin there, wherever the first page of the book is
 
 
 @contextmanager

@@ -163,12 +163,20 @@
           layout[`${name}axis${suffix}`] = {
             type: scale, range: ends, domain: domains[name], anchor: `${name === "x" ? "y" : "x"}${suffix}`,
             title: { text: label, standoff: 8 }, fixedrange: true, zeroline: false, gridcolor: grid, linecolor: ink, showline: true,
-            ticks: "outside", tickcolor: ink, exponentformat: "power", automargin: false,
-            ...(log ? { dtick: ends[1] - ends[0] > 1.3 ? Math.ceil((ends[1] - ends[0]) / 6) : "D2" } : { nticks: 6 }),
+            ticks: "outside", tickcolor: ink, exponentformat: "power", automargin: false, ...(log ? this.logTicks(ends) : { nticks: 6 }),
           };
         }
       });
       return layout;
+    }
+
+    // Powers of ten, six at the most; on a short axis 1, 2 and 5 times them, as plain numbers.
+    logTicks([low, high]) {
+      if (high - low > 1.7) return { dtick: Math.ceil((high - low) / 6) };
+      const powers = Array.from({ length: Math.floor(high) - Math.floor(low) + 1 }, (_, index) => Math.floor(low) + index);
+      const values = powers.flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power));
+      const inside = values.filter((value) => Math.log10(value) >= low && Math.log10(value) <= high);
+      return { tickvals: inside, ticktext: inside.map((value) => String(Number(value.toPrecision(3)))) };
     }
 
     color(name) {
