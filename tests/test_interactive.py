@@ -160,6 +160,11 @@ def drawn(page: Any) -> str:
     return page.locator(".play").first.get_attribute("data-drawn")
 
 
+def curves(frame: Any) -> str:
+    """Everything that is drawn inside the axes."""
+    return "".join(plot.inner_html() for plot in frame.locator(".play-plot .scatterlayer").all())
+
+
 def wait_until_drawn(page: Any, before: str | None) -> None:
     page.wait_for_function("before => document.querySelector('.play').dataset.drawn !== (before ?? undefined)", arg=before)
 
@@ -181,14 +186,15 @@ def test_it_loads_when_it_is_seen_and_reacts_to_the_keyboard(browser: Any, base:
     assert slider.evaluate("e => e.labels[0].textContent.trim()")
     frame.scroll_into_view_if_needed()
     wait_until_drawn(page, None)
-    before, said, lines = drawn(page), readout.text_content(), frame.locator(".play-plot svg .scatterlayer").first.inner_html()
+    before, said, marks = drawn(page), readout.text_content(), curves(frame)
     page.keyboard.press("ArrowRight")
     wait_until_drawn(page, before)
     assert drawn(page) != before and readout.text_content() != said
     assert slider.get_attribute("aria-valuetext")
+    before = drawn(page)
     page.keyboard.press("Home")
-    wait_until_drawn(page, drawn(page) if drawn(page).endswith("0") else None)
-    assert "".join(plot.inner_html() for plot in frame.locator(".play-plot svg .scatterlayer").all()) != lines
+    wait_until_drawn(page, before)
+    assert drawn(page).endswith("0") and curves(frame) != marks
     for select in frame.locator("select").all():
         said = readout.text_content()
         select.select_option(index=1)

@@ -57,18 +57,18 @@
         return element("label", {}, name, select);
       }
       const input = element("input", { type: "range", min: 0, max: control.values.length - 1, step: 1 });
-      const output = element("output", {});
+      const shown = element("span", { className: "play-value", ariaHidden: "true" }); // the slider says it itself
       input.value = control.start;
       const tell = () => {
-        output.textContent = control.values[input.value];
-        input.setAttribute("aria-valuetext", output.textContent);
+        shown.textContent = control.values[input.value];
+        input.setAttribute("aria-valuetext", shown.textContent);
       };
       tell();
       input.addEventListener("input", () => {
         tell();
         change(input.value);
       });
-      return element("label", {}, name, input, output);
+      return element("label", {}, name, shown, input);
     }
 
     // The number of the present setting in a list that runs over the given controls, the last one fastest.
@@ -91,6 +91,8 @@
         },
         () => {
           this.plot.style.minHeight = "0";
+          this.plot.removeAttribute("role");
+          this.plot.removeAttribute("aria-label");
           this.plot.textContent = "The drawing script could not be loaded. The figure above shows the same computation.";
         },
       );
