@@ -33,12 +33,12 @@ PRINT_STYLE = """
 @page { size: A4; }
 html { font-size: 11pt !important; }
 .bd-header, .bd-header-announcement, .bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article, .prev-next-footer, .bd-footer,
-.header-article-items, .headerlink, .copybtn, .toggle-button, .play, #pst-back-to-top, .skip-link, p.provenance, .toctree-wrapper,
+.header-article-items, .headerlink, .copybtn, .toggle-button, .play, #pst-back-to-top, .skip-link, p.provenance,
 #print-main-content, details.hide.above-input, details.hide.above-input + .cell_input { display: none !important; }
-.bd-main .bd-content, .bd-container__inner, .bd-article-container, .bd-content { display: block !important; max-width: none !important; width: 100% !important; }
-.bd-article { padding: 0 !important; }
-h1 { break-before: page; }
-h1:first-of-type, .bd-article > section:first-child > h1 { break-before: auto; }
+html, body, .bd-container, .bd-container__inner, .bd-main, .bd-content, .bd-article-container, .bd-article {
+  display: block !important; width: auto !important; min-width: 0 !important; max-width: none !important; margin: 0 !important; padding: 0 !important;
+  overflow: visible !important; }
+.toctree-wrapper > section { break-before: page; }
 h1, h2, h3, h4, .admonition-title, .rubric { break-after: avoid; }
 figure, table tr, .math-wrapper, mjx-container[display="true"], div.highlight { break-inside: avoid; }
 svg.theme-svg { max-width: 100% !important; min-width: 0 !important; }
