@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,15 @@ def base() -> Iterator[str]:
         yield address
 
 
+@contextmanager
+def opened(browser: Any, **options: Any) -> Iterator[Any]:
+    """A new page; patient, because a busy machine is no fault of a figure."""
+    context = browser.new_context(**options)
+    context.set_default_timeout(120_000)
+    yield context.new_page()
+    context.close()
+
+
 def drawn(page: Any) -> str:
     """The numbers of the settings that the first figure shows."""
     return page.locator(".play").first.get_attribute("data-drawn")
@@ -172,88 +182,81 @@ def wait_until_drawn(page: Any, before: str | None) -> None:
 @seen
 @pytest.mark.parametrize("name", PAGES)
 def test_it_loads_when_it_is_seen_and_reacts_to_the_keyboard(browser: Any, base: str, name: str) -> None:
-    page = browser.new_page(viewport={"width": 1000, "height": 500})
-    asked: list[str] = []
-    wrong: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.goto(f"{base}/book/{name}.html")
-    assert not any("plotly" in url for url in asked), "the drawing library is not fetched before a figure is seen"
-    frame, readout = page.locator(".play").first, page.locator(".play-readout").first
-    slider = frame.get_by_role("slider").first
-    slider.focus()  # by its label: the role has a name
-    assert slider.evaluate("e => e.labels[0].textContent.trim()")
-    frame.scroll_into_view_if_needed()
-    wait_until_drawn(page, None)
-    before, said, marks = drawn(page), readout.text_content(), curves(frame)
-    page.keyboard.press("ArrowRight")
-    wait_until_drawn(page, before)
-    assert drawn(page) != before and readout.text_content() != said
-    assert slider.get_attribute("aria-valuetext")
-    before = drawn(page)
-    page.keyboard.press("Home")
-    wait_until_drawn(page, before)
-    assert drawn(page).endswith("0") and curves(frame) != marks
-    for select in frame.locator("select").all():
-        said = readout.text_content()
-        select.select_option(index=1)
-        assert readout.text_content() != said
-    assert all(url.startswith((base, "data:", "blob:")) for url in asked)
-    assert wrong == []
-    page.close()
+    with opened(browser, viewport={"width": 1000, "height": 500}) as page:
+        asked: list[str] = []
+        wrong: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto(f"{base}/book/{name}.html")
+        assert not any("plotly" in url for url in asked), "the drawing library is not fetched before a figure is seen"
+        frame, readout = page.locator(".play").first, page.locator(".play-readout").first
+        slider = frame.get_by_role("slider").first
+        slider.focus()  # by its label: the role has a name
+        assert slider.evaluate("e => e.labels[0].textContent.trim()")
+        frame.scroll_into_view_if_needed()
+        wait_until_drawn(page, None)
+        before, said, marks = drawn(page), readout.text_content(), curves(frame)
+        page.keyboard.press("ArrowRight")
+        wait_until_drawn(page, before)
+        assert drawn(page) != before and readout.text_content() != said
+        assert slider.get_attribute("aria-valuetext")
+        before = drawn(page)
+        page.keyboard.press("Home")
+        wait_until_drawn(page, before)
+        assert drawn(page).endswith("0") and curves(frame) != marks
+        for select in frame.locator("select").all():
+            said = readout.text_content()
+            select.select_option(index=1)
+            assert readout.text_content() != said
+        assert all(url.startswith((base, "data:", "blob:")) for url in asked)
+        assert wrong == []
 
 
 @seen
 def test_it_follows_the_theme(browser: Any, base: str) -> None:
-    page = browser.new_page(color_scheme="light")
-    page.goto(f"{base}/book/{PAGES[0]}.html")
-    page.locator(".play").first.scroll_into_view_if_needed()
-    wait_until_drawn(page, None)
-    ink = "() => getComputedStyle(document.querySelector('.play-plot .xtick text')).fill"
-    light = page.evaluate(ink)
-    page.evaluate("() => { document.documentElement.dataset.theme = 'dark' }")
-    page.wait_for_function(f"light => ({ink})() !== light", arg=light)
-    assert page.evaluate(f"() => ({ink})() === getComputedStyle(document.querySelector('article')).color")
-    page.close()
+    with opened(browser, color_scheme="light") as page:
+        page.goto(f"{base}/book/{PAGES[0]}.html")
+        page.locator(".play").first.scroll_into_view_if_needed()
+        wait_until_drawn(page, None)
+        ink = "() => getComputedStyle(document.querySelector('.play-plot .xtick text')).fill"
+        light = page.evaluate(ink)
+        page.evaluate("() => { document.documentElement.dataset.theme = 'dark' }")
+        page.wait_for_function(f"light => ({ink})() !== light", arg=light)
+        assert page.evaluate(f"() => ({ink})() === getComputedStyle(document.querySelector('article')).color")
 
 
 @seen
 def test_a_narrow_page_does_not_scroll_sideways_and_a_finger_moves_the_slider(browser: Any, base: str) -> None:
-    context = browser.new_context(viewport={"width": 360, "height": 800}, has_touch=True)
-    page = context.new_page()
-    page.goto(f"{base}/book/{PAGES[0]}.html")
-    slider = page.locator(".play input[type=range]").first
-    slider.scroll_into_view_if_needed()
-    wait_until_drawn(page, None)
-    before, box = drawn(page), slider.bounding_box()
-    page.touchscreen.tap(box["x"] + box["width"] - 3, box["y"] + box["height"] / 2)
-    wait_until_drawn(page, before)
-    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
-    assert page.evaluate("() => document.querySelector('.play-plot svg').getBoundingClientRect().right <= innerWidth")
-    context.close()
+    with opened(browser, viewport={"width": 360, "height": 800}, has_touch=True) as page:
+        page.goto(f"{base}/book/{PAGES[0]}.html")
+        slider = page.locator(".play input[type=range]").first
+        slider.scroll_into_view_if_needed()
+        wait_until_drawn(page, None)
+        before, box = drawn(page), slider.bounding_box()
+        page.touchscreen.tap(box["x"] + box["width"] - 3, box["y"] + box["height"] / 2)
+        wait_until_drawn(page, before)
+        assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+        assert page.evaluate("() => document.querySelector('.play-plot svg').getBoundingClientRect().right <= innerWidth")
 
 
 @seen
 @pytest.mark.parametrize("name", PAGES)
 def test_without_scripts_the_static_figure_stands(browser: Any, base: str, name: str) -> None:
-    context = browser.new_context(java_script_enabled=False)
-    page = context.new_page()
-    page.goto(f"{base}/book/{name}.html")
-    assert page.locator(".play").count() == 1 and not page.locator(".play").is_visible()
-    assert page.locator("article figure svg.theme-svg, article figure img").first.is_visible()
-    context.close()
+    with opened(browser, java_script_enabled=False) as page:
+        page.goto(f"{base}/book/{name}.html")
+        assert page.locator(".play").count() == 1 and not page.locator(".play").is_visible()
+        assert page.locator("article figure svg.theme-svg, article figure img").first.is_visible()
 
 
 @seen
 def test_without_the_library_the_sentences_still_change(browser: Any, base: str) -> None:
-    page = browser.new_page()
-    page.route("**/plotly-basic.min.js", lambda route: route.abort())
-    page.goto(f"{base}/book/{PAGES[0]}.html")
-    page.locator(".play").first.scroll_into_view_if_needed()
-    page.get_by_text("The drawing script could not be loaded").wait_for()
-    said = page.locator(".play-readout").first.text_content()
-    page.locator(".play input[type=range]").first.focus()
-    page.keyboard.press("ArrowRight")
-    assert page.locator(".play-readout").first.text_content() != said
-    page.close()
+    with opened(browser) as page:
+        page.route("**/plotly-basic.min.js", lambda route: route.abort())
+        page.goto(f"{base}/book/{PAGES[0]}.html")
+        page.locator(".play").first.scroll_into_view_if_needed()
+        page.get_by_text("The drawing script could not be loaded").wait_for()
+        said = page.locator(".play-readout").first.text_content()
+        page.locator(".play input[type=range]").first.focus()
+        page.keyboard.press("ArrowRight")
+        assert page.locator(".play-readout").first.text_content() != said
