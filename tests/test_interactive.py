@@ -161,8 +161,10 @@ def opened(browser: Any, **options: Any) -> Iterator[Any]:
     """A new page; patient, because a busy machine is no fault of a figure."""
     context = browser.new_context(**options)
     context.set_default_timeout(120_000)
-    yield context.new_page()
-    context.close()
+    try:
+        yield context.new_page()
+    finally:
+        context.close()
 
 
 def drawn(page: Any) -> str:
