@@ -5,7 +5,7 @@ Everything is written under ``_build/``; the checkout stays as it is (``--refres
     _build/.books/PROFILE/notebooks/   executed notebooks, each with its key, parameters and run time
     _build/.books/PROFILE/source/      what Sphinx reads: book/, executed notebooks, configuration, provenance
     _build/.books/PROFILE/site/        what Sphinx wrote, before it is published
-    _build/html, _build/PROFILE/html   the published site
+    _build/html, _build/PROFILE/html   the published site, with the PDF where `make pdf` made one of the same content
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from rlvrlib.execution import key_of, missing_packages, read_notebook, write_who
 from rlvrlib.parameters import cell_source, checked, read
 
 HERE = Path(__file__).resolve().parent
+SOURCES = ("_config.yml", "_toc.yml", "CITATION.cff", "CHANGELOG.md")  # beside book/ and the notebooks
+PDF_NAME = "the-safe-step.pdf"
 PACKAGES = ("rlvrlib", "numpy", "scipy", "matplotlib", "jupyter-book")
 
 Parameters = dict[str, dict[str, object]]
@@ -218,7 +220,7 @@ def _git(root: Path, *arguments: str) -> str:
 
 def site_key(root: Path, executed: Path, facts: dict[str, object]) -> str:
     """What the site depends on."""
-    files = [root / "_config.yml", root / "_toc.yml", root / "requirements.lock", *HERE.glob("*.py")]
+    files = [*(root / name for name in SOURCES), root / "requirements.lock", *HERE.glob("*.py")]
     for folder in (root / "book", root / "rlvrlib", executed):
         files += [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
@@ -238,7 +240,7 @@ def build_site(root: Path, work: Path, facts: dict[str, object]) -> None:
     for folder in (source, site):
         shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(root / "book", source / "book", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("_config.yml", "_toc.yml"):
+    for name in SOURCES:
         shutil.copyfile(root / name, source / name)
     (source / "notebooks").mkdir()
     for path in (work / "notebooks").glob("*.ipynb"):
@@ -253,12 +255,26 @@ def build_site(root: Path, work: Path, facts: dict[str, object]) -> None:
         raise BookError(f"the site has warnings or errors:\n{result.stdout}")
 
 
-def publish(root: Path, work: Path, site: Path) -> None:
+def pdf_path(root: Path, profile: str) -> Path:
+    """Where ``make pdf`` leaves the whole book; beside it a file with the key of what it was made from."""
+    return (root / "_build" if profile == "default" else root / "_build" / profile) / "pdf" / PDF_NAME
+
+
+def current_pdf(root: Path, profile: str, content: str) -> Path | None:
+    """The PDF, where it was made from the same content as the site."""
+    path = pdf_path(root, profile)
+    made_from = path.with_suffix(".key")
+    return path if path.exists() and made_from.exists() and made_from.read_text() == content else None
+
+
+def publish(root: Path, work: Path, site: Path, pdf: Path | None = None) -> None:
     """Put the built site in place by two renames, so that a reader never meets half of it."""
     fresh, old = work / "publish", work / "old"
     for folder in (fresh, old):
         shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(work / "site" / "_build" / "html", fresh)
+    if pdf:
+        shutil.copyfile(pdf, fresh / pdf.name)
     site.parent.mkdir(parents=True, exist_ok=True)
     if site.exists():
         site.rename(old)
@@ -290,7 +306,7 @@ def make_book(
     """Execute, build, publish; return the exit status. With ``requiring`` the notebooks that need this package are executed, no more."""
     parameters = read_profile(root, profile)
     work = root / "_build" / ".books" / profile
-    with _lock(root / "_build" / ".books"):
+    with lock(root / "_build" / ".books"):
         if not execute_all(root, work / "notebooks", parameters, jobs or os.cpu_count() or 1, requiring):
             return 1
         if write_back:
@@ -309,7 +325,12 @@ def _bring_site_up_to_date(root: Path, profile: str, work: Path) -> Path:
     """Build and publish the site where it is out of date; its first page."""
     site = root / "_build" / "html" if profile == "default" else root / "_build" / profile / "html"
     facts = provenance(root, profile, work / "notebooks")
-    key, memory = site_key(root, work / "notebooks", facts), work / "site.key"
+    content, memory = site_key(root, work / "notebooks", facts), work / "site.key"
+    (work / "content.key").write_text(content)
+    pdf = current_pdf(root, profile, content)
+    if pdf:
+        facts["pdf"] = pdf.name  # the pages link to it
+    key = f"{content} {facts.get('pdf', '')}"
     built = memory.exists() and memory.read_text() == key
     if not built:
         memory.unlink(missing_ok=True)
@@ -318,12 +339,12 @@ def _bring_site_up_to_date(root: Path, profile: str, work: Path) -> Path:
         print(f"site: built in {time.monotonic() - start:.1f} s")
     plain_build_since = profile == "default" and (root / "_build" / ".doctrees").exists()
     if not built or plain_build_since or not (site / "index.html").exists():
-        publish(root, work, site)
+        publish(root, work, site, pdf)
         memory.write_text(key)  # last: a run that stops before this builds and publishes again
     return site / "index.html"
 
 
-class _lock:
+class lock:
     """Two builds at once would write the same files: the second waits."""
 
     def __init__(self, folder: Path) -> None:

@@ -1,0 +1,181 @@
+"""The whole book as one PDF: what ``make pdf`` runs.
+
+The sources that ``make book`` staged become one HTML page, and Chromium prints it: mathematics, figures, bookmarks and open solutions.
+The file appears whole or not at all, with the key of what it was made from beside it; ``make book`` puts it into the site, and a link to it, as long as
+the book is still the same.
+
+    _build/pdf/the-safe-step.pdf, _build/PROFILE/pdf/the-safe-step.pdf
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import yaml
+from make_book import PDF_NAME, BookError, current_pdf, lock, make_book, pdf_path
+
+HERE = Path(__file__).resolve().parent
+MINUTES = 15  # that the mathematics and the printing may take
+
+# What only a screen needs is left out, as are the long cells that draw the figures; everything that is folded is open.
+PRINT_STYLE = """
+@page { size: A4; }
+html { font-size: 11pt !important; }
+.bd-header, .bd-header-announcement, .bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article, .prev-next-footer, .bd-footer,
+.header-article-items, .headerlink, .copybtn, .toggle-button, .play, #pst-back-to-top, .skip-link, p.provenance,
+#print-main-content, details.hide.above-input, details.hide.above-input + .cell_input { display: none !important; }
+html, body, .bd-container, .bd-container__inner, .bd-main, .bd-content, .bd-article-container, .bd-article {
+  display: block !important; width: auto !important; min-width: 0 !important; max-width: none !important; margin: 0 !important; padding: 0 !important;
+  overflow: visible !important; }
+.toctree-wrapper > section { break-before: page; }
+h1, h2, h3, h4, .admonition-title, .rubric { break-after: avoid; }
+figure, table tr, .math-wrapper, mjx-container[display="true"], div.highlight { break-inside: avoid; }
+svg.theme-svg { max-width: 100% !important; min-width: 0 !important; }
+pre { white-space: pre-wrap !important; overflow-wrap: anywhere; }
+table { font-size: 8.5pt; display: table !important; overflow: visible !important; }
+mjx-container { overflow: visible !important; }
+a { text-decoration: none !important; }
+"""
+OPEN_EVERYTHING = """() => {
+  for (const folded of document.querySelectorAll("details:not(.above-input)")) folded.open = true;
+  for (const hidden of document.querySelectorAll(".toggle-hidden")) hidden.classList.remove("toggle-hidden");
+  document.documentElement.dataset.theme = "light";
+}"""
+# Only what is wider than the column is made smaller, as much as it needs.
+FIT = """() => {
+  const width = document.querySelector("article").clientWidth;
+  for (const wide of document.querySelectorAll('mjx-container[display="true"], article table'))
+    if (wide.scrollWidth > width) wide.style.zoom = width / wide.scrollWidth;
+}"""
+FOOTER = (
+    '<div style="width: 100%; font-size: 8px; text-align: center; color: #555"><span class="pageNumber"></span> / <span class="totalPages"></span></div>'
+)
+
+
+def find_chromium() -> str:
+    name = os.environ.get("CHROMIUM", "chromium")
+    path = shutil.which(name)
+    if not path:
+        raise BookError(f"the PDF needs Chromium, and there is no {name!r}: install it, or name it: make pdf CHROMIUM=path")
+    return path
+
+
+def one_page(work: Path) -> Path:
+    """The staged book as a single HTML page."""
+    out = work / "single"
+    shutil.rmtree(out, ignore_errors=True)
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", work / "source", "--path-output", out, "--builder", "singlehtml"]
+    result = subprocess.run(
+        [*command, "-n", "--keep-going", "--all", "-q"],
+        cwd=work / "source", text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    folder = out / "_build" / "singlehtml"
+    page = folder / f"{yaml.safe_load((work / 'source' / '_toc.yml').read_text(encoding='utf-8'))['root']}.html"
+    if result.returncode != 0 or not page.is_file():
+        raise BookError(f"the book as one page has errors:\n{result.stdout}")
+    return page.replace(folder / "index.html")  # its addresses begin there, wherever the first page of the book is
+
+
+@contextmanager
+def _serve(folder: Path) -> Iterator[str]:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def print_page(folder: Path, page: Path, target: Path, chromium: str) -> None:
+    """Print one HTML page below ``folder`` to a PDF with bookmarks and tags.
+
+    Raises
+    ------
+    BookError : Chromium failed, or some mathematics was not typeset.
+    """
+    from playwright.sync_api import Error, sync_playwright
+
+    flags = ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".part-{target.name}")
+    try:
+        with _serve(folder) as address, sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium, args=flags)
+            # The width of the printed column, so that what is wider is seen before printing.
+            tab = browser.new_page(viewport={"width": 690, "height": 1000}, color_scheme="light")
+            tab.set_default_timeout(60_000 * MINUTES)
+            tab.emulate_media(media="print")
+            tab.goto(f"{address}/{page.relative_to(folder).as_posix()}", wait_until="load")
+            tab.add_style_tag(content=PRINT_STYLE)
+            tab.evaluate(OPEN_EVERYTHING)
+            tab.evaluate("() => window.MathJax?.startup?.promise")
+            tab.evaluate("() => document.fonts.ready")
+            if missing := tab.evaluate("() => [...document.querySelectorAll('article .math:not(svg *)')].filter(e => !e.querySelector('mjx-container')).length"):
+                raise BookError(f"{missing} formulas were not typeset")
+            tab.evaluate(FIT)
+            tab.pdf(
+                path=part, format="A4", outline=True, tagged=True, print_background=True, display_header_footer=True,
+                header_template="<span></span>", footer_template=FOOTER, margin={"top": "16mm", "bottom": "16mm", "left": "15mm", "right": "15mm"},
+            )  # fmt: skip
+            browser.close()
+        part.replace(target)
+    except Error as error:
+        raise BookError(f"Chromium did not print the book: {str(error).splitlines()[0]}") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def make_pdf(root: Path, profile: str = "default") -> int:
+    """Bring the book up to date, print it, and put it into the site."""
+    chromium = find_chromium()  # before anything that takes minutes
+    if status := make_book(root, profile):
+        return status
+    work, target = root / "_build" / ".books" / profile, pdf_path(root, profile)
+    with lock(root / "_build" / ".books"):  # what is staged stays as it is
+        content = (work / "content.key").read_text()
+        fresh = current_pdf(root, profile, content) is None
+        if fresh:
+            start = time.monotonic()
+            page = one_page(work)
+            print_page(work / "single" / "_build" / "singlehtml", page, target, chromium)
+            target.with_suffix(".key").write_text(content)
+            print(f"{PDF_NAME}: printed in {time.monotonic() - start:.0f} s")
+    if fresh:
+        make_book(root, profile)  # now with a link to it
+    print(target)
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", default="default", help="parameters from params/PROFILE.yml")
+    parser.add_argument("--root", type=Path, default=HERE.parent, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    try:
+        return make_pdf(options.root.resolve(), options.profile)
+    except BookError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted: nothing half-written was kept", file=sys.stderr)
+        return 130
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
