@@ -40,6 +40,22 @@ def test_style_sheets_load_nothing_from_elsewhere() -> None:
     assert {name: EXTERNAL_IN_CSS.findall(text) for name, text in sheets.items() if EXTERNAL_IN_CSS.search(text)} == {}
 
 
+def test_every_result_is_in_the_table_of_theorems() -> None:
+    pattern = re.compile(r"\{prf:(?:theorem|proposition|lemma|corollary|assumption)\}[^\n]*\n:label: (\S+)")
+    table = (ROOT / "book" / "theorems.md").read_text(encoding="utf-8")
+    stated = [label for path in (ROOT / "book").glob("[0-9]*.md") for label in pattern.findall(path.read_text(encoding="utf-8"))]
+    assert len(stated) > 50
+    assert [label for label in stated if f"`{label}`" not in table] == []
+
+
+@pytest.mark.parametrize("name", [path.name for path in (ROOT / "book").glob("[0-9]*.md")])
+def test_a_chapter_has_every_part(name: str) -> None:
+    text = (ROOT / "book" / name).read_text(encoding="utf-8")
+    assert all(part in text for part in ("**Question.**", "**Answer.**", "## In words"))
+    assert re.search(r"where .*not hold", text, re.IGNORECASE)
+    assert text.count("{exercise}\n") == len(re.findall(r"\{solution\} \S+\n:class: dropdown", text)) >= 3
+
+
 def test_the_site_is_light() -> None:
     files = [path for path in SITE.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 25e6
