@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
@@ -19,12 +20,14 @@ LOADING = {"script": "src", "img": "src", "iframe": "src", "source": "src", "aud
            "embed": "src", "object": "data", "link": "href", "image": "href", "use": "href"}  # fmt: skip
 EXTERNAL = re.compile(r"^(?:[a-z]+:)?//", re.IGNORECASE)
 EXTERNAL_IN_CSS = re.compile(r"""(?:url\(\s*['"]?|@import\s+['"])(?:https?:)?//[^)'"]+""")
+# The inside of a drawing is most of a page's weight and holds neither links nor text; what it loads is looked for in the browser.
+PARTS = re.compile(r'(<svg [^>]*class="theme-svg"[^>]*>).*?(</svg>)', re.DOTALL)
 MIN_FIGURE = 150
 
 
 @cache
 def _parse(path: Path) -> BeautifulSoup:
-    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+    return BeautifulSoup(PARTS.sub(r"\1\2", path.read_text(encoding="utf-8")), "html.parser")
 
 
 def page_problems(site: Path, name: str, soup: BeautifulSoup | None = None) -> list[str]:
@@ -115,24 +118,49 @@ LOOK = """() => {
 WIDTHS = (360, 768, 1440)
 
 
-def look(browser: Any, base: str, name: str) -> list[str]:
-    """What is wrong with a page in a browser: in two themes, at three widths."""
+AXE = resources.files("axe_playwright_python").joinpath("axe.min.js")
+# Of typeset formulas and drawings axe sees the place and the name, not the thousands of parts, which are hidden from readers of the screen.
+ACCESSIBLE = """async () => {
+  for (const part of document.querySelectorAll("svg.theme-svg, mjx-container")) part.replaceChildren();
+  for (const hidden of document.querySelectorAll("article details")) hidden.open = true;
+  const found = await axe.run(document, { resultTypes: ["violations"], preload: false });
+  return found.violations.filter(rule => ["serious", "critical"].includes(rule.impact)).map(
+    rule => `${rule.impact}: ${rule.id}: ${rule.nodes.slice(0, 3).map(node => node.html.slice(0, 90)).join(" | ")}`);
+}"""
+# What scrolls inside itself must be reachable by the keyboard: that is what axe would ask of the parts that were taken out.
+REACHABLE = """() => [...document.querySelectorAll("article .theme-svg-frame, article mjx-container[display=true], article pre")].filter(
+  box => box.checkVisibility() && box.scrollWidth > box.clientWidth + 1 && box.tabIndex < 0 && !box.closest("[tabindex='0']"))
+  .map(box => `scrolls, but not by the keyboard: ${box.outerHTML.slice(0, 90)}`)"""
+
+
+def look(browser: Any, base: str, name: str, *, accessible: bool = True) -> list[str]:
+    """What is wrong with a page in a browser: at three widths, in the light theme and after a switch to the dark one.
+
+    The page is loaded and typeset once; typesetting is most of the time.
+    """
     problems: list[str] = []
-    for scheme in ("light", "dark"):
-        context = browser.new_context(color_scheme=scheme, viewport={"width": WIDTHS[0], "height": 900})
-        page = context.new_page()
-        page.on("console", lambda message: problems.append(f"console: {message.text}") if message.type == "error" else None)
-        page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
-        page.on("request", lambda request: problems.append(f"asks {request.url}") if _foreign(request.url, base) else None)
-        page.goto(f"{base}/{name}", wait_until="load")
-        page.evaluate("() => window.MathJax?.startup?.promise")
-        page.evaluate("() => document.fonts.ready")
-        for width in WIDTHS:
+    context = browser.new_context(color_scheme="light", viewport={"width": WIDTHS[0], "height": 900})
+    page = context.new_page()
+    page.on("console", lambda message: problems.append(f"console: {message.text}") if message.type == "error" else None)
+    page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
+    page.on("request", lambda request: problems.append(f"asks {request.url}") if _foreign(request.url, base) else None)
+    page.goto(f"{base}/{name}", wait_until="load")
+    page.evaluate("() => window.MathJax?.startup?.promise.then(() => true)")
+    page.evaluate("() => document.fonts.ready.then(() => true)")
+    for scheme, widths in (("light", WIDTHS), ("dark", WIDTHS[::-1])):
+        page.emulate_media(color_scheme=scheme)
+        for width in widths:
             page.set_viewport_size({"width": width, "height": 900})
             problems += [f"{scheme}, {width} px: {problem}" for problem in page.evaluate(LOOK)]
         if page.evaluate("() => document.documentElement.dataset.theme") not in (scheme, None):
             problems.append(f"does not follow the {scheme} theme")
-        context.close()
+    problems += page.evaluate(REACHABLE)
+    if accessible:
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        for scheme in ("dark", "light"):
+            page.emulate_media(color_scheme=scheme)
+            problems += [f"{scheme}: {problem}" for problem in page.evaluate(ACCESSIBLE)]
+    context.close()
     return problems
 
 

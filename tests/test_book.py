@@ -6,7 +6,9 @@ or the one that ``CHROMIUM`` names); with ``REQUIRE_BROWSER=1`` its absence is a
 
 from __future__ import annotations
 
+import gzip
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
-from site_checks import EXTERNAL_IN_CSS, look, page_problems, serve
+from site_checks import AXE, EXTERNAL_IN_CSS, look, page_problems, serve
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = Path(os.environ.get("BOOK_SITE", ROOT / "_build" / "html"))
@@ -36,6 +38,38 @@ def test_style_sheets_load_nothing_from_elsewhere() -> None:
     sheets = {path.name: path.read_text(encoding="utf-8") for path in (SITE / "_static").rglob("*.css")}
     assert sheets
     assert {name: EXTERNAL_IN_CSS.findall(text) for name, text in sheets.items() if EXTERNAL_IN_CSS.search(text)} == {}
+
+
+def test_every_result_is_in_the_table_of_theorems() -> None:
+    pattern = re.compile(r"\{prf:(?:theorem|proposition|lemma|corollary|assumption)\}[^\n]*\n:label: (\S+)")
+    table = (ROOT / "book" / "theorems.md").read_text(encoding="utf-8")
+    stated = [label for path in (ROOT / "book").glob("[0-9]*.md") for label in pattern.findall(path.read_text(encoding="utf-8"))]
+    assert len(stated) > 50
+    assert [label for label in stated if f"`{label}`" not in table] == []
+
+
+@pytest.mark.parametrize("name", [path.name for path in (ROOT / "book").glob("[0-9]*.md")])
+def test_a_chapter_has_every_part(name: str) -> None:
+    text = (ROOT / "book" / name).read_text(encoding="utf-8")
+    assert all(part in text for part in ("**Question.**", "**Answer.**", "## In words"))
+    assert re.search(r"where .*not hold", text, re.IGNORECASE)
+    assert text.count("{exercise}\n") == len(re.findall(r"\{solution\} \S+\n:class: dropdown", text)) >= 3
+
+
+def test_the_site_is_light() -> None:
+    files = [path for path in SITE.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 25e6
+    for name in READ:
+        assert len(gzip.compress((SITE / name).read_bytes(), 6)) < 600_000, name  # MathJax and the theme add 0.7 MB
+
+
+@pytest.mark.parametrize("name", READ)
+def test_figures_have_a_number_and_a_caption(name: str) -> None:
+    page = BeautifulSoup((SITE / name).read_text(encoding="utf-8"), "html.parser")
+    for picture in page.select("article svg.theme-svg, article figure img"):
+        assert picture.find_parent("figure") and picture.find_parent("figure").select_one("figcaption .caption-text")
+        if re.match(r"(book|notebooks)/\d", name):
+            assert picture.find_parent("figure").select_one("figcaption .caption-number"), name
 
 
 def test_every_page_tells_where_it_comes_from() -> None:
@@ -95,6 +129,54 @@ def test_page_in_a_browser(browser: Any, base: str, name: str) -> None:
     assert look(browser, base, name) == []
 
 
+def test_search_and_a_page_pass_whole(browser: Any, base: str) -> None:
+    """What the other pages leave out for speed is looked at once: typeset formulas and drawings with all their parts."""
+    page = browser.new_page()
+    for name in ("search.html", "book/glossary.html"):
+        page.goto(f"{base}/{name}")
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        assert page.evaluate("""async () => (await axe.run({ resultTypes: ["violations"] })).violations
+            .filter(rule => ["serious", "critical"].includes(rule.impact)).map(rule => rule.id)""") == []
+    page.close()
+
+
+def test_claims_are_sorted_and_filtered_by_the_keyboard(browser: Any, base: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{base}/book/claims.html")
+    all_rows = page.locator("table.evidence tbody tr").count()
+    button = page.locator("table.evidence th button", has_text="Seed")
+    for order, sign in (("ascending", 1), ("descending", -1)):
+        button.press("Enter")
+        assert page.locator("table.evidence th", has_text="Seed").get_attribute("aria-sort") == order
+        seeds = page.locator("table.evidence tbody tr td:nth-child(9)").all_text_contents()
+        numbers = [int(seed) for seed in seeds if seed.strip().isdigit()]
+        assert numbers == sorted(numbers, reverse=sign < 0) and len(set(numbers)) > 1
+    page.locator("form.claims-filter input").fill("05_overshoot")
+    shown = page.locator("table.evidence tbody tr:not([hidden])")
+    assert 0 < shown.count() < all_rows and "05_overshoot" in shown.first.text_content()
+    page.close()
+
+
+def test_the_keyboard_starts_at_the_content(browser: Any, base: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{base}/book/05_overshoot.html")
+    page.keyboard.press("Tab")
+    assert "main content" in page.evaluate("() => document.activeElement.textContent").lower()
+    assert page.evaluate("() => document.activeElement.matches(':focus-visible')")
+    page.close()
+
+
+def test_without_scripts_nothing_is_lost(browser: Any, base: str) -> None:
+    context = browser.new_context(java_script_enabled=False, viewport={"width": 720, "height": 450})  # 1440 px at 200 %
+    page = context.new_page()
+    page.goto(f"{base}/book/05_overshoot.html")
+    assert page.locator("article svg.theme-svg").first.is_visible()
+    assert page.locator("article .solution").first.is_visible() and page.locator("article .math").first.is_visible()
+    page.goto(f"{base}/book/claims.html")
+    assert page.locator("table.evidence tbody tr").last.is_visible()
+    context.close()
+
+
 def test_mathematics_is_there(browser: Any, base: str) -> None:
     page = browser.new_page()
     page.goto(f"{base}/{next(name for name in READ if name.startswith('book/0'))}")
@@ -124,6 +206,9 @@ def test_search_finds_a_theorem(browser: Any, base: str) -> None:
         ("<script>console.error('broken')</script>", "console: broken"),
         ('<span class="math">x^2</span>', "not typeset"),
         ('<svg class="theme-svg" width="20" height="20"></svg>', "figure of 20"),
+        ('<div class="theme-svg-frame" style="width: 90px; overflow: auto"><p style="width: 300px">wide</p></div>', "not by the keyboard"),
+        ('<button></button>', "critical: button-name"),
+        ('<p style="color: #aaa; background: #fff">pale</p>', "serious: color-contrast"),
     ],
 )
 def test_a_fault_is_seen(browser: Any, tmp_path: Path, fault: str, found: str) -> None:

@@ -15,6 +15,7 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -204,6 +205,7 @@ def provenance(root: Path, profile: str, executed: Path) -> dict[str, object]:
         "commit": _git(root, "rev-parse", "--short=12", "HEAD") or "unknown",
         "modified": bool(_git(root, "status", "--porcelain", "--", "book", "notebooks", "params", "rlvrlib")),
         "profile": profile,
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "versions": {"Python": sys.version.split()[0]} | {name: version(name) for name in PACKAGES},
         "notebooks": {stem: {k: v for k, v in run.items() if k != "key"} for stem, run in runs.items()},
     }

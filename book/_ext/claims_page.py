@@ -6,6 +6,8 @@ one claim into a sentence: ``{measured}`05_overshoot:flip` ``. An unknown name i
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -21,28 +23,45 @@ from rlvrlib.claims import collect, summary
 logger = logging.getLogger(__name__)
 
 MARKS = {"holds": "✓ holds", "fails": "✗ fails", "outside the assumptions": "– outside the assumptions"}
-COLUMNS = {"Claim": 40, "Predicted": 15, "Measured": 15, "Tolerance": 10, "Verdict": 20}
+COLUMNS = {
+    "Claim": 30, "Theorem": 12, "Predicted": 9, "Measured": 9, "Tolerance": 8, "Verdict": 8, "Notebook": 10, "Parameters": 9, "Seed": 5,
+}  # fmt: skip
 
 
 class ClaimsTable(SphinxDirective):
-    """All claims, one section for each notebook of the table of contents."""
+    """All claims in one table, which ``book.js`` lets a reader sort and filter."""
 
     def run(self) -> list[nodes.Node]:
         stems = sorted(name.split("/", 1)[1] for name in self.env.found_docs if name.startswith("notebooks/"))
         collected = {stem: collect(notebook_path(self.env, stem)) for stem in stems}
         total = f"{summary(row for rows in collected.values() for row in rows)}."
-        return [nodes.paragraph("", total), *(self._section(stem, rows) for stem, rows in collected.items())]
+        group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in COLUMNS.values()), cols=len(COLUMNS))
+        group += nodes.thead("", nodes.row("", *(_entry([nodes.Text(name)]) for name in COLUMNS)))
+        body = nodes.tbody()
+        for stem, rows in collected.items():
+            given, seed = run_parameters(notebook_path(self.env, stem))
+            for row in rows:
+                body += _row(row, [self._link(stem), given, seed])
+        group += body
+        return [nodes.paragraph("", total), nodes.table("", group, classes=["claims", "evidence", "colwidths-given"])]
 
-    def _section(self, stem: str, rows: list[dict[str, Any]]) -> nodes.section:
-        section = nodes.section("", nodes.title("", "", *text_and_math(_title(self.env.doc2path(f"notebooks/{stem}")))))
-        section["ids"] = [f"claims-{stem.replace('_', '-')}"]
-        link = addnodes.pending_xref(
+    def _link(self, stem: str) -> addnodes.pending_xref:
+        return addnodes.pending_xref(
             "", nodes.inline("", stem), refdomain="std", reftype="doc", reftarget=f"/notebooks/{stem}",
             refexplicit=True, refwarn=True, refdoc=self.env.docname,
         )  # fmt: skip
-        section += nodes.paragraph("", "", nodes.Text("Notebook: "), link)
-        section += _table(rows) if rows else nodes.paragraph("", "This notebook states no claim.")
-        return section
+
+
+def run_parameters(path: Path) -> tuple[str, str]:
+    """What a run changed of a notebook's parameters, and its seed: ``defaults`` and ``none`` where there is nothing."""
+    known: dict[str, str] = {}
+    given: dict[str, str] = {}
+    for cell in nbformat.read(path, as_version=4).cells:
+        for tag, values in (("parameters", known), ("injected-parameters", given)):
+            if tag in cell.metadata.get("tags", []):
+                values |= dict(re.findall(r"^(\w+)(?::[^=\n]+)? = (.+?)(?:  #.*)?$", cell.source, flags=re.MULTILINE))
+    changed = ", ".join(f"{name} = {value}" for name, value in given.items()) or "defaults"
+    return changed, (known | given).get("seed", "none")
 
 
 class ClaimValue(SphinxRole):
@@ -63,34 +82,20 @@ class ClaimValue(SphinxRole):
         return [nodes.problematic(self.rawtext, self.rawtext)], []
 
 
-def _title(path: str) -> str:
-    """The first heading of a notebook."""
-    for cell in nbformat.read(path, as_version=4).cells:
-        for line in cell.source.splitlines():
-            if cell.cell_type == "markdown" and line.startswith("# "):
-                return line[2:].strip()
-    return path
-
-
-def _table(rows: list[dict[str, Any]]) -> nodes.table:
-    group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in COLUMNS.values()), cols=len(COLUMNS))
-    group += nodes.thead("", nodes.row("", *(_entry([nodes.Text(name)]) for name in COLUMNS)))
-    group += nodes.tbody("", *(_row(row) for row in rows))
-    return nodes.table("", group, classes=["claims", "colwidths-given"])
-
-
-def _row(row: dict[str, Any]) -> nodes.row:
+def _row(row: dict[str, Any], run: list[Any]) -> nodes.row:
     verdict = str(row["verdict"])
     reason = f": {row['reason']}" if row["reason"] else ""
-    source = nodes.inline("", "", *text_and_math(row["source"]), classes=["source"])
+    link, given, seed = run
     return nodes.row(
         "",
-        _entry([*text_and_math(row["statement"]), nodes.Text(" "), source]),
+        _entry(text_and_math(row["statement"])),
+        _entry(text_and_math(row["source"])),
         _entry(text_and_math(_sign(str(row["relation"])) + str(row["predicted_text"]))),
         _entry(text_and_math(row["measured_text"])),
         _entry(text_and_math(row["tolerance_text"])),
         _entry(text_and_math(MARKS[verdict] + reason), f"verdict-{verdict.split()[0]}"),
-    )
+        _entry([link]), _entry([nodes.Text(given)]), _entry([nodes.Text(seed)]),
+    )  # fmt: skip
 
 
 def _sign(relation: str) -> str:

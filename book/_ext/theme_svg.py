@@ -25,6 +25,7 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+from rlvrlib import figures
 from rlvrlib.figures import inline_svg
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,42 @@ class NotebookFigure(SphinxDirective):
         return kind("", "", *(child for paragraph in parsed for child in paragraph.children))
 
 
+class FigureLegend(SphinxDirective):
+    """``{figure-legend}``: the looks of ``rlvrlib.figures``, drawn from it."""
+
+    option_spec = {"name": directives.unchanged_required}
+
+    def run(self) -> list[nodes.Node]:
+        import matplotlib as mpl
+        import matplotlib.pyplot as plt
+
+        with mpl.rc_context():
+            figures.use_style()
+            figure, axes = plt.subplots(figsize=(6.4, 4.2))
+            looks = [(name, look) for name, look in figures.ROLES.items()]
+            looks += [(f"curve {number + 1}", look) for number, look in enumerate(figures.SERIES)]
+            for row, (_, look) in enumerate(looks):
+                axes.plot([0, 0.5, 1], [-row] * 3, **look)
+            axes.set_yticks([-row for row in range(len(looks))], [name for name, _ in looks])
+            axes.set_xticks([])
+            axes.grid(False)
+            axes.spines[:].set_visible(False)
+            svg = figures.to_svg(figure)
+            plt.close(figure)
+        alt = "One line for each look. " + "; ".join(f"{name}: {_in_words(look)}" for name, look in looks) + "."
+        node = nodes.figure("", nodes.raw("", inline_svg(svg, "legend-", alt), format="html"))
+        node += nodes.caption("", "The legend of the book: single quantities, then the members of a family in order.")
+        self.set_source_info(node)
+        self.add_name(node)
+        return [node]
+
+
+def _in_words(look: dict[str, Any]) -> str:
+    colours = {getattr(figures, name): name.lower() for name in "BLUE VERMILLION GREEN PURPLE OCHRE GREY INK".split()}
+    lines = {"-": "solid", "--": "dashed", "-.": "dashes and dots", ":": "dotted"}
+    return f"{colours[look['color']]}, {lines.get(str(look['linestyle']), 'a pattern of dashes')}"
+
+
 def find_figure(path: Path, name: str) -> tuple[dict[str, Any], str, bytes]:
     """The ``mystnb`` metadata, MIME type and bytes of the figure ``name``.
 
@@ -110,4 +147,5 @@ def find_figure(path: Path, name: str) -> tuple[dict[str, Any], str, bytes]:
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_post_transform(InlineSvg)
     app.add_directive("notebook-figure", NotebookFigure)
+    app.add_directive("figure-legend", FigureLegend)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

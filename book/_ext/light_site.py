@@ -1,0 +1,34 @@
+"""Leave out of the built site what no reader needs: maps of the theme's scripts and styles for its developers, and its translations.
+
+The notebooks for download lose their outputs: the page shows them, and a run makes them again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from sphinx.application import Sphinx
+
+
+def lighten(app: Sphinx, failure: Exception | None) -> None:
+    if failure or app.builder.format != "html":
+        return
+    site = Path(app.outdir)
+    for path in (site / "_static").rglob("*.map"):
+        path.unlink()
+    if app.config.language == "en":
+        shutil.rmtree(site / "_static" / "locales", ignore_errors=True)
+    for path in (site / "_sources").rglob("*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+        nbformat.write(notebook, path)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.connect("build-finished", lighten)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

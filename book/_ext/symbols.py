@@ -1,0 +1,145 @@
+"""The notation page, and what links to it and to the glossary.
+
+``{symbol-table}`` lists ``book/symbols.yml``: each symbol, its meaning, where it is defined and which chapter uses it
+first. Every chapter opens with a collapsed list of the symbols that its mathematics uses, each linked to that table,
+and the first use of each term of ``book/glossary.md`` in a chapter's prose is linked to the glossary.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from docutils import nodes
+from notebook_source import text_and_math
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util.docutils import SphinxDirective
+
+CHAPTER = re.compile(r"book/\d\d_\w+")
+MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$", re.DOTALL)
+CODE = re.compile(r"^(`{3,})bash.*?^\1$", re.DOTALL | re.MULTILINE)
+
+
+@cache
+def read_symbols(file: Path) -> list[dict[str, str]]:
+    """The entries of ``symbols.yml``: ``id``, ``symbol``, ``pattern`` (of LaTeX source), ``meaning``, ``defined``."""
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+@cache
+def read_terms(file: Path) -> tuple[str, ...]:
+    """The terms of the glossary, longest first, so that ``cumulative gap alignment`` is found before ``gap``."""
+    block = re.search(r"```\{glossary\}\n(.*?)```", file.read_text(encoding="utf-8"), re.DOTALL)
+    lines = block[1].splitlines() if block else []
+    return tuple(sorted((line for line in lines if line and not line.startswith(" ")), key=len, reverse=True))
+
+
+def used(symbols: list[dict[str, str]], mathematics: str) -> list[dict[str, str]]:
+    """The symbols that occur in LaTeX source."""
+    return [symbol for symbol in symbols if re.search(symbol["pattern"], mathematics)]
+
+
+def mathematics_of(text: str) -> str:
+    """The LaTeX in a chapter's MyST source."""
+    return " ; ".join(display or inline for display, inline in MATH.findall(CODE.sub("", text)))
+
+
+class SymbolTable(SphinxDirective):
+    """Every symbol of the book."""
+
+    def run(self) -> list[nodes.Node]:
+        source, std = Path(self.env.srcdir), self.env.get_domain("std")
+        file = source / "book" / "symbols.yml"
+        chapters = sorted(name for name in self.env.found_docs if CHAPTER.fullmatch(name))
+        texts = {name: mathematics_of(Path(self.env.doc2path(name)).read_text(encoding="utf-8")) for name in chapters}
+        for path in (file, *map(self.env.doc2path, chapters)):
+            self.env.note_dependency(str(path))
+        group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in (15, 45, 20, 20)), cols=4)
+        titles = ("Symbol", "Meaning", "Defined in", "First used in")
+        group += nodes.thead("", nodes.row("", *(_entry([nodes.Text(title)]) for title in titles)))
+        body = nodes.tbody()
+        for symbol in read_symbols(file):
+            anchor = f"symbol-{symbol['id']}"
+            std.anonlabels[anchor] = (self.env.docname, anchor)
+            first = next((name for name in chapters if used([symbol], texts[name])), None)
+            row = nodes.row(
+                "", _entry(text_and_math(f"${symbol['symbol']}$")), _entry(text_and_math(symbol["meaning"])),
+                _entry([_page(self.env, f"book/{symbol['defined']}")]),
+                _entry([_page(self.env, first)] if first else [nodes.Text("notebooks only")]),
+            )  # fmt: skip
+            row[0]["ids"] = [anchor]
+            body += row
+        group += body
+        return [nodes.table("", group, classes=["colwidths-given", "symbols"])]
+
+
+def _entry(content: list[nodes.Node]) -> nodes.entry:
+    return nodes.entry("", nodes.paragraph("", "", *content))
+
+
+def _page(env: BuildEnvironment, name: str) -> addnodes.pending_xref:
+    """A link whose text is the page's title."""
+    return addnodes.pending_xref(
+        "", nodes.inline(), refdomain="std", reftype="doc", reftarget=f"/{name}", refexplicit=False, refwarn=True, refdoc=env.docname
+    )
+
+
+def prepare_chapter(app: Sphinx, doctree: nodes.document) -> None:
+    """Add the list of symbols to a chapter, and link the first use of each term."""
+    if not CHAPTER.fullmatch(app.env.docname):
+        return
+    book = Path(app.srcdir) / "book"
+    for file in (book / "symbols.yml", book / "glossary.md"):
+        app.env.note_dependency(str(file))
+    _link_terms(app.env, doctree, read_terms(book / "glossary.md"))
+    mathematics = " ; ".join(node.astext() for kind in (nodes.math, nodes.math_block) for node in doctree.findall(kind))
+    page = next(iter(doctree.findall(nodes.section)))
+    first = next((index for index, node in enumerate(page) if isinstance(node, nodes.section)), len(page))
+    if symbols := used(read_symbols(book / "symbols.yml"), mathematics):
+        page.insert(first, _symbol_list(app.env, symbols))
+
+
+def _symbol_list(env: BuildEnvironment, symbols: list[dict[str, str]]) -> list[nodes.Node]:
+    items = nodes.bullet_list()
+    for symbol in symbols:
+        target = addnodes.pending_xref(
+            "", nodes.inline("", "", *text_and_math(f"${symbol['symbol']}$")), refdomain="std", reftype="ref",
+            reftarget=f"symbol-{symbol['id']}", refexplicit=True, refwarn=True, refdoc=env.docname,
+        )  # fmt: skip
+        items += nodes.list_item("", nodes.paragraph("", "", target, nodes.Text(" "), *text_and_math(symbol["meaning"])))
+    opening = '<details class="symbols-here"><summary>Symbols on this page</summary>'
+    return [nodes.raw("", opening, format="html"), items, nodes.raw("", "</details>", format="html")]
+
+
+def _link_terms(env: BuildEnvironment, doctree: nodes.document, terms: tuple[str, ...]) -> None:
+    waiting = list(terms)
+    for text in list(doctree.findall(nodes.Text)):
+        if not isinstance(text.parent, (nodes.paragraph, nodes.strong)) or not waiting:
+            continue
+        if not isinstance(text.parent, nodes.paragraph) and not isinstance(text.parent.parent, nodes.paragraph):
+            continue
+        pieces, rest = [], text.astext()
+        while match := re.search("|".join(rf"\b{re.escape(term)}\b" for term in waiting), rest, re.IGNORECASE):
+            term = next(name for name in waiting if name.lower() == match[0].lower())
+            waiting.remove(term)
+            pieces += [nodes.Text(rest[: match.start()])] if match.start() else []
+            pieces.append(addnodes.pending_xref(
+                "", nodes.inline("", match[0]), refdomain="std", reftype="term", reftarget=term,
+                refexplicit=True, refwarn=True, refdoc=env.docname,
+            ))  # fmt: skip
+            rest = rest[match.end() :]
+            if not waiting:
+                break
+        if pieces:
+            text.parent.replace(text, [*pieces, *([nodes.Text(rest)] if rest else [])])
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.add_directive("symbol-table", SymbolTable)
+    app.connect("doctree-read", prepare_chapter)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
