@@ -140,8 +140,8 @@ def first_warning(success: ArrayLike, drivers: Sequence[ArrayLike] = (), *, alph
     """First row at which a fall of the success rate is established, from the rows up to it; ``None`` if at none.
 
     The statistic is Page's: the largest sum, over starts ``s``, of the log likelihood ratios of the rows from ``s`` on, "the level has
-    halved" against "it is what the run had reached", plus the mean evidence of the drivers. It must exceed ``log(s (s + 1) / alpha)``.
-    For a known level, known normal noise and independent rows a stable run then ever gives a warning with probability at most
+    halved" against "it is what the run had reached". It must exceed ``log(s (s + 1) / alpha)``. Where there are drivers it is computed
+    twice, alone and with their mean evidence, because a run may fall without them; each has half of ``alpha``. For a known level, known normal noise and independent rows a stable run then ever gives a warning with probability at most
     ``alpha``, at any length: by Ville's inequality at most ``alpha / (s (s + 1))`` for each start, and these sum to ``alpha``. A row says at
     most 5 nats, which keeps the inequality and keeps single wild rows from deciding. Level and noise are estimated here, rates are not
     normal, and drivers follow success: so this is a guide, and how often it errs is measured (notebook 20).
@@ -164,8 +164,14 @@ def first_warning(success: ArrayLike, drivers: Sequence[ArrayLike] = (), *, alph
     known = level > 0
     fall = np.where(known, level, 0) / 2
     evidence = np.where(known, np.minimum(fall / variance * (1.5 * fall - success), _MOST), -np.inf)
-    if drivers:
-        evidence = evidence + np.mean(drivers, axis=0)
+    if not drivers:
+        return _page(evidence, alpha)
+    rows = (_page(evidence, alpha / 2), _page(evidence + np.mean(drivers, axis=0), alpha / 2))
+    return min((row for row in rows if row is not None), default=None)
+
+
+def _page(evidence: Array, alpha: float) -> int | None:
+    """First row at which the sum from some start on exceeds its bound."""
     total, start = 0.0, 1
     for row, value in enumerate(evidence.tolist()):
         total += value

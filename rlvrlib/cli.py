@@ -67,6 +67,7 @@ def diagnose(
     success: Annotated[str | None, typer.Option(help="The part of the reward that is the success rate.")] = None,
     reward_range: Annotated[tuple[float, float] | None, typer.Option(help="Rewards of a wrong and of a correct response, if not 0 and 1.")] = None,
     reference: Annotated[tuple[float, float] | None, typer.Option(help="First and last step that the pressure is compared with.")] = None,
+    cut_counts: Annotated[bool, typer.Option("--cut-counts", help="The verifier means to accept responses that were cut at the cap.")] = False,
     column: Annotated[list[str] | None, typer.Option(help="A column's meaning, as QUANTITY=NAME, for example reward=acc. Repeatable.")] = None,
     run: Annotated[str | None, typer.Option(help="The run to read from an export of several.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page here.")] = None,
@@ -88,7 +89,7 @@ def diagnose(
     for path in logs:
         try:
             log = read_log(path, columns, run)
-            found.append(judge(log, method=method, aggregation=aggregation, group_size=group_size, rate=lr, success=success, reward_range=reward_range, reference=reference))  # fmt: skip
+            found.append(judge(log, method=method, aggregation=aggregation, group_size=group_size, rate=lr, success=success, reward_range=reward_range, reference=reference, cut_counts=cut_counts))  # fmt: skip
         except ValueError as error:
             typer.echo(f"error: {path}: {' '.join(str(error).split())}", err=True)
         else:

@@ -94,7 +94,7 @@ class CorrelatedWindow:
 
     def _moves(self, theta: Array) -> Array:
         """``P(v | u)`` and its first two derivatives in ``theta``, shape ``(3, ..., 3, 2)``."""
-        rho, last = self.correlation, np.array([0.0, 1.0])
+        rho = self.correlation
         shift = 2 * np.arctanh(rho) * np.array([-1.0, 1.0, 0.0]) if self.mechanism == "persistence" else np.zeros(3)
         ones, zeros = expit(theta + shift), expit(-theta - shift)
         slope = ones * zeros

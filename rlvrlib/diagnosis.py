@@ -52,7 +52,7 @@ class Diagnosis:
 def diagnose(
     log: RunLog, *, method: str | None = None, aggregation: str | None = None, group_size: int | None = None,
     rate: float | None = None, success: str | None = None, reward_range: tuple[float, float] | None = None,
-    reference: tuple[float, float] | None = None, seed: int = 0,
+    reference: tuple[float, float] | None = None, cut_counts: bool = False, seed: int = 0,
 ) -> Diagnosis:  # fmt: skip
     """Diagnose a training run.
 
@@ -62,6 +62,7 @@ def diagnose(
     method, aggregation, group_size, reference : see `threshold_pressure`.
     rate : the learning rate, where the log does not have it.
     success, reward_range : see `read_signals`.
+    cut_counts : whether the verifier means to accept responses that were cut; otherwise that makes it suspect.
     seed : of the random orders of the change-point test.
 
     Raises
@@ -89,7 +90,7 @@ def diagnose(
         pressure = threshold_pressure(
             log, signals.rows, values, method, aggregation=aggregation, group_size=group_size, reference=reference
         )
-    case = Case(log, signals, steps, tuple(parts), warned, pressure)
+    case = Case(log, signals, steps, tuple(parts), warned, pressure, cut_counts)
     verdict, headline, supports, against, advice = case.decide()
     return Diagnosis(
         verdict, headline, tuple(supports), tuple(against), tuple(advice), log, signals, case.parts,

@@ -40,6 +40,7 @@ class Case:
     parts: tuple[Segment, ...]
     warned: int | None
     pressure: Pressure | None
+    cut_counts: bool = False
 
     def decide(self) -> Answer:
         for question in (self.starved, self.too_short, self.fallen, self.cut_off, self.suspect, self.learns):
@@ -128,7 +129,7 @@ class Case:
         both = self.signals.success + self.signals.truncated
         both = both[np.isfinite(both)]
         logged = self.log.has("truncated")
-        if logged and len(both) >= MIN_ROWS and _mean_low(both) > 1.05:
+        if logged and not self.cut_counts and len(both) >= MIN_ROWS and _mean_low(both) > 1.05:
             supports.append(f"success rate and truncated share add up to {both.mean():.2f}: responses that were cut count as correct")
         drop = self.evaluation_drop()
         if drop is not None and drop[0] >= 0.2 and self.rise_of_halves() > -_RISE:

@@ -127,6 +127,8 @@ def test_cut_responses_explain_failures_or_count_as_correct():
     assert diagnose(from_rows([{**row, "completions/clipped_ratio": 0.4} for row in flat])).verdict == TRUNCATION
     found = diagnose(from_rows([{**row, "completions/clipped_ratio": 0.8} for row in flat]))
     assert found.verdict == VERIFIER and "count as correct" in found.supports[0]
+    meant = diagnose(from_rows([{**row, "completions/clipped_ratio": 0.8} for row in flat]), cut_counts=True)
+    assert meant.verdict == PLATEAU
 
 
 def test_an_evaluation_that_falls_makes_the_verifier_suspect():
@@ -232,6 +234,10 @@ def test_the_warning_knows_only_the_past():
     scale = np.where(np.arange(160) < 100, 1.0, 5.0) * rng.lognormal(0, 0.3, 160)
     np.testing.assert_array_equal(change_points.driver_evidence(scale, 4.0)[:150], change_points.driver_evidence(scale[:150], 4.0))
     assert change_points.first_warning(values, [growth]) < row
+    # A length that stays at the cap says that nothing grew. That must not hide the fall.
+    unchanged = change_points.driver_evidence(np.full(len(values), 8.0), 2.0)
+    assert unchanged.min() == -2
+    assert row <= change_points.first_warning(values, [unchanged]) <= row + 5
 
 
 def test_reached_level_is_a_lower_bound_of_the_past():

@@ -15,9 +15,10 @@ import pytest
 import yaml
 
 import rlvrlib
-from rlvrlib import bandits, claims, correlated, directions, nonlinear, prompts, surrogates, thresholds, tokens, updates, verifiers, weightings
-from rlvrlib import bandits, change_points, claims, directions, nonlinear, planning, pressure, thresholds
-from rlvrlib import bandits, claims, directions, nonlinear, surrogates, thresholds
+from rlvrlib import (
+    bandits, change_points, claims, correlated, directions, nonlinear, planning, pressure, prompts, surrogates, thresholds, tokens, updates,
+    verifiers, weightings,
+)  # fmt: skip
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
