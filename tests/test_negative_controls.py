@@ -6,6 +6,7 @@ The code cells of a notebook run here without a kernel, with one function of the
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -16,8 +17,8 @@ import yaml
 
 import rlvrlib
 from rlvrlib import (
-    bandits, change_points, claims, correlated, directions, nonlinear, planning, pressure, prompts, surrogates, thresholds, tokens, updates,
-    verifiers, weightings,
+    bandits, change_points, claims, correlated, directions, nonlinear, planning, pressure, prompts, run_log, surrogates, thresholds, tokens,
+    updates, verifiers, weightings,
 )  # fmt: skip
 
 ROOT = Path(__file__).parent.parent
@@ -31,6 +32,7 @@ def verdicts(stem: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     shown: list[claims.Claim] = []
     monkeypatch.setattr(claims, "show", lambda *rows: shown.extend(rows))
     monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
+    monkeypatch.chdir(NOTEBOOKS)  # where a kernel would run
     namespace: dict[str, object] = {}
     for cell in json.loads((NOTEBOOKS / f"{stem}.ipynb").read_text(encoding="utf-8"))["cells"]:
         tags = cell["metadata"].get("tags", [])
@@ -76,6 +78,21 @@ def longer(original):
     return update
 
 
+def in_reverse(original):
+    """The rewards of a log in the reverse order."""
+
+    def read(path):
+        log = original(path)
+        return replace(log, values={**log.values, "reward": log["reward"][::-1]})
+
+    return read
+
+
+def never(original):
+    """No warning is ever given."""
+    return lambda *args, **kwargs: None
+
+
 # Notebook, object, attribute, what is put in its place, the claims of which at least one must fail.
 PERTURBATIONS = [
     ("01_log_odds", bandits.SoftmaxBandit, "gradient_gap", times(-1), {"gap-log-linear", "gap-network"}),
@@ -119,6 +136,8 @@ PERTURBATIONS = [
     ("17_noisy_verifier", rlvrlib, "noisy_bandit", misses, {"response-flip"}),
     ("17_noisy_verifier", updates, "multiplier", times(1.2), {"group-law", "plateau-both"}),
     ("17_noisy_verifier", directions, "multiplier", times(1.2), {"late-constant"}),
+    ("19_grpo_runs", run_log, "read_log", in_reverse, {"fast-long", "slow-long", "middle-short"}),
+    ("19_grpo_runs", change_points, "first_warning", never, {"ramp-verdicts"}),
     ("20_diagnose_a_run", change_points, "reached_level", times(0.3), {"early", "right-rate-jumps"}),
     ("20_diagnose_a_run", change_points, "reached_level", times(1.4), {"level", "false-alarms"}),
     ("20_diagnose_a_run", pressure, "success_factor", squared, {"trust"}),

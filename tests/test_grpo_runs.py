@@ -1,0 +1,89 @@
+"""The committed logs of the GRPO runs: whole, made by the configuration beside the script, and read rightly by the diagnosis."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from rlvrlib import verdicts as v
+from rlvrlib.diagnosis import diagnose
+from rlvrlib.run_log import from_rows, read_log
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "notebooks" / "data" / "grpo"
+CONFIG = yaml.safe_load((ROOT / "tools" / "grpo_runs.yml").read_text(encoding="utf-8"))
+LOGS = sorted(FOLDER.glob("*-seed*.json"))
+RAMPS = [path for path in LOGS if path.name.startswith("ramp")]
+FALLEN = {v.COLLAPSE, v.OVERSHOOT, v.RECOVERY}
+
+
+def rows_of(path: Path) -> list[dict[str, float]]:
+    return [row for row in json.loads(path.read_text(encoding="utf-8"))["log_history"] if "reward" in row]
+
+
+def judged(rows: list[dict[str, float]]) -> object:
+    return diagnose(from_rows(rows), method="dr_grpo", group_size=8, cut_counts=True)
+
+
+def test_every_run_of_the_configuration_is_there() -> None:
+    found = {path.stem.rpartition("-seed")[0] for path in LOGS}
+    assert found == set(CONFIG["runs"])
+
+
+@pytest.mark.parametrize("path", LOGS, ids=lambda path: path.stem)
+def test_a_log_is_what_the_configuration_makes(path: Path) -> None:
+    settings = CONFIG["common"] | CONFIG["runs"][path.stem.rpartition("-seed")[0]]
+    rows = rows_of(path)
+    assert [row["step"] for row in rows] == list(range(1, settings["max_steps"] + 1))
+    cap = settings["max_completion_length"]
+    assert max(row["completions/max_length"] for row in rows) <= cap
+    rates = np.array([row["learning_rate"] for row in rows])
+    if "warmup_steps" in settings:
+        expected = settings["learning_rate"] * np.arange(len(rows)) / settings["warmup_steps"]
+    else:
+        expected = np.full(len(rows), settings["learning_rate"])
+    assert rates == pytest.approx(expected)
+    sixteenths = 16 * np.array([row["reward"] for row in rows])
+    assert sixteenths == pytest.approx(np.round(sixteenths))
+    log = read_log(path)
+    assert log["reward"] == pytest.approx([row["reward"] for row in rows])
+
+
+def test_the_summary_is_that_of_the_logs() -> None:
+    with open(FOLDER / "summary.csv", newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    expected = [(path, row) for path in LOGS for row in rows_of(path)]
+    assert len(lines) == len(expected)
+    for line, (path, row) in zip(lines, expected, strict=True):
+        assert f"{line['run']}-seed{line['seed']}" == path.stem and int(line["step"]) == row["step"]
+        for name in ("reward", "grad_norm", "completions/mean_length"):
+            assert float(line[name]) == pytest.approx(row[name], rel=1e-5)
+
+
+def test_the_provenance_names_what_made_them() -> None:
+    facts = json.loads((FOLDER / "provenance.json").read_text(encoding="utf-8"))
+    assert facts["configuration"] == CONFIG and set(facts["seconds"]) == {path.stem for path in LOGS}
+    assert {"torch", "transformers", "trl", "Python"} <= set(facts["versions"])
+
+
+@pytest.mark.parametrize("path", RAMPS, ids=lambda path: path.stem)
+def test_a_rate_that_rises_too_far_is_called_a_fall_before_it_has_halved(path: Path) -> None:
+    rows = rows_of(path)
+    found = judged(rows)
+    assert found.verdict in FALLEN and found.warning < found.halved
+    backwards = judged([{**row, "step": place + 1} for place, row in enumerate(rows[::-1])])
+    assert backwards.verdict not in FALLEN
+
+
+@pytest.mark.parametrize("path", [p for p in LOGS if p not in RAMPS], ids=lambda path: path.stem)
+def test_a_short_log_is_not_called_what_it_is_not(path: Path) -> None:
+    """24 rows of 16 responses decide little; what they decide must be true."""
+    rows = rows_of(path)
+    collapsed = np.mean([row["reward"] for row in rows[-8:]]) < 0.1
+    found = judged(rows).verdict
+    assert found not in ({v.LEARNING, v.PLATEAU} if collapsed else {v.COLLAPSE, v.STARVED})
