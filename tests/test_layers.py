@@ -11,9 +11,9 @@ import pytest
 LIBRARY = Path(__file__).resolve().parent.parent / "rlvrlib"
 # From the lowest to the highest.
 LAYERS = {
-    "evidence": {"claims", "figures", "page"},
+    "evidence": {"claims", "figures", "interactive", "page"},
     "theory": {
-        "problems", "first_zero", "bandits", "correlated", "directions", "nonlinear", "overshoot", "schedules", "thresholds", "tokens",
+        "problems", "first_zero", "bandits", "correlated", "directions", "nonlinear", "overshoot", "scaling", "schedules", "thresholds", "tokens",
         "updates", "verifiers", "window_prompts", "ascent", "prompts", "surrogates", "weightings",
     },
     "language model": {"language_model"},
