@@ -79,19 +79,23 @@ class Case:
         return UNDECIDED, f"Cannot decide: {what}; at least {MIN_ROWS} are needed.", [], [], ["Log more steps, or log every step."]
 
     def fallen(self) -> Answer | None:
-        """The success rate has fallen: there was a warning, and the end or a trough is significantly below the peak."""
-        if self.warned is None:
+        """The success rate has fallen: the end or a trough is significantly below the peak, and there was a warning or nearly all is lost."""
+        if not self.parts:
             return None
-        peak = max((part for part in self.parts if part.start <= self.warned), key=lambda part: part.low)
+        peak = max((part for part in self.parts if self.warned is None or part.start <= self.warned), key=lambda part: part.low)
         later = [part for part in self.parts if part.start >= peak.stop]
         if not later:
             return None
         trough, end = min(later, key=lambda part: part.high), later[-1]
+        lost = end.high < max(0.1 * peak.mean, 0.02)
+        if self.warned is None and not lost:
+            return None
         if not (_below(end, peak) or trough.high < peak.low / 2):
             return None
         where = f"from {self.show(peak)} ({self.span(peak)}) to {self.show(end)} ({self.span(end)})"
-        grown, not_grown = self.drivers(peak, self.warned)
-        supports = [f"the {self.noun} fell {where}", f"first warning at step {self.steps[self.warned]:g}", *grown]
+        grown, not_grown = self.drivers(peak, later[0].start if self.warned is None else self.warned)
+        warning = "no warning came before: the level was not yet known" if self.warned is None else f"first warning at step {self.steps[self.warned]:g}"
+        supports = [f"the {self.noun} fell {where}", warning, *grown]
         if _below(trough, peak) and trough.high < peak.low / 2 and end is not trough and end.low > trough.high and end.mean > 2 * trough.mean:
             if not _below(end, peak):
                 return None  # recovered: judged by how it ends
@@ -101,7 +105,7 @@ class Case:
             supports.append(f"at the end responses were {longer:.1f} times as long as at the peak; the threshold of a loss that sums over tokens falls like 1/T")
         idle = self.signals.idle[end.start : end.stop]
         no_signal = _low(idle[np.isfinite(idle)]) >= _IDLE
-        if end.high < max(0.1 * peak.mean, 0.02) and (no_signal or not np.isfinite(idle).any()):
+        if lost and (no_signal or not np.isfinite(idle).any()):
             supports.append("there is no group with spread left, so no gradient: waiting does not help (Proposition 2)")
             return COLLAPSE, f"Collapse, absorbing: the {self.noun} fell {where}, and nothing moves any more.", supports, not_grown, [_RESTART, *_LOWER]
         growing = f" while responses became {longer:.1f} times as long" if longer > 1.25 else ""
@@ -110,7 +114,7 @@ class Case:
     def cut_off(self) -> Answer | None:
         """At least half of the failures are responses that were cut, and the success rate does not rise."""
         cut, right = self.last_third(self.signals.truncated), self.last_third(self.signals.success)
-        if not self.signals.is_rate or len(cut) < MIN_ROWS // 2:
+        if not self.signals.is_rate or self.cut_counts or len(cut) < MIN_ROWS // 2:
             return None
         share, failures = _low(cut), 1 - right.mean()
         if share < 0.1 or share < failures / 2 or right.mean() + share > 1.05 or self.rise_of_halves() > _RISE:
