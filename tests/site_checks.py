@@ -35,8 +35,10 @@ def page_problems(site: Path, name: str, soup: BeautifulSoup | None = None) -> l
     page = soup or _parse(site / name)
     problems = []
     for element in page.find_all(list(LOADING)):
+        if "canonical" in element.get("rel", []):  # names the page's public address and loads nothing
+            continue
         address = element.get(LOADING[element.name]) or element.get("xlink:href") or ""
-        if EXTERNAL.match(address) and "canonical" not in element.get("rel", []):
+        if EXTERNAL.match(address):
             problems.append(f"{element.name} loads {address}")
         elif address and not address.startswith(("data:", "#")):
             problems += _missing(site, name, address, page)
