@@ -150,7 +150,7 @@ def look(browser: Any, base: str, name: str, *, accessible: bool = True) -> list
     page.evaluate("() => window.MathJax?.startup?.promise.then(() => true)")
     page.evaluate("() => document.fonts.ready.then(() => true)")
     for scheme, widths in (("light", WIDTHS), ("dark", WIDTHS[::-1])):
-        page.emulate_media(color_scheme=scheme)
+        _switch(page, scheme)
         for width in widths:
             page.set_viewport_size({"width": width, "height": 900})
             problems += [f"{scheme}, {width} px: {problem}" for problem in page.evaluate(LOOK)]
@@ -158,12 +158,20 @@ def look(browser: Any, base: str, name: str, *, accessible: bool = True) -> list
             problems.append(f"does not follow the {scheme} theme")
     problems += page.evaluate(REACHABLE)
     if accessible:
+        page.add_style_tag(content="* { transition: none !important }")  # a colour that is on its way has the contrast of neither theme
         page.evaluate(AXE.read_text(encoding="utf-8"))
         for scheme in ("dark", "light"):
-            page.emulate_media(color_scheme=scheme)
+            _switch(page, scheme)
             problems += [f"{scheme}: {problem}" for problem in page.evaluate(ACCESSIBLE)]
     context.close()
     return problems
+
+
+def _switch(page: Any, scheme: str) -> None:
+    """Ask for a theme, and give the page the time of two frames to follow."""
+    page.emulate_media(color_scheme=scheme)
+    page.wait_for_timeout(100)
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
 
 
 def _foreign(url: str, base: str) -> bool:
