@@ -93,7 +93,7 @@ class Case:
         if not (_below(end, peak) or trough.high < peak.low / 2):
             return None
         where = f"from {self.show(peak)} ({self.span(peak)}) to {self.show(end)} ({self.span(end)})"
-        grown, not_grown = self.drivers(peak, later[0].start if self.warned is None else self.warned)
+        grown, not_grown = self.drivers(peak, later[0].start)
         warning = "no warning came before: the level was not yet known" if self.warned is None else f"first warning at step {self.steps[self.warned]:g}"
         supports = [f"the {self.noun} fell {where}", warning, *grown]
         if _below(trough, peak) and trough.high < peak.low / 2 and end is not trough and end.low > trough.high and end.mean > 2 * trough.mean:
@@ -205,22 +205,23 @@ class Case:
                 against.append(f"the threshold pressure at the end is {np.exp(total):.2f} times that of the reference")
         return verdict, headline, supports, against, advice
 
-    def drivers(self, peak: Segment, warned: int) -> tuple[list[str], list[str]]:
-        """What had grown around the warning, compared with the peak; and what had not."""
+    def drivers(self, peak: Segment, fall: int) -> tuple[list[str], list[str]]:
+        """What had grown around the warning (the row ``fall`` where none came), compared with the peak; and what had not."""
         grown, not_grown = [], []
-        near = slice(max(warned - MIN_ROWS // 2, 0), warned + MIN_ROWS // 2)
+        moment, row = ("fall", fall) if self.warned is None else ("warning", self.warned)
+        near = slice(max(row - MIN_ROWS // 2, 0), row + MIN_ROWS // 2)
         for name in GROWTH:
             scale = np.abs(self.log[name][self.signals.rows])
             before, now = (part[part > 0] for part in (scale[peak.start : peak.stop], scale[near]))
             if len(before) and len(now):
                 ratio, words = np.median(now) / np.median(before), name.replace("_", " ")
-                (grown if ratio > 1.25 else not_grown).append(f"around the warning the {words} was {ratio:.1f} times that of the peak (medians)")
+                (grown if ratio > 1.25 else not_grown).append(f"around the {moment} the {words} was {ratio:.1f} times that of the peak (medians)")
         if self.pressure is not None:
-            window = int(np.argmax(self.pressure.windows[:, 1] > warned))
+            window = int(np.argmax(self.pressure.windows[:, 1] > row))
             total, error = self.pressure.total[window], self.pressure.error[window]
             parts = ", ".join(f"{name} {np.exp(factor[window]):.2f}" for name, factor in self.pressure.factors.items())
             text = (
-                f"the threshold pressure at the warning was {np.exp(total):.2f} times the reference ({parts}; 95% interval "
+                f"the threshold pressure at the {moment} was {np.exp(total):.2f} times the reference ({parts}; 95% interval "
                 f"{np.exp(total - 2 * error):.2f} to {np.exp(total + 2 * error):.2f})"
             )
             (grown if total - 2 * error > 0 else not_grown).append(text)
