@@ -47,6 +47,8 @@ SERIES = [
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _XLINK_HREF = "{http://www.w3.org/1999/xlink}href"
+_DEFS, _CLIP = f"{_SVG}defs", f"{_SVG}clipPath"
+_TRANSLATE = re.compile(r"translate\(([-\d.]+) ([-\d.]+)\)")
 # Nothing in a figure of ours; in a page they would run or add noise.
 _DROPPED = {f"{_SVG}{name}" for name in ("script", "foreignObject", "metadata", "title")}
 
@@ -99,23 +101,36 @@ def to_svg(figure: Figure) -> str:
     return re.sub(r"\s*\n\s*(?!<g)", " ", rounded)  # a line for each group of the drawing
 
 
-def inline_svg(source: str, prefix: str, alt: str) -> str:
-    """The SVG as an element of an HTML page: its ids prefixed, its sentinels replaced, its text alternative added.
+def inline_svg(source: str, prefix: str, alt: str, drawn: dict[str, str] | None = None) -> str:
+    """The SVG as an element of an HTML page: its ids renamed, its sentinels replaced, its text alternative added.
 
     Ink becomes ``currentColor`` and the background transparent, so that one drawing serves every theme.
+
+    Parameters
+    ----------
+    source, alt : the SVG as `to_svg` writes it, and its text alternative.
+    prefix : begins every id; different for each drawing of a page.
+    drawn : what the glyphs and marks that stand on the page already are called there, by their names in the source; they are not drawn
+        again, and those of this drawing are added. Matplotlib's names are hashes of what is drawn.
     """
-    root = ElementTree.fromstring(source)
+    root, drawn = ElementTree.fromstring(source), {} if drawn is None else drawn
     for parent in list(root.iter()):
-        for child in [child for child in parent if child.tag in _DROPPED]:
+        for child in [child for child in parent if child.tag in _DROPPED or (parent.tag == _DEFS and child.get("id") in drawn)]:
             parent.remove(child)
+    shapes = [child.get("id", "") for parent in root.iter(_DEFS) for child in parent if "id" in child.attrib and child.tag != _CLIP]
+    drawn |= {name: f"{prefix}{number}" for number, name in enumerate(shapes)}
+    # Clips stay with their drawing: browsers differ about those of a drawing that is folded away.
+    ids = drawn | {clip.get("id", ""): f"{prefix}c{number}" for number, clip in enumerate(root.iter(_CLIP))}
     for element in root.iter():
         element.tag = element.tag.removeprefix(_SVG)
         if _XLINK_HREF in element.attrib:
             element.set("href", element.attrib.pop(_XLINK_HREF))
-        for name, value in element.attrib.items():
-            element.set(name, _rewrite(name, value, prefix))
+        if element.tag == "use" and (moved := _TRANSLATE.fullmatch(element.get("transform", ""))):
+            element.attrib |= {"x": moved[1], "y": moved[2]}
+            del element.attrib["transform"]
+        element.attrib = {name: _rewrite(name, value, ids) for name, value in element.attrib.items() if name != "id" or value in ids}
         if element.tag == "style" and element.text:
-            element.text = _rewrite("style", element.text, prefix)
+            element.text = _rewrite("style", element.text, ids)
     if "viewBox" in root.attrib:
         width = float(root.get("viewBox", "").split()[2]) * 4 / 3  # points to CSS pixels
         root.set("width", f"{width:.0f}")
@@ -126,12 +141,12 @@ def inline_svg(source: str, prefix: str, alt: str) -> str:
     return f'<div class="theme-svg-frame">{ElementTree.tostring(root, encoding="unicode")}</div>'
 
 
-def _rewrite(name: str, value: str, prefix: str) -> str:
+def _rewrite(name: str, value: str, ids: dict[str, str]) -> str:
     if name == "id":
-        return prefix + value
+        return ids[value]
     if name == "href":
-        return re.sub(r"^#", f"#{prefix}", value)
-    value = re.sub(r"url\((['\"]?)#", rf"url(\1#{prefix}", value)
+        return f"#{ids.get(value[1:], value[1:])}"
+    value = re.sub(r"url\((['\"]?)#([^'\")]+)", lambda found: f"url({found[1]}#{ids.get(found[2], found[2])}", value)
     for sentinel, colour in {INK: "currentColor", BACKGROUND: "none"}.items():
         value = re.sub(sentinel, colour, value, flags=re.IGNORECASE)
     return value

@@ -1,14 +1,20 @@
-"""``{library-reference} rlvrlib``: every module of a package through autodoc, so that a new module is never forgotten."""
+"""``{library-reference} rlvrlib``: every module of a package through autodoc, so that a new module is never forgotten.
+
+The source of each function is a link to its lines in the repository.
+"""
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
+from functools import partial, reduce
 from typing import Any
 
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
+from sphinx.config import Config
 from sphinx.util.docutils import SphinxDirective
 
 
@@ -29,6 +35,23 @@ class LibraryReference(SphinxDirective):
         return section
 
 
+def source_lines(repository: str, branch: str, domain: str, info: dict[str, str]) -> str | None:
+    """The address of an object's source; None for what has no lines, such as a constant or an attribute."""
+    try:
+        found = inspect.unwrap(reduce(getattr, info["fullname"].split("."), importlib.import_module(info["module"])))
+        lines, first = inspect.getsourcelines(found.fget if isinstance(found, property) else found)
+    except (AttributeError, TypeError, ValueError, OSError):
+        return None
+    path = f"{inspect.getmodule(found).__name__.replace('.', '/')}.py" if inspect.getmodule(found) else None
+    return f"{repository}/blob/{branch}/{path}#L{first}-L{first + len(lines) - 1}" if path else None
+
+
+def address_of_source(app: Sphinx, config: Config) -> None:
+    theme = config.html_theme_options
+    config.linkcode_resolve = partial(source_lines, theme["repository_url"], theme.get("repository_branch", "main"))
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
+    app.connect("config-inited", address_of_source)
     app.add_directive("library-reference", LibraryReference)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

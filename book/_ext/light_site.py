@@ -1,4 +1,5 @@
-"""Leave out of the built site what no reader needs: maps of the theme's scripts and styles for its developers, and its translations.
+"""Leave out of the built site what no reader needs: maps of the theme's scripts and styles for its developers, its translations, and
+fonts in a form that no browser asks for, since each stands there in a lighter one too.
 
 The notebooks for download lose their outputs: the page shows them, and a run makes them again.
 """
@@ -19,6 +20,9 @@ def lighten(app: Sphinx, failure: Exception | None) -> None:
     site = Path(app.outdir)
     for path in (site / "_static").rglob("*.map"):
         path.unlink()
+    for path in (site / "_static" / "vendor").rglob("*.ttf"):
+        if path.with_suffix(".woff2").exists():
+            path.unlink()
     if app.config.language == "en":
         shutil.rmtree(site / "_static" / "locales", ignore_errors=True)
     for path in (site / "_sources").rglob("*.ipynb"):

@@ -38,11 +38,12 @@ class InlineSvg(SphinxPostTransform):
     formats = ("html",)
 
     def run(self, **_: Any) -> None:
+        drawn: dict[str, str] = {}  # by the page's figures so far
         for number, image in enumerate(list(self.document.findall(nodes.image))):
             path = Path(self.env.srcdir) / image["uri"]
             if path.suffix != ".svg" or not path.is_file():
                 continue
-            html = inline_svg(path.read_text(encoding="utf-8"), f"svg{number}-", image.get("alt", ""))
+            html = inline_svg(path.read_text(encoding="utf-8"), f"f{number}-", image.get("alt", ""), drawn)
             image.replace_self(nodes.raw("", html, format="html"))
 
 
