@@ -61,6 +61,11 @@ def test_pages_are_light() -> None:
         assert len(gzip.compress((SITE / name).read_bytes(), 6)) < 600_000, name  # MathJax and the theme add 0.7 MB
 
 
+def test_the_site_is_light() -> None:
+    files = [path for path in SITE.rglob("*") if path.is_file() and path.suffix != ".pdf"]
+    assert sum(path.stat().st_size for path in files) < 25_000_000
+
+
 @pytest.mark.parametrize("name", READ)
 def test_figures_have_a_number_and_a_caption(name: str) -> None:
     page = BeautifulSoup((SITE / name).read_text(encoding="utf-8"), "html.parser")

@@ -58,6 +58,33 @@ def test_files_are_stable_and_carry_the_sentinels():
     assert "<dc:date>" not in first and not re.search(r"[1-9]\d*\.\d{3}", first)
 
 
+def ids_and_references(html):
+    return re.findall(r'\bid="([^"]+)"', html), set(re.findall(r'(?:href="|url\(["\']?)#([^"\')]+)', html))
+
+
+def test_the_drawings_of_a_page_share_their_letters():
+    drawn = {}
+    first = figures.inline_svg(draw(), "f0-", "a < b", drawn)
+    shared = dict(drawn)
+    second = figures.inline_svg(draw(), "f1-", "c", drawn)
+    assert drawn == shared and len(second) < 0.7 * len(first)
+    ids, references = ids_and_references(first + second)
+    assert len(ids) == len(set(ids)) and references == set(ids)  # nothing stands twice, nothing is missing, nothing is idle
+    assert all(name.startswith("f1-c") for name in ids_and_references(second)[0])  # a clip stays with its drawing
+    alone, references = ids_and_references(figures.inline_svg(draw(), "f2-", "d"))
+    assert references == set(alone)
+    assert figures.INK not in first and figures.BACKGROUND not in first and 'aria-label="a &lt; b"' in first
+
+
+def test_a_letter_stays_where_it_was():
+    """``translate`` of a letter becomes ``x`` and ``y``, which say the same and weigh less."""
+    source = draw()
+    moves = re.findall(r'<use xlink:href="[^"]+" transform="translate\(([-\d.]+) ([-\d.]+)\)"/>', source)
+    html = figures.inline_svg(source, "f-", "")
+    assert moves and "translate" not in "".join(re.findall(r"<use [^>]*>", html))
+    assert all(f'x="{x}" y="{y}"' in html for x, y in moves)
+
+
 def test_looks():
     assert figures.role("predicted", label="x")["label"] == "x"
     assert "marker" not in figures.series(0) and figures.series(0, marker=True)["marker"]

@@ -10,15 +10,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-import nbformat
 from docutils import nodes
-from notebook_source import notebook_path, text_and_math
+from notebook_source import executed, notebook_path, text_and_math
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-from rlvrlib.claims import collect, summary
+from rlvrlib.claims import rows_of, summary
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +32,7 @@ class ClaimsTable(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         stems = sorted(name.split("/", 1)[1] for name in self.env.found_docs if name.startswith("notebooks/"))
-        collected = {stem: collect(notebook_path(self.env, stem)) for stem in stems}
+        collected = {stem: rows_of(executed(notebook_path(self.env, stem))) for stem in stems}
         total = f"{summary(row for rows in collected.values() for row in rows)}."
         group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in COLUMNS.values()), cols=len(COLUMNS))
         group += nodes.thead("", nodes.row("", *(_entry([nodes.Text(name)]) for name in COLUMNS)))
@@ -56,7 +55,7 @@ def run_parameters(path: Path) -> tuple[str, str]:
     """What a run changed of a notebook's parameters, and its seed: ``defaults`` and ``none`` where there is nothing."""
     known: dict[str, str] = {}
     given: dict[str, str] = {}
-    for cell in nbformat.read(path, as_version=4).cells:
+    for cell in executed(path).cells:
         for tag, values in (("parameters", known), ("injected-parameters", given)):
             if tag in cell.metadata.get("tags", []):
                 values |= dict(re.findall(r"^(\w+)(?::[^=\n]+)? = (.+?)(?:  #.*)?$", cell.source, flags=re.MULTILINE))
@@ -73,7 +72,7 @@ class ClaimValue(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         stem, _, key = self.text.partition(":")
         path = notebook_path(self.env, stem)
-        rows = collect(path) if path.is_file() else []
+        rows = rows_of(executed(path)) if path.is_file() else []
         for row in rows:
             if row["key"] == key:
                 return [nodes.inline("", "", *text_and_math(row[self.field]), classes=["claim-value"])], []

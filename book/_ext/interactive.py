@@ -10,9 +10,8 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-import nbformat
 from docutils import nodes
-from notebook_source import notebook_path
+from notebook_source import executed, notebook_path
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from theme_svg import NotebookFigure
@@ -41,7 +40,7 @@ class InteractiveFigure(NotebookFigure):
 
 def find_data(path: Any, name: str) -> str | None:
     """The JSON that the figure's output carries, or None."""
-    for cell in nbformat.read(path, as_version=4).cells:
+    for cell in executed(path).cells:
         if cell.metadata.get("mystnb", {}).get("figure", {}).get("name") == name:
             for output in cell.get("outputs", []):
                 if KEY in output.get("metadata", {}):

@@ -1,11 +1,14 @@
-"""What the extensions share: where the notebooks are, and how text from one becomes nodes."""
+"""What the extensions share: the notebooks, and how text from one becomes nodes."""
 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
 
+import nbformat
 from docutils import nodes
+from nbformat import NotebookNode
 from sphinx.environment import BuildEnvironment
 
 
@@ -14,6 +17,16 @@ def notebook_path(env: BuildEnvironment, stem: str) -> Path:
     path = Path(env.srcdir) / "notebooks" / f"{stem}.ipynb"
     env.note_dependency(str(path))
     return path
+
+
+def executed(path: Path) -> NotebookNode:
+    """The notebook in a file. It is read once, however many figures and claims of it are quoted; nobody may change it."""
+    return _read(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _read(path: Path, changed: int) -> NotebookNode:
+    return nbformat.v4.reads(path.read_text(encoding="utf-8"))  # it was checked when it was written
 
 
 def text_and_math(text: object) -> list[nodes.Node]:

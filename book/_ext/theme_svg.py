@@ -15,11 +15,10 @@ from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
-import nbformat
 from docutils import nodes
 from docutils.parsers.rst import directives
 from docutils.statemachine import StringList
-from notebook_source import notebook_path
+from notebook_source import executed, notebook_path
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
@@ -129,7 +128,7 @@ def find_figure(path: Path, name: str) -> tuple[dict[str, Any], str, bytes]:
     """
     if not path.is_file():
         raise ValueError(f"there is no notebook {path.stem}")
-    for cell in nbformat.read(path, as_version=4).cells:
+    for cell in executed(path).cells:
         metadata = cell.metadata.get("mystnb", {})
         if metadata.get("figure", {}).get("name") != name:
             continue
