@@ -104,6 +104,8 @@ LOOK = """() => {
   for (const element of document.querySelectorAll("mjx-merror, [data-mjx-error]"))
     wrong.push(`wrong mathematics: ${element.getAttribute("data-mjx-error") || element.textContent}`);
   const article = document.querySelector("article");
+  for (const picture of document.querySelectorAll("article svg.theme-svg image"))
+    if (!picture.getAttribute("href")?.startsWith("data:image/png;base64,")) wrong.push(`picture in a figure without data: ${named(picture)}`);
   for (const figure of document.querySelectorAll("article svg.theme-svg, article figure img, article .cell_output img")) {
     if (!shown(figure)) continue;
     const box = figure.getBoundingClientRect();

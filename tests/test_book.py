@@ -209,6 +209,7 @@ def test_search_finds_a_theorem(browser: Any, base: str) -> None:
         ("<script>console.error('broken')</script>", "console: broken"),
         ('<span class="math">x^2</span>', "not typeset"),
         ('<svg class="theme-svg" width="20" height="20"></svg>', "figure of 20"),
+        ('<svg class="theme-svg" width="200" height="200"><image href="#ata:image/png"/></svg>', "picture in a figure without data"),
         ('<div class="theme-svg-frame" style="width: 90px; overflow: auto"><p style="width: 300px">wide</p></div>', "not by the keyboard"),
         ('<button></button>', "critical: button-name"),
         ('<p style="color: #aaa; background: #fff">pale</p>', "serious: color-contrast"),

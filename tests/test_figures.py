@@ -76,6 +76,16 @@ def test_the_drawings_of_a_page_share_their_letters():
     assert figures.INK not in first and figures.BACKGROUND not in first and 'aria-label="a &lt; b"' in first
 
 
+def test_a_picture_inside_a_drawing_stays_whole():
+    figures.use_style()
+    figure, axes = plt.subplots()
+    axes.plot([0, 1], [0, 1], rasterized=True)
+    source = figures.to_svg(figure)
+    plt.close(figure)
+    (picture,) = re.findall(r'href="(data:image/png;base64,[^"]+)"', source)
+    assert f'href="{picture}"' in figures.inline_svg(source, "f-", "")
+
+
 def test_a_letter_stays_where_it_was():
     """``translate`` of a letter becomes ``x`` and ``y``, which say the same and weigh less."""
     source = draw()
