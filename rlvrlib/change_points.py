@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -77,7 +78,7 @@ def segments(values: ArrayLike, rng: np.random.Generator, *, level: float = 0.01
             cuts.append(start + cut)
             waiting += [(start, start + cut), (start + cut, stop)]
     places = edges[sorted(cuts)]
-    return [segment(values, int(a), int(b)) for a, b in zip(places, places[1:], strict=False)]
+    return [segment(values, int(a), int(b)) for a, b in pairwise(places)]
 
 
 def _split(rows: Array, smallest: int, rng: np.random.Generator, level: float, permutations: int) -> int | None:
@@ -166,7 +167,7 @@ def first_warning(success: ArrayLike, drivers: Sequence[ArrayLike] = (), *, alph
     evidence = np.where(known, np.minimum(fall / variance * (1.5 * fall - success), _MOST), -np.inf)
     if not drivers:
         return _page(evidence, alpha)
-    rows = (_page(evidence, alpha / 2), _page(evidence + np.mean(drivers, axis=0), alpha / 2))
+    rows = (_page(evidence, alpha / 2), _page(evidence + np.mean(np.asarray(drivers, dtype=float), axis=0), alpha / 2))
     return min((row for row in rows if row is not None), default=None)
 
 

@@ -34,7 +34,7 @@ class Regularity:
     score_lipschitz: Any
     token_range: Any
     token_lipschitz: Any
-    max_length: int
+    max_length: Any
 
 
 class Problem(Protocol):

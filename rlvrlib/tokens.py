@@ -5,6 +5,8 @@ Both are `Problem`s (theory section 5). A response ends with its stop token, whi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import betainc, expit, gammaln, logsumexp, softmax
@@ -332,9 +334,9 @@ class MarkovTokens:
         terms = (
             factor * np.matmul(after[order - k], np.swapaxes(moves[k], -1, -2)) for k, factor in enumerate(binomial)
         )
-        return sum(terms)  # type: ignore[return-value]
+        return sum(terms, start=np.zeros(()))
 
-    def _forward(self, moves: Array):  # type: ignore[no-untyped-def]
+    def _forward(self, moves: Array) -> Iterator[Array]:
         """For each time the probability of being in a state and giving a token next, shape ``(..., S, V)``."""
         arrived = np.zeros((*moves.shape[:-2], self._stopped.shape[1], self.base.shape[1] + 1))
         arrived[..., 0, -1] = 1.0
@@ -346,7 +348,7 @@ class MarkovTokens:
     def _arrivals(self, mass: Array) -> Array:
         size = mass.shape[-2] * mass.shape[-1]
         place = self.automaton * mass.shape[-1] + self._tokens + size * np.arange(mass.size // size)[:, None, None]
-        going = np.bincount(place.ravel(), mass.ravel(), minlength=mass.size).reshape(mass.shape)
+        going = np.asarray(np.bincount(place.ravel(), mass.ravel(), minlength=mass.size), dtype=float).reshape(mass.shape)
         going[..., self.stop] = 0.0
         return going
 

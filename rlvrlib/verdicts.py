@@ -207,7 +207,8 @@ class Case:
 
     def drivers(self, peak: Segment, fall: int) -> tuple[list[str], list[str]]:
         """What had grown around the warning (the row ``fall`` where none came), compared with the peak; and what had not."""
-        grown, not_grown = [], []
+        grown: list[str] = []
+        not_grown: list[str] = []
         moment, row = ("fall", fall) if self.warned is None else ("warning", self.warned)
         near = slice(max(row - MIN_ROWS // 2, 0), row + MIN_ROWS // 2)
         for name in GROWTH:

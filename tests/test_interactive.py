@@ -122,7 +122,7 @@ def test_the_threshold_in_the_data_is_where_the_curve_falls() -> None:
     """The committed data of the overshoot figure, against the sentence that goes with each setting."""
     (data,) = carried("05_overshoot")
     rates = len(data["controls"][1]["values"])
-    ends = [curve for curve in data["curves"] if curve["panel"] == 1][0]["y"]
+    ends = next(curve for curve in data["curves"] if curve["panel"] == 1)["y"]
     for number, sentence in enumerate(data["readout"]):
         assert ("Every step gains" in sentence) == ("below the critical" in sentence)
         assert (ends[number][-1] > ends[number][0]) == ("below the critical" in sentence)

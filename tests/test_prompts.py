@@ -12,9 +12,20 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from rlvrlib import (
-    BatchMean, BatchThreshold, LargestGain, LogLinearBandit, NetworkBandit, PromptWeighted, ThresholdStep, TokenWindow,
-    WindowPrompts, ascend, prompts, thresholds, unit,
-)  # fmt: skip
+    BatchMean,
+    BatchThreshold,
+    LargestGain,
+    LogLinearBandit,
+    NetworkBandit,
+    PromptWeighted,
+    ThresholdStep,
+    TokenWindow,
+    WindowPrompts,
+    ascend,
+    prompts,
+    thresholds,
+    unit,
+)
 from rlvrlib.weightings import WEIGHTINGS, min_norm_coefficients
 
 seeds = st.integers(0, 2**32 - 1)

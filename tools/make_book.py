@@ -131,7 +131,7 @@ def execute_all(root: Path, executed: Path, profile: Parameters, jobs: int, requ
     with ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(bring_up_to_date, source) for source in sources]
         try:
-            return all([future.result() for future in futures])
+            return all([future.result() for future in futures])  # noqa: C419 (a list, so that every notebook is waited for)
         except BaseException:
             stopping.set()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -248,7 +248,7 @@ def build_site(root: Path, work: Path, facts: dict[str, object]) -> None:
     for path in (work / "notebooks").glob("*.ipynb"):
         nbformat.write(cleaned(path), source / "notebooks" / path.name)
     (source / "provenance.json").write_text(json.dumps(facts, indent=1, default=str), encoding="utf-8")
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", source, "--path-output", site]
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(source), "--path-output", str(site)]
     result = subprocess.run(
         [*command, "-W", "-n", "--keep-going", "--all", "-q"],
         cwd=source, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

@@ -75,7 +75,7 @@ def one_page(work: Path) -> Path:
     """The staged book as a single HTML page."""
     out = work / "single"
     shutil.rmtree(out, ignore_errors=True)
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", work / "source", "--path-output", out, "--builder", "singlehtml"]
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(work / "source"), "--path-output", str(out), "--builder", "singlehtml"]
     result = subprocess.run(
         [*command, "-n", "--keep-going", "--all", "-q"],
         cwd=work / "source", text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
