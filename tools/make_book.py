@@ -23,7 +23,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -371,8 +371,13 @@ def main(arguments: list[str] | None = None) -> int:
     if options.refresh and options.profile != "default":
         parser.error("--refresh writes the default profile only")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` stops as cleanly as Ctrl-C
+    return exit_status(lambda: make_book(options.root.resolve(), options.profile, options.jobs, options.refresh, options.requiring))
+
+
+def exit_status(work: Callable[[], int]) -> int:
+    """What ``work`` returns; where it fails or is interrupted, a line that says so, and 1 or 130."""
     try:
-        return make_book(options.root.resolve(), options.profile, options.jobs, options.refresh, options.requiring)
+        return work()
     except BookError as error:
         print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:
