@@ -5,13 +5,14 @@ from rlvrlib.ascent import Constant, FixedLength, LongStep, ThresholdStep, Traje
 from rlvrlib.bandits import ContextualBandit, LogLinearBandit, contextual_bandit
 from rlvrlib.correlated import CorrelatedWindow
 from rlvrlib.directions import Adam, Clipped, Momentum, PolicyGradient, Prescribed, RateSchedule, SampledGradient, TrainedOn
+from rlvrlib.markov_tokens import MarkovTokens
 from rlvrlib.nonlinear import NetworkBandit, QuadraticBandit, segment_regularity
 from rlvrlib.overshoot import OvershootInstance, critical_step
 from rlvrlib.problems import Problem, Regularity, alignment, failure_rate, log_odds_gain, success_rate, unit
 from rlvrlib.prompts import BatchMean, BatchThreshold
 from rlvrlib.schedules import Curriculum, MovingProblem, Schedule, Shifted, Steered, harder
 from rlvrlib.surrogates import ClippedSurrogate, KLPenalty, kl_gradient
-from rlvrlib.tokens import MarkovTokens, TokenWindow
+from rlvrlib.tokens import TokenWindow
 from rlvrlib.verifiers import NoisyVerifier, noisy_bandit
 from rlvrlib.weightings import LargestGain, PromptWeighted
 from rlvrlib.window_prompts import WindowPrompts

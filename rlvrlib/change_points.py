@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -77,7 +78,31 @@ def segments(values: ArrayLike, rng: np.random.Generator, *, level: float = 0.01
             cuts.append(start + cut)
             waiting += [(start, start + cut), (start + cut, stop)]
     places = edges[sorted(cuts)]
-    return [segment(values, int(a), int(b)) for a, b in zip(places, places[1:], strict=False)]
+    return [segment(values, int(a), int(b)) for a, b in pairwise(places)]
+
+
+def standard_errors_apart(before: Segment, after: Segment) -> float:
+    """Difference of the means in standard errors; 0 where both are exactly the same."""
+    error = float(np.hypot(before.error, after.error))
+    difference = after.mean - before.mean
+    return difference / error if error > 0 else (np.sign(difference) * np.inf if difference else 0.0)
+
+
+def clearly_below(part: Segment, peak: Segment) -> bool:
+    """Significantly lower, and by at least a quarter."""
+    return standard_errors_apart(peak, part) < -3 and part.mean < 0.75 * peak.mean
+
+
+def lower_mean(values: Array) -> float:
+    """The lower end of the mean of a stretch, as of a `Segment`."""
+    return segment(values, 0, len(values)).low
+
+
+def lower_share(shares: Array) -> float:
+    """A 95% lower bound of the mean of shares; where all are alike, by the rule of three."""
+    if not len(shares):
+        return 0.0
+    return float(shares.mean() - max(2 * shares.std() / np.sqrt(len(shares)), 3 / len(shares)))
 
 
 def _split(rows: Array, smallest: int, rng: np.random.Generator, level: float, permutations: int) -> int | None:
@@ -166,7 +191,7 @@ def first_warning(success: ArrayLike, drivers: Sequence[ArrayLike] = (), *, alph
     evidence = np.where(known, np.minimum(fall / variance * (1.5 * fall - success), _MOST), -np.inf)
     if not drivers:
         return _page(evidence, alpha)
-    rows = (_page(evidence, alpha / 2), _page(evidence + np.mean(drivers, axis=0), alpha / 2))
+    rows = (_page(evidence, alpha / 2), _page(evidence + np.mean(np.asarray(drivers, dtype=float), axis=0), alpha / 2))
     return min((row for row in rows if row is not None), default=None)
 
 

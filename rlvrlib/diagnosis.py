@@ -18,6 +18,7 @@ from rlvrlib.run_log import RunLog
 from rlvrlib.run_signals import Signals, read_signals
 from rlvrlib.verdicts import GROWTH, Case
 
+
 @dataclass(frozen=True)
 class Diagnosis:
     """A verdict with its evidence.

@@ -36,7 +36,7 @@ ROLES: dict[str, dict[str, Any]] = {
 }
 
 # For families of curves (several delta, several methods): colour and dash change together.
-SERIES = [
+SERIES: list[dict[str, Any]] = [
     {"color": BLUE, "linestyle": "-", "marker": "o"},
     {"color": VERMILLION, "linestyle": "--", "marker": "s"},
     {"color": GREEN, "linestyle": "-.", "marker": "^"},
@@ -78,7 +78,7 @@ def use_style() -> None:
             "lines.linewidth": 1.8,
             "lines.markersize": 4.5,
             "axes.prop_cycle": cycler(color=[style["color"] for style in SERIES]),
-            **{name: INK for name in ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")},
+            **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
             "svg.fonttype": "path",
             "svg.hashsalt": "rlvr",
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import elementwise
 
 from rlvrlib.problems import Array
@@ -13,7 +14,7 @@ from rlvrlib.problems import Array
 _FIRST, _RATIO = 1e-4, 1.05
 
 
-def first_zero(gain: Callable[[Array], Array], scale: Array, wanted: Array, reach: float) -> Array:
+def first_zero(gain: Callable[[Array], Array], scale: Array, wanted: NDArray[np.bool_], reach: float) -> Array:
     """First positive zero of each ``gain``, shape ``(...)``: infinite if there is none up to ``reach * scale``.
 
     The gain is scanned on a geometric grid, every dip of the grid is searched, and SciPy's root finder takes the first
@@ -35,7 +36,7 @@ def first_zero(gain: Callable[[Array], Array], scale: Array, wanted: Array, reac
     return np.where(found, zero_between(gain, low, high, found), np.where(wanted, np.inf, 0.0))[()]
 
 
-def zero_between(gain: Callable[[Array], Array], low: Array, high: Array, wanted: Array) -> Array:
+def zero_between(gain: Callable[[Array], Array], low: Array, high: Array, wanted: NDArray[np.bool_]) -> Array:
     """Zero of each ``gain`` between ``low`` and ``high``, where it has opposite signs; 0 where it is not ``wanted``.
 
     Raises
@@ -62,7 +63,7 @@ def zero_between(gain: Callable[[Array], Array], low: Array, high: Array, wanted
 
 
 def _first_bracket(
-    gain: Callable[[Array], Array], scale: Array, reach: float, wanted: Array
+    gain: Callable[[Array], Array], scale: Array, reach: float, wanted: NDArray[np.bool_]
 ) -> tuple[Array, Array]:  # fmt: skip
     """Steps around the first sign change of the gain: positive at the lower end; the upper end infinite if none."""
     grid = np.geomspace(_FIRST, reach, int(np.ceil(np.log(reach / _FIRST) / np.log(_RATIO))))

@@ -157,7 +157,7 @@ def _fits(leading: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
         return False
 
 
-def _span(values: np.ndarray, scale: str) -> tuple[float, float]:
+def _span(values: np.ndarray, scale: str) -> tuple[float | None, float | None]:
     """Limits that hold all values, with a margin."""
     values = values[np.isfinite(values) & ((values > 0) | (scale == "linear"))]
     if not len(values):
@@ -166,7 +166,7 @@ def _span(values: np.ndarray, scale: str) -> tuple[float, float]:
     if scale == "log":
         ends = np.log10(ends)
     margin = 0.04 * (ends[1] - ends[0]) or 0.5
-    ends = ends + [-margin, margin]
+    ends = ends + np.array([-margin, margin])
     low, high = 10.0**ends if scale == "log" else ends
     return _short(low), _short(high)
 

@@ -61,7 +61,7 @@ def _lines(file: Any, head: bytes, notes: Notes) -> Iterator[str]:
     """Lines of bounded length as text. Longer ones are skipped without being held in memory."""
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         notes.add(1, "the file is UTF-16 and was read as such", counted=False)
-        file = codecs.getreader("utf-16")(file, errors="replace")
+        file = codecs.getreader("utf-16")(file, "replace")
     too_long = False
     while chunk := file.readline(MAX_LINE):
         text = _text(chunk, notes) if isinstance(chunk, bytes) else chunk
@@ -86,7 +86,7 @@ def _rows(lines: Iterator[str], size: int, notes: Notes) -> tuple[str, Iterable[
     start = first.lstrip()[:1]
     if not first:
         raise ValueError(f"the log must not be empty: there is no line to read {'; '.join(notes.texts())}".strip())
-    if start in ("[", "{") and _object(first) is None and not _PAIR.search(first) or first.strip() in ("[", "{"):
+    if (start in ("[", "{") and _object(first) is None and not _PAIR.search(first)) or first.strip() in ("[", "{"):
         return _document(first, lines, size, notes)
     if start == "{" and isinstance(whole := _object(first), dict) and "log_history" in whole:
         return "TRL trainer state", _dictionaries(whole["log_history"], notes)

@@ -89,10 +89,11 @@ class Parameter:
             raise ValueError(f"{self.name} must be a list such as [1, 2], got {value!r}")
         return [self._scalar(entry, match[1]) for entry in entries]
 
-    def _scalar(self, value: object, kind: str) -> Any:
+    def _scalar(self, value: Any, kind: str) -> Any:
         if isinstance(value, str) and kind in ("int", "float", "bool"):
             value = _from_text(value, kind)
-        allowed = {"int": int, "float": (int, float), "bool": bool, "str": str}.get(kind, object)
+        kinds: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
+        allowed = kinds.get(kind, (object,))
         if not isinstance(value, allowed) or (isinstance(value, bool) and kind in ("int", "float")):
             raise ValueError(f"{self.name} must be {_NAMES[kind]} ({kind}), got {value!r}")
         if isinstance(value, float | int) and not isinstance(value, bool) and kind in ("int", "float"):

@@ -88,7 +88,7 @@ def plan(before: Setting, after: Setting, rate: float | None = None, optimizer: 
     length = before.length / after.length
     if optimizer == "adam":
         success = float(longest_guarantee(after.success_rate) / longest_guarantee(before.success_rate))
-        factors = (
+        factors: tuple[Factor, ...] = (
             Factor("length", length, _LENGTH, _ALIGNMENT),
             Factor("success rate", success, "threshold over alignment, Theorems 3' and 4 and the angle theorem", _ALIGNMENT),
         )

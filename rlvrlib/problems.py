@@ -34,7 +34,7 @@ class Regularity:
     score_lipschitz: Any
     token_range: Any
     token_lipschitz: Any
-    max_length: int
+    max_length: Any
 
 
 class Problem(Protocol):
@@ -117,3 +117,9 @@ def unit(direction: ArrayLike) -> Array:
         )
     scaled = direction / scale
     return scaled / np.linalg.norm(scaled, axis=-1, keepdims=True)
+
+
+def check_group_size(group_size: int) -> None:
+    """Raise a ValueError unless a group holds two responses or more: one alone has no mean to be compared with."""
+    if group_size < 2:
+        raise ValueError(f"group_size must be at least 2, got {group_size!r}")

@@ -17,7 +17,7 @@ from scipy.special import expit, log_expit, logit
 
 from rlvrlib import thresholds
 from rlvrlib.problems import Array, Problem, Regularity, log_odds_and_gap, log_odds_gain
-from rlvrlib.thresholds import prompt_weights
+from rlvrlib.threshold_arithmetic import prompt_weights
 
 # Beyond these log-odds the rates leave the range of floating-point numbers.
 _FAR = 700.0

@@ -136,8 +136,8 @@ def sweep(
     try:
         with _progress() as progress:
             task = progress.add_task(notebook.stem, total=len(points))
-            options = {"jobs": jobs, "cluster": cluster, "folder": notebook.resolve().parent}
-            for point, outcome in sweeping.run(source, points, folder, **options):
+            there = notebook.resolve().parent
+            for point, outcome in sweeping.run(source, points, folder, jobs=jobs, cluster=cluster, folder=there):
                 outcomes[point.index] = outcome
                 progress.advance(task)
     except KeyboardInterrupt:

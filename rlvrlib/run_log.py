@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +109,8 @@ def from_rows(
     for quantity, key in columns.items():
         if key not in present:
             raise ValueError(f"columns must name columns of the log, got {key!r} for {quantity}; it has {_some(present)}")
-    names = {quantity: columns.get(quantity) or _first(keys, present) for quantity, keys in KEYS.items()}
-    names = {quantity: key for quantity, key in names.items() if key is not None}
+    chosen = {quantity: columns.get(quantity) or _first(keys, present) for quantity, keys in KEYS.items()}
+    names = {quantity: key for quantity, key in chosen.items() if key is not None}
     parts = {match[1] or match[2]: key for key in present if (match := COMPONENT.fullmatch(key)) and not key.endswith("/std")}
     wanted = {*names.values(), *parts.values()}
     useful = [row for row in rows if not wanted.isdisjoint(row)]
@@ -147,11 +147,10 @@ def _plain_rows(rows: Iterable[Row]) -> list[Row]:
 def _one_run_of_an_export(rows: list[Row], run: str | None, notes: Notes) -> list[Row]:
     """W&B's CSV names its columns ``run - metric``, and adds extremes that are not wanted."""
     keys = [key for key in dict.fromkeys(chain.from_iterable(rows)) if " - " in key]
-    metrics = {key: key.rpartition(" - ") for key in keys}
     known = {name for names in KEYS.values() for name in names} | set(STEPS)
     metrics = {
         key: (name, metric.removeprefix("train/"))
-        for key, (name, _, metric) in metrics.items()
+        for key, (name, _, metric) in ((key, key.rpartition(" - ")) for key in keys)
         if metric.removeprefix("train/") in known or COMPONENT.fullmatch(metric.removeprefix("train/"))
     }
     runs = dict.fromkeys(name for name, _ in metrics.values())
@@ -179,7 +178,7 @@ def _steps(rows: list[Row], key: str | None, notes: Notes) -> tuple[Array, list[
     notes.add(len(rows) - len(kept), "rows without a step left out")
     if not kept:
         raise ValueError(f"steps must be numbers, got none in the column {key!r}: name another column")
-    falls = sum(after < before for (before, _), (after, _) in zip(kept, kept[1:], strict=False))
+    falls = sum(after < before for (before, _), (after, _) in pairwise(kept))
     if len(kept) > 2 and falls > 0.9 * (len(kept) - 1):
         notes.add(1, "the rows stood in decreasing order of their steps: sorted", counted=False)
         kept = kept[::-1]

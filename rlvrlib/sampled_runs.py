@@ -58,7 +58,8 @@ def sampled_runs(
     """
     if num_steps < 1 or num_runs < 1 or groups_per_step < 1:
         raise ValueError(f"num_steps, num_runs and groups_per_step must be at least 1, got {(num_steps, num_runs, groups_per_step)!r}")
-    recorder = _Recorder(problem)
+    recorder: Any = _Recorder(problem)  # all of a problem that a sampled update needs
+    unused: Any = None
     direction = SampledGradient(method, group_size, rng, ddof=1)
     theta = np.broadcast_to(np.asarray(theta0, dtype=float), (num_runs, np.shape(theta0)[-1])).copy()
     history: dict[str, list[Array]] = {}
@@ -66,7 +67,7 @@ def sampled_runs(
         eta = rate(step) if callable(rate) else rate
         before = expit(problem.log_odds(theta))
         spread_out = np.broadcast_to(theta[:, None, :], (num_runs, groups_per_step, theta.shape[-1]))
-        update = direction.update(recorder, spread_out, None, None, None)[0].mean(axis=1)
+        update = direction.update(recorder, spread_out, unused, unused, None)[0].mean(axis=1)
         spread = recorder.rewards.std(axis=-1, ddof=1)
         row = {
             "success_rate": before,

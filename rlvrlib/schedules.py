@@ -84,7 +84,7 @@ class Curriculum(MovingProblem):
         return self.family(difficulty), difficulty
 
     def following(self, step: int, problem: Problem, theta: Array, log_odds: Array, state: Array) -> tuple[Problem, Array]:
-        raised = np.minimum(state + self.rise, self.hardest)
+        raised = np.minimum(state + np.asarray(self.rise, dtype=float), self.hardest)
         difficulty = np.where(log_odds >= self.level, raised, state)
         return (problem if np.array_equal(difficulty, state) else self.family(difficulty)), difficulty
 

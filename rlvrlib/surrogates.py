@@ -124,7 +124,7 @@ class ClippedSurrogate:
     def _batch(self, problem: SoftmaxBandit, log_probabilities: Array) -> Array:
         """Share of each response in the batch times its advantage, shape ``(..., arms)``."""
         share = np.exp(log_probabilities)
-        if self.group_size is not None:
+        if self.group_size is not None and self.rng is not None:  # they come together
             share = self.rng.multinomial(self.group_size, share / share.sum(axis=-1, keepdims=True)) / self.group_size
         success = np.sum(share * problem.rewards, axis=-1, keepdims=True)
         failure = np.sum(share * ~problem.rewards, axis=-1, keepdims=True)

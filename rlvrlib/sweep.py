@@ -29,8 +29,14 @@ from nbformat import NotebookNode
 
 from rlvrlib import claims
 from rlvrlib.execution import (
-    LIBRARY, NotebookFailed, environment_key, execute, installed_versions, key_of, write_whole,
-)  # fmt: skip
+    LIBRARY,
+    NotebookFailed,
+    environment_key,
+    execute,
+    installed_versions,
+    key_of,
+    write_whole,
+)
 from rlvrlib.parameters import Parameter, cell_source, checked, read
 
 Outcome = dict[str, Any]  # rows: the claims; error: why there are none; seconds
@@ -150,8 +156,7 @@ def table(points: Sequence[Point], outcomes: Mapping[int, Outcome]) -> str:
     for point in points:
         start = [point.index, *point.parameters.values()]
         outcome = outcomes[point.index]
-        for row in outcome["rows"]:
-            rows.append([*start, row["key"], *(row[name] for name in COLUMNS[1:])])
+        rows += [[*start, row["key"], *(row[name] for name in COLUMNS[1:])] for row in outcome["rows"]]
         if outcome["error"] or not outcome["rows"]:
             verdict = FAILED if outcome["error"] else "no claims"
             rows.append([*start, "", "", "", "", "", verdict, outcome["error"]])
@@ -272,7 +277,7 @@ def _client(address: str, expected: str) -> Any:
 def _dask_backend(client: Any) -> Any:
     from joblib._dask import DaskDistributedBackend
 
-    class Backend(DaskDistributedBackend):
+    class Backend(DaskDistributedBackend):  # type: ignore[misc]  # joblib has no types
         """joblib's backend waits for ever for a task that the scheduler gave up; here such a task has an outcome."""
 
         def submit(self, func: Any, callback: Any = None) -> Any:

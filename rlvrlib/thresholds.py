@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import log_expit, logsumexp
 
-from rlvrlib.bandits import SoftmaxBandit
-from rlvrlib.first_zero import first_zero, zero_between
-from rlvrlib.problems import Array, Problem, log_odds_gain, unit
-from rlvrlib.problems import alignment as gap_alignment
+from rlvrlib.problems import Array
+from rlvrlib.threshold_arithmetic import finite, non_negative, positive_part, product, prompt_weights, ratio
+from rlvrlib.threshold_searches import exact as exact  # both belong to what a reader looks for here
+from rlvrlib.threshold_searches import failure_law as failure_law
 
 
 def paper(alignment: ArrayLike, score_bound: ArrayLike, score_lipschitz: ArrayLike) -> Array:
@@ -28,8 +28,8 @@ def paper(alignment: ArrayLike, score_bound: ArrayLike, score_lipschitz: ArrayLi
     score_bound : ``G_o`` of Assumption A1, non-negative, broadcast against ``alignment``.
     score_lipschitz : ``L_o`` of Assumption A1, likewise.
     """
-    score_bound, score_lipschitz = _bound(score_bound=score_bound), _bound(score_lipschitz=score_lipschitz)
-    return _ratio(_positive_part(alignment), 2 * (score_lipschitz + 8 * score_bound**2))
+    score_bound, score_lipschitz = non_negative(score_bound=score_bound), non_negative(score_lipschitz=score_lipschitz)
+    return ratio(positive_part(alignment), 2 * (score_lipschitz + 8 * score_bound**2))
 
 
 def trajectory(alignment: ArrayLike, score_bound: ArrayLike, score_lipschitz: ArrayLike) -> Array:
@@ -37,8 +37,8 @@ def trajectory(alignment: ArrayLike, score_bound: ArrayLike, score_lipschitz: Ar
 
     Up to half of it, the log-odds gain lies between ``eta dmu / 2`` and ``3 eta dmu / 2``. Parameters as in `paper`.
     """
-    score_bound, score_lipschitz = _bound(score_bound=score_bound), _bound(score_lipschitz=score_lipschitz)
-    return _ratio(2 * _positive_part(alignment), 2 * score_lipschitz + score_bound**2)
+    score_bound, score_lipschitz = non_negative(score_bound=score_bound), non_negative(score_lipschitz=score_lipschitz)
+    return ratio(2 * positive_part(alignment), 2 * score_lipschitz + score_bound**2)
 
 
 def log_linear(alignment: ArrayLike, feature_range: ArrayLike) -> Array:
@@ -49,7 +49,7 @@ def log_linear(alignment: ArrayLike, feature_range: ArrayLike) -> Array:
     alignment : ``dmu``, any shape.
     feature_range : ``D_-``, the range of ``<w, features>`` over the wrong responses, non-negative.
     """
-    return _ratio(8 * _positive_part(alignment), _bound(feature_range=feature_range) ** 2)
+    return ratio(8 * positive_part(alignment), non_negative(feature_range=feature_range) ** 2)
 
 
 def success_rise(alignment: ArrayLike, log_odds: ArrayLike, curvature_bound: ArrayLike) -> Array:
@@ -61,8 +61,8 @@ def success_rise(alignment: ArrayLike, log_odds: ArrayLike, curvature_bound: Arr
     log_odds : ``l``, where the step starts.
     curvature_bound : ``a``, with ``h_w >= -a`` on the correct responses along the segment; non-negative.
     """
-    failure = np.exp(log_expit(-_finite(log_odds=log_odds)))
-    return _ratio(2 * failure * _positive_part(alignment), _bound(curvature_bound=curvature_bound))
+    failure = np.exp(log_expit(-finite(log_odds=log_odds)))
+    return ratio(2 * failure * positive_part(alignment), non_negative(curvature_bound=curvature_bound))
 
 
 def failure_fall(
@@ -100,9 +100,9 @@ def angle(alignment: ArrayLike, log_odds: ArrayLike, max_length: ArrayLike, toke
 
     Parameters as in `failure_fall`.
     """
-    log_odds = _finite(log_odds=log_odds)
+    log_odds = finite(log_odds=log_odds)
     spread = np.exp((log_expit(log_odds) + log_expit(-log_odds)) / 2)
-    return _ratio(2 * spread * _positive_part(alignment), angle_bend(max_length, token_range))
+    return ratio(2 * spread * positive_part(alignment), angle_bend(max_length, token_range))
 
 
 def angle_bend(max_length: ArrayLike, token_range: ArrayLike) -> Array:
@@ -114,43 +114,6 @@ def angle_bend(max_length: ArrayLike, token_range: ArrayLike) -> Array:
     variance, lengths = _score_variance(max_length, token_range), np.asarray(max_length, dtype=int)
     squares = np.cumsum((np.sqrt(np.arange(np.max(lengths))) + 0.5) ** 2)
     return 2 * variance / lengths * np.sqrt(squares[lengths - 1])
-
-
-def failure_law(bandit: SoftmaxBandit, theta: ArrayLike, direction: ArrayLike) -> Array:
-    """Zero of ``log E[exp(eta (s_w - E[s_w | r=1])) | r=0]``: below it the log-odds of a log-linear policy rise (failure law).
-
-    It needs the law of the wrong scores, not only a bound on them; with one correct response it is the exact threshold.
-    Infinite where no wrong response scores above the mean of the correct ones. Shape ``(...)``.
-
-    Parameters
-    ----------
-    bandit : a log-linear policy over arms.
-    theta, direction : shape ``(..., dim)``; the direction is scaled to length one.
-
-    Raises
-    ------
-    ValueError : a policy that is not log-linear, or a direction of zero length.
-    """
-    theta, direction = np.asarray(theta, dtype=float), unit(direction)
-    if np.any(bandit.logit_curvatures(theta, direction)):
-        raise ValueError(f"bandit must be log-linear, got {type(bandit).__name__}: the law of its scores does not bound the gain")
-    law, scores = bandit.log_probabilities(theta), bandit.scores(theta, direction)
-    right, wrong = np.where(bandit.rewards, law, -np.inf), np.where(bandit.rewards, -np.inf, law)
-    right, wrong = (part - logsumexp(part, axis=-1, keepdims=True) for part in (right, wrong))
-    excess = scores - np.sum(np.exp(right) * scores, axis=-1, keepdims=True)
-    slope = -np.sum(np.exp(wrong) * excess, axis=-1)  # the alignment
-    excess = np.where(np.isfinite(wrong), excess, 0.0)  # of the wrong responses; the correct ones have no weight
-    wanted = (slope > 0) & np.any(excess > 0, axis=-1)
-
-    def gain(step: Array) -> Array:
-        return -logsumexp(wrong + step[..., None] * excess, axis=-1)
-
-    spread = np.max(excess, axis=-1) - np.min(np.where(np.isfinite(wrong), excess, np.inf), axis=-1)
-    low = np.where(wanted, 4 * slope / np.where(wanted, spread, 1.0) ** 2, 0.0)  # half of Theorem 1'': there it is positive
-    high = 2 * low
-    while np.any(rising := wanted & (gain(high) >= 0)):
-        low, high = np.where(rising, high, low), np.where(rising, 2 * high, high)
-    return np.where(wanted, zero_between(gain, low, high, wanted), np.where(slope > 0, np.inf, 0.0))[()]
 
 
 def variance_fall(
@@ -169,9 +132,9 @@ def variance_fall(
     token_range : ``R_p`` along the segment, as in `failure_fall`.
     curvature_bound : ``a_+`` along the segment, as in `failure_fall`.
     """
-    log_odds, bend = _finite(log_odds=log_odds), _bound(curvature_bound=curvature_bound)
+    log_odds, bend = finite(log_odds=log_odds), non_negative(curvature_bound=curvature_bound)
     brake = bend + _variance_factor(log_expit(-log_odds), variance, token_range)
-    return _ratio(2 * np.exp(log_expit(log_odds)) * _positive_part(alignment), brake)
+    return ratio(2 * np.exp(log_expit(log_odds)) * positive_part(alignment), brake)
 
 
 def variance_local(
@@ -181,14 +144,14 @@ def variance_local(
 
     ``B = 2 F dmu max(1/V, J/Phi_V(F))``. For logits linear in ``theta``. Parameters as in `variance_fall`, with ``variance`` where the step starts only.
     """
-    log_odds, variance, spread = _finite(log_odds=log_odds), _bound(variance=variance), _bound(token_range=token_range)
-    slope, failure = 2 * _positive_part(alignment), np.exp(log_expit(-log_odds))
+    log_odds, variance, spread = finite(log_odds=log_odds), non_negative(variance=variance), non_negative(token_range=token_range)
+    slope, failure = 2 * positive_part(alignment), np.exp(log_expit(-log_odds))
     falling = slope * np.exp(log_expit(log_odds))
     frozen = np.maximum(
-        _ratio(slope * failure, variance), _ratio(falling, _variance_factor(log_expit(-log_odds), variance, spread))
+        ratio(slope * failure, variance), ratio(falling, _variance_factor(log_expit(-log_odds), variance, spread))
     )
     bounded = np.where(np.isinf(spread), 0.0, spread)
-    step = np.where(bounded > 0, _ratio(np.log1p(_times(bounded, frozen)), bounded), frozen)
+    step = np.where(bounded > 0, ratio(np.log1p(product(bounded, frozen)), bounded), frozen)
     return np.where(np.isinf(spread), 0.0, step)[()]
 
 
@@ -204,14 +167,14 @@ def batch_success_rise(
     curvature_bounds : ``a_q``, with ``h_w >= -a_q`` on the correct responses along the segment, likewise.
     weights : ``p_q``, non-negative; equal where omitted.
     """
-    bounds = _bound(curvature_bounds=curvature_bounds)
+    bounds = non_negative(curvature_bounds=curvature_bounds)
     alignments, log_odds, weights = _prompts(alignments, log_odds, weights)
     bounds = np.broadcast_to(bounds, np.broadcast_shapes(bounds.shape, alignments.shape[-1:]))
     # The common factor max J cancels; without it success rates of 1e-320 would lose their digits.
     top = np.max(log_expit(log_odds), axis=-1, keepdims=True)
     success = weights * np.exp(log_expit(log_odds) - top)
     gain = np.sum(success * np.exp(log_expit(-log_odds)) * alignments, axis=-1)
-    return _ratio(2 * _positive_part(gain), np.sum(_times(bounds, success), axis=-1))
+    return ratio(2 * positive_part(gain), np.sum(product(bounds, success), axis=-1))
 
 
 def batch_failure_fall(
@@ -227,14 +190,14 @@ def batch_failure_fall(
     max_length, token_range, curvature_bound : bounds common to all prompts, as in `failure_fall`.
     weights : ``p_q``, non-negative, scaled to sum to one; equal where omitted.
     """
-    bend = _bound(curvature_bound=curvature_bound)
+    bend = non_negative(curvature_bound=curvature_bound)
     alignments, log_odds, weights = _prompts(alignments, log_odds, weights)
     variance = _score_variance(max_length, token_range)
     with np.errstate(divide="ignore"):
         log_mean_failure = logsumexp(log_expit(-log_odds) + np.log(weights), axis=-1, keepdims=True)
     relative_failure = np.exp(log_expit(-log_odds) - log_mean_failure)  # F_q / Fbar
     gain = np.sum(weights * relative_failure * np.exp(log_expit(log_odds)) * alignments, axis=-1)
-    return _ratio(2 * _positive_part(gain), bend + _times(variance, _tail_factor(log_mean_failure[..., 0])))
+    return ratio(2 * positive_part(gain), bend + product(variance, _tail_factor(log_mean_failure[..., 0])))
 
 
 def reinforce_rate(
@@ -245,14 +208,14 @@ def reinforce_rate(
     Without ``log_odds`` the rate that is safe at every success rate, ``2 / (a_+ + sigma^2)``: ``8 / (T_max R_p^2)`` for
     logits linear in ``theta``. Parameters as in `failure_fall`.
     """
-    bend, variance = _bound(curvature_bound=curvature_bound), _score_variance(max_length, token_range)
+    bend, variance = non_negative(curvature_bound=curvature_bound), _score_variance(max_length, token_range)
     if log_odds is None:
-        return _ratio(2.0, bend + variance)
-    log_failure = log_expit(-_finite(log_odds=log_odds))
+        return ratio(2.0, bend + variance)
+    log_failure = log_expit(-finite(log_odds=log_odds))
     failure = np.exp(log_failure)
     tail = np.where(failure > 0, failure * np.minimum(_tail_factor(log_failure), np.finfo(float).max), 0.0)
-    brake = np.where(np.isinf(bend + variance), np.inf, _times(bend, failure) + _times(variance, tail))
-    return _ratio(2.0, brake)
+    brake = np.where(np.isinf(bend + variance), np.inf, product(bend, failure) + product(variance, tail))
+    return ratio(2.0, brake)
 
 
 def local(alignment: ArrayLike, curvature: ArrayLike) -> Array:
@@ -263,52 +226,19 @@ def local(alignment: ArrayLike, curvature: ArrayLike) -> Array:
     alignment : ``dmu``, any shape.
     curvature : ``kappa_w``; where it is not positive the model never turns and the step is infinite.
     """
-    return _ratio(2 * _positive_part(alignment), np.maximum(_finite(curvature=curvature), 0.0))
-
-
-def exact(problem: Problem, theta: ArrayLike, direction: ArrayLike, *, reach: float = 1e6) -> Array:
-    """First positive zero of ``l(theta + eta w) - l(theta)`` in ``eta``, shape ``(...)``.
-
-    0 where the alignment is not positive, infinite where the gain stays positive up to ``reach`` natural scales
-    ``dmu / (|kappa| + dmu^2)``. The search is that of `rlvrlib.first_zero`: a dip narrower than a thousandth of its position
-    can be missed.
-
-    Parameters
-    ----------
-    problem : any `Problem`.
-    theta, direction : shape ``(..., dim)``; the direction is scaled to length one.
-    reach : how far the search goes, at least 1.
-
-    Raises
-    ------
-    ValueError : a direction of zero length, or a gain lost in rounding.
-    """
-    if not reach >= 1:
-        raise ValueError(f"reach must be at least 1, got {reach!r}")
-    theta, direction = np.asarray(theta, dtype=float), unit(direction)
-    slope = _positive_part(gap_alignment(problem, theta, direction))
-    bend = np.broadcast_to(np.abs(problem.curvature(theta, direction)), slope.shape)
-    rising = slope > 0
-    speed = np.maximum(bend + slope**2, np.finfo(float).tiny)  # the square may vanish
-    scale = np.where(rising, slope / np.where(rising, speed, 1.0), 1.0)
-
-    def gain(step: Array) -> Array:
-        values = log_odds_gain(problem, theta, direction, step)
-        return np.broadcast_to(values, np.broadcast_shapes(values.shape, slope.shape))
-
-    return first_zero(gain, scale, rising, reach)
+    return ratio(2 * positive_part(alignment), np.maximum(finite(curvature=curvature), 0.0))
 
 
 def _failure_fall(
     alignment: ArrayLike, log_odds: ArrayLike, max_length: ArrayLike, token_range: ArrayLike, curvature_bound: ArrayLike,
     sharper: bool,
 ) -> Array:  # fmt: skip
-    log_odds, bend = _finite(log_odds=log_odds), _bound(curvature_bound=curvature_bound)
+    log_odds, bend = finite(log_odds=log_odds), non_negative(curvature_bound=curvature_bound)
     variance = _score_variance(max_length, token_range)
     # Numerator and denominator divided by F, which may underflow.
-    return _ratio(
-        2 * np.exp(log_expit(log_odds)) * _positive_part(alignment),
-        bend + _times(variance, _tail_factor(log_expit(-log_odds), sharper)),
+    return ratio(
+        2 * np.exp(log_expit(log_odds)) * positive_part(alignment),
+        bend + product(variance, _tail_factor(log_expit(-log_odds), sharper)),
     )
 
 
@@ -320,76 +250,25 @@ def _tail_factor(log_failure: Array, sharper: bool = False) -> Array:
 
 def _variance_factor(log_failure: Array, variance: ArrayLike, token_range: ArrayLike) -> Array:
     """``Phi_V(F) / F = min(V/F, (sqrt(2 V L) + R_p L / 3)^2)`` with ``L = log(2/F)``."""
-    variance, spread = _bound(variance=variance), _bound(token_range=token_range)
+    variance, spread = non_negative(variance=variance), non_negative(token_range=token_range)
     level = np.log(2) - log_failure
     with np.errstate(over="ignore"):
-        plain = _times(variance, np.exp(-log_failure))
+        plain = product(variance, np.exp(-log_failure))
     return np.minimum(plain, (np.sqrt(2 * variance * level) + spread * level / 3) ** 2)
 
 
 def _score_variance(max_length: ArrayLike, token_range: ArrayLike) -> Array:
     """``sigma^2 = T_max R_p^2 / 4`` (Azuma-Hoeffding)."""
-    length = _bound(max_length=max_length)
+    length = non_negative(max_length=max_length)
     if not np.all(length >= 1):
         raise ValueError(f"max_length must be at least 1, got {max_length!r}")
-    return length * _bound(token_range=token_range) ** 2 / 4
-
-
-def _positive_part(alignment: ArrayLike) -> Array:
-    return np.maximum(_finite(alignment=alignment), 0.0)
-
-
-def _ratio(numerator: ArrayLike, denominator: ArrayLike) -> Array:
-    """0 for a zero numerator, infinite for a zero denominator alone."""
-    numerator, denominator = np.broadcast_arrays(np.asarray(numerator, float), np.asarray(denominator, float))
-    unlimited = np.where(numerator > 0, np.inf, 0.0)
-    with np.errstate(over="ignore"):
-        return np.divide(numerator, denominator, out=unlimited.copy(), where=denominator > 0)[()]
-
-
-def _times(bound: Array, factor: Array) -> Array:
-    """Product in which a zero factor wins over an infinite one: no variance, no limit; no weight, no limit."""
-    bound, factor = np.broadcast_arrays(bound, factor)
-    return np.multiply(bound, factor, out=np.zeros(bound.shape), where=(bound > 0) & (factor > 0))
-
-
-def _finite(**named: ArrayLike) -> Array:
-    ((name, values),) = named.items()
-    array = np.asarray(values, dtype=float)
-    if not np.all(np.isfinite(array)):
-        raise ValueError(f"{name} must be finite, got {values!r}")
-    return array
-
-
-def _bound(**named: ArrayLike) -> Array:
-    ((name, values),) = named.items()
-    array = np.asarray(values, dtype=float)
-    if not np.all(array >= 0):
-        raise ValueError(f"{name} must be non-negative, got {values!r}")
-    return array
+    return length * non_negative(token_range=token_range) ** 2 / 4
 
 
 def _prompts(alignments: ArrayLike, log_odds: ArrayLike, weights: ArrayLike | None) -> tuple[Array, Array, Array]:
     """Alignments, log-odds and weights that sum to one, each with all the prompts along its last axis."""
-    alignments, log_odds = np.broadcast_arrays(_finite(alignments=alignments), _finite(log_odds=log_odds))
+    alignments, log_odds = np.broadcast_arrays(finite(alignments=alignments), finite(log_odds=log_odds))
     prompts = alignments.shape[-1:]
     if prompts in ((), (0,)):
         raise ValueError(f"alignments and log_odds must hold prompts along the last axis, got shape {alignments.shape}")
     return alignments, log_odds, prompt_weights(weights, prompts[0])
-
-
-def prompt_weights(weights: ArrayLike | None, num_prompts: int) -> Array:
-    """Weights of a batch of prompts, scaled to sum to one; equal where omitted.
-
-    Raises
-    ------
-    ValueError : a wrong number, a weight that is negative or not finite, or weights that are all zero.
-    """
-    if weights is None:
-        return np.full(num_prompts, 1 / num_prompts)
-    array = np.asarray(weights, dtype=float)
-    if array.shape[-1:] != (num_prompts,):
-        raise ValueError(f"weights must have {num_prompts} prompts along the last axis, got shape {array.shape}")
-    if not (np.all(np.isfinite(array) & (array >= 0)) and np.all(array.sum(axis=-1) > 0)):
-        raise ValueError(f"weights must be non-negative, finite and not all zero, got {weights!r}")
-    return array / array.sum(axis=-1, keepdims=True)

@@ -174,7 +174,7 @@ def token_weights(
         raise ValueError(f"lengths must be one non-negative whole number per response, got {lengths!r}")
     counts = counts.astype(int)
     weights = advantages(rewards, method, group_ids, framework=framework, scale_rewards=scale_rewards)
-    batch, total, filled = len(counts), max(counts.sum(), 1), max(np.count_nonzero(counts), 1)
+    batch, total, filled = len(counts), max(int(counts.sum()), 1), max(int(np.count_nonzero(counts)), 1)
     if loss_type == "dr_grpo" and max_completion_length is None:
         raise ValueError("max_completion_length must be given for dr_grpo: TRL divides by it")
     divisors = (max_completion_length, padded_length, loss_scale_factor)
@@ -182,7 +182,7 @@ def token_weights(
         if value is not None and not value > 0:
             raise ValueError(f"{name} must be positive, got {value!r}")
     if loss_scale_factor is None:
-        loss_scale_factor = padded_length if padded_length is not None else max(counts.max(), 1)
+        loss_scale_factor = padded_length if padded_length is not None else max(int(counts.max()), 1)
     divisor = {
         "grpo": batch * np.maximum(counts, 1),
         "dr_grpo": batch * (max_completion_length or 1),

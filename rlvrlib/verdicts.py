@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlvrlib.change_points import MIN_ROWS, Segment, segment
+from rlvrlib.change_points import MIN_ROWS, Segment, clearly_below, lower_mean, lower_share, segment, standard_errors_apart
 from rlvrlib.pressure import Pressure
 from rlvrlib.problems import Array
 from rlvrlib.run_log import RunLog
@@ -57,7 +57,7 @@ class Case:
         moves = moves[np.isfinite(moves)]
         idle = self.signals.idle[np.isfinite(self.signals.idle)]
         level = self.signals.success.mean() if len(self.signals.success) else np.nan
-        low = max((_low(share) for share in (moves, idle) if len(share)), default=0.0)
+        low = max((lower_share(share) for share in (moves, idle) if len(share)), default=0.0)
         if low < _IDLE or self.warned is not None or len(self.parts) > 1:
             return None
         why = "every response is right" if level > 0.9 else "every response is wrong" if level < 0.1 else "each prompt is always right or always wrong"
@@ -90,21 +90,21 @@ class Case:
         lost = end.high < max(0.1 * peak.mean, 0.02)
         if self.warned is None and not lost:
             return None
-        if not (_below(end, peak) or trough.high < peak.low / 2):
+        if not (clearly_below(end, peak) or trough.high < peak.low / 2):
             return None
         where = f"from {self.show(peak)} ({self.span(peak)}) to {self.show(end)} ({self.span(end)})"
         grown, not_grown = self.drivers(peak, later[0].start)
         warning = "no warning came before: the level was not yet known" if self.warned is None else f"first warning at step {self.steps[self.warned]:g}"
         supports = [f"the {self.noun} fell {where}", warning, *grown]
-        if _below(trough, peak) and trough.high < peak.low / 2 and end is not trough and end.low > trough.high and end.mean > 2 * trough.mean:
-            if not _below(end, peak):
+        if clearly_below(trough, peak) and trough.high < peak.low / 2 and end is not trough and end.low > trough.high and end.mean > 2 * trough.mean:
+            if not clearly_below(end, peak):
                 return None  # recovered: judged by how it ends
             return RECOVERY, f"Collapse with partial recovery: the {self.noun} fell to {self.show(trough)} ({self.span(trough)}) and came back to {self.show(end)}.", supports, not_grown, _LOWER  # fmt: skip
         longer = self.lengthening(peak, end)
         if longer > 1.25:
             supports.append(f"at the end responses were {longer:.1f} times as long as at the peak; the threshold of a loss that sums over tokens falls like 1/T")
         idle = self.signals.idle[end.start : end.stop]
-        no_signal = _low(idle[np.isfinite(idle)]) >= _IDLE
+        no_signal = lower_share(idle[np.isfinite(idle)]) >= _IDLE
         if lost and (no_signal or not np.isfinite(idle).any()):
             supports.append("there is no group with spread left, so no gradient: waiting does not help (Proposition 2)")
             return COLLAPSE, f"Collapse, absorbing: the {self.noun} fell {where}, and nothing moves any more.", supports, not_grown, [_RESTART, *_LOWER]
@@ -116,7 +116,7 @@ class Case:
         cut, right = self.last_third(self.signals.truncated), self.last_third(self.signals.success)
         if not self.signals.is_rate or self.cut_counts or len(cut) < MIN_ROWS // 2:
             return None
-        share, failures = _low(cut), 1 - right.mean()
+        share, failures = lower_share(cut), 1 - right.mean()
         if share < 0.1 or share < failures / 2 or right.mean() + share > 1.05 or self.rise_of_halves() > _RISE:
             return None
         supports = [f"in the last third at least {share:.0%} of the responses are cut, of {failures:.0%} that fail ({self.signals.truncated_source})"]  # fmt: skip
@@ -133,7 +133,7 @@ class Case:
         both = self.signals.success + self.signals.truncated
         both = both[np.isfinite(both)]
         logged = self.log.has("truncated")
-        if logged and not self.cut_counts and len(both) >= MIN_ROWS and _mean_low(both) > 1.05:
+        if logged and not self.cut_counts and len(both) >= MIN_ROWS and lower_mean(both) > 1.05:
             supports.append(f"success rate and truncated share add up to {both.mean():.2f}: responses that were cut count as correct")
         drop = self.evaluation_drop()
         if drop is not None and drop[0] >= 0.2 and self.rise_of_halves() > -_RISE:
@@ -157,18 +157,18 @@ class Case:
         early = max(MIN_ROWS // 2, len(values) // 20)
         start, rest = segment(values, 0, early), segment(values, early, len(values))
         first, second = segment(values, 0, len(values) // 2), segment(values, len(values) // 2, len(values))
-        from_start, of_halves = _z(start, rest), self.rise_of_halves()
+        from_start, of_halves = standard_errors_apart(start, rest), self.rise_of_halves()
         if max(from_start, of_halves) > _RISE:
             lower, upper = (first, second) if of_halves > from_start else (start, rest)
             supports = [f"the {self.noun} rose from {self.show(lower)} ({self.span(lower)}) to {self.show(upper)} ({self.span(upper)}), {max(from_start, of_halves):.1f} standard errors"]  # fmt: skip
             middle = segment(values, len(values) // 2, 3 * len(values) // 4)
-            level = abs(_z(middle, segment(values, 3 * len(values) // 4, len(values)))) < 2
+            level = abs(standard_errors_apart(middle, segment(values, 3 * len(values) // 4, len(values)))) < 2
             against = ["in the second half it is level"] if level and len(values) >= 4 * MIN_ROWS else []
             return LEARNING, f"Learning: the {self.noun} rises." if not against else f"Learning: the {self.noun} rose and has kept its level.", supports, against, ["Nothing needs to change. Watch the length and the pressure."]  # fmt: skip
         if not self.signals.is_rate:
             for name, part in self.log.components.items():
                 known = part[np.isfinite(part)]
-                z = _z(segment(known, 0, len(known) // 2), segment(known, len(known) // 2, len(known))) if len(known) >= MIN_ROWS else 0.0
+                z = standard_errors_apart(segment(known, 0, len(known) // 2), segment(known, len(known) // 2, len(known))) if len(known) >= MIN_ROWS else 0.0
                 if z > 2 * _RISE:  # beyond any number of parts that a log may have
                     supports = [f"the part {name[:40]!r} of the reward rose, {z:.1f} standard errors from half to half"]
                     return LEARNING, f"Learning, in a part of the reward ({name[:40]!r}).", supports, self.other_parts(name), ["Judge by the part that checks the answer: log it on its own."]  # fmt: skip
@@ -197,7 +197,7 @@ class Case:
         if self.warned is not None and verdict not in (COLLAPSE, RECOVERY, OVERSHOOT):
             against.append(f"there was a warning at step {self.steps[self.warned]:g}, after which the {self.noun} came back")
         last = self.parts[-1] if len(self.parts) > 1 else None
-        if verdict == LEARNING and last is not None and _below(last, max(self.parts, key=lambda part: part.low)):
+        if verdict == LEARNING and last is not None and clearly_below(last, max(self.parts, key=lambda part: part.low)):
             against.append(f"the last {last.stop - last.start} rows are lower ({self.show(last)}): too few, or too little, to call it a fall")
         if self.pressure is not None and verdict in (LEARNING, PLATEAU):
             total, error = self.pressure.total[-1], self.pressure.error[-1]
@@ -207,7 +207,8 @@ class Case:
 
     def drivers(self, peak: Segment, fall: int) -> tuple[list[str], list[str]]:
         """What had grown around the warning (the row ``fall`` where none came), compared with the peak; and what had not."""
-        grown, not_grown = [], []
+        grown: list[str] = []
+        not_grown: list[str] = []
         moment, row = ("fall", fall) if self.warned is None else ("warning", self.warned)
         near = slice(max(row - MIN_ROWS // 2, 0), row + MIN_ROWS // 2)
         for name in GROWTH:
@@ -260,7 +261,7 @@ class Case:
 
     def rise_of_halves(self) -> float:
         values, half = self.signals.success, len(self.signals.success) // 2
-        return _z(segment(values, 0, half), segment(values, half, len(values)))
+        return standard_errors_apart(segment(values, 0, half), segment(values, half, len(values)))
 
     @property
     def noun(self) -> str:
@@ -281,26 +282,3 @@ _LOWER = [
     "Clip the ratio or the norm, which bounds the moves whatever the gradient.",
 ]
 _RESTART = "Go back to a checkpoint before the warning: this run does not return by itself."
-
-
-def _z(before: Segment, after: Segment) -> float:
-    """Difference of the means in standard errors; 0 where both are exactly the same."""
-    error = float(np.hypot(before.error, after.error))
-    difference = after.mean - before.mean
-    return difference / error if error > 0 else (np.sign(difference) * np.inf if difference else 0.0)
-
-
-def _below(part: Segment, peak: Segment) -> bool:
-    """Significantly lower, and by at least a quarter."""
-    return _z(peak, part) < -3 and part.mean < 0.75 * peak.mean
-
-
-def _mean_low(values: Array) -> float:
-    return segment(values, 0, len(values)).low
-
-
-def _low(shares: Array) -> float:
-    """A 95% lower bound of the mean of shares; where all are alike, by the rule of three."""
-    if not len(shares):
-        return 0.0
-    return float(shares.mean() - max(2 * shares.std() / np.sqrt(len(shares)), 3 / len(shares)))

@@ -8,7 +8,7 @@ about the true success rate is the subject here (theory section 4, noisy verifie
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -40,6 +40,8 @@ class NoisyVerifier:
     problem: Problem
     true_positive_rate: ArrayLike
     false_positive_rate: ArrayLike
+    _rates: tuple[Array, Array] = field(init=False, repr=False, compare=False)
+    _logs: tuple[Array, Array, Array, Array] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         right, wrong = _probabilities(true_positive_rate=self.true_positive_rate, false_positive_rate=self.false_positive_rate)
@@ -107,7 +109,7 @@ class NoisyVerifier:
 
     def regularity(self, direction: ArrayLike) -> Regularity:
         """That of the wrapped problem: the verdict does not change the score of a response."""
-        return self.problem.regularity(direction)
+        return self.problem.regularity(np.asarray(direction, dtype=float))
 
     def sample(self, theta: ArrayLike, group_size: int, rng: np.random.Generator) -> tuple[Array, Array, Array]:
         """Verdicts and lengths, shape ``(..., G)``, and scores, shape ``(..., G, dim)``, of ``group_size`` responses.

@@ -43,7 +43,7 @@ class WindowPrompts:
             np.broadcast_to(values, shape) for values in (lengths, low, high, initial_success)
         )
         whole = all(np.all(values == np.floor(values)) for values in (self.lengths, low, high))
-        if not (whole and np.all((1 <= low) & (low <= high) & (high < self.lengths))):
+        if not (whole and np.all((low >= 1) & (low <= high) & (high < self.lengths))):
             raise ValueError("lengths, low and high must be whole numbers with 1 <= low <= high < lengths")
         counts = np.arange(self.lengths.max() + 1)
         rest = np.maximum(self.lengths[..., None] - counts, 0)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache, partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from bs4 import BeautifulSoup
 
+SITE = Path(os.environ.get("BOOK_SITE", Path(__file__).resolve().parent.parent / "_build" / "html"))
 # Elements that load something by themselves. A plain link loads nothing until a reader follows it.
 LOADING = {"script": "src", "img": "src", "iframe": "src", "source": "src", "audio": "src", "video": "src",
            "embed": "src", "object": "data", "link": "href", "image": "href", "use": "href"}  # fmt: skip
@@ -71,23 +69,6 @@ def _missing(site: Path, name: str, address: str, page: BeautifulSoup) -> list[s
         if not there.find(id=fragment) and not there.find(attrs={"name": fragment}):
             return [f"{address} leads to no place on its page"]
     return []
-
-
-@contextmanager
-def serve(site: Path) -> Iterator[str]:
-    """The site on a free port of this machine."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 # Asked of a page once it is typeset. Hidden parts (a closed solution, a tab) have no size and are left out.

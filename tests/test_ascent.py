@@ -105,7 +105,7 @@ def test_what_a_trajectory_records():
     gap0 = bandit.gradient_gap(theta)
     assert path.step_size == pytest.approx([0.5, 1.0, 0.0])
     assert path.alignment[0] == pytest.approx(gap0[0])
-    assert path.alignment[1] == pytest.approx(-bandit.gradient_gap(theta + [0.5, 0, 0])[1])
+    assert path.alignment[1] == pytest.approx(-bandit.gradient_gap(theta + np.array([0.5, 0, 0]))[1])
     assert path.alignment[2] == 0 and path.log_odds[3] == path.log_odds[2]  # no direction, no move
     increments = path.alignment * path.step_size
     assert path.signed_alignment == pytest.approx([0, *np.cumsum(increments)])

@@ -7,20 +7,17 @@ or the one that ``CHROMIUM`` names); with ``REQUIRE_BROWSER=1`` its absence is a
 from __future__ import annotations
 
 import gzip
-import os
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 from bs4 import BeautifulSoup
-from site_checks import AXE, EXTERNAL_IN_CSS, look, page_problems, serve
+from make_pdf import serve
+from site_checks import AXE, EXTERNAL_IN_CSS, SITE, look, page_problems
 
 ROOT = Path(__file__).resolve().parent.parent
-SITE = Path(os.environ.get("BOOK_SITE", ROOT / "_build" / "html"))
 PAGES = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html") if "_static" not in path.parts)
 READ = [name for name in PAGES if name.startswith(("book/", "notebooks/"))]  # written by authors, not generated
 
@@ -104,28 +101,6 @@ def test_a_fault_is_found(fault: str) -> None:
 
 
 # ---- in a browser -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    path = shutil.which(os.environ.get("CHROMIUM", "chromium"))
-    if not path:
-        if os.environ.get("REQUIRE_BROWSER") == "1":
-            pytest.fail("REQUIRE_BROWSER=1, and there is no Chromium")
-        pytest.skip("no Chromium: the pages were not looked at in a browser")
-    from playwright.sync_api import sync_playwright
-
-    flags = ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=flags)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def base() -> Iterator[str]:
-    with serve(SITE) as address:
-        yield address
 
 
 @pytest.mark.parametrize("name", READ)

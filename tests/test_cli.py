@@ -52,7 +52,7 @@ def test_run_writes_notebook_and_page_and_prints_the_claims(notebook: Path, tmp_
     folder = tmp_path / "_build" / "run" / "small"
     assert sorted(path.name for path in folder.iterdir()) == ["small.html", "small.ipynb"]
     rows = claims.collect(folder / "small.ipynb")
-    assert [row["measured"] for row in rows][0] == 3 and [row["predicted"] for row in rows][1] == 0.1
+    assert rows[0]["measured"] == 3 and rows[1]["predicted"] == 0.1
     page = (folder / "small.html").read_text()
     assert "seed = 3, delta = 0.1" in page and page.count("✓ holds") == 2
     assert notebook.read_bytes() == before

@@ -13,8 +13,8 @@ from scipy.stats import norm
 
 from rlvrlib import TokenWindow, change_points, pressure, thresholds, updates
 from rlvrlib.ascent import Constant, ascend
-from rlvrlib.directions import PolicyGradient
 from rlvrlib.diagnosis import diagnose
+from rlvrlib.directions import PolicyGradient
 from rlvrlib.run_log import RunLog, from_rows, read_log
 from rlvrlib.sampled_runs import sampled_runs
 from rlvrlib.verdicts import COLLAPSE, LEARNING, OVERSHOOT, PLATEAU, RECOVERY, STARVED, TRUNCATION, UNDECIDED, VERIFIER

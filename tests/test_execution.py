@@ -63,7 +63,7 @@ def test_a_missing_package_is_named():
 def test_what_is_no_notebook_is_said_in_one_line(tmp_path: Path, text: str):
     path = tmp_path / "x.ipynb"
     path.write_text(text)
-    with pytest.raises(ValueError, match="x.ipynb") as caught:
+    with pytest.raises(ValueError, match=r"x\.ipynb") as caught:
         execution.read_notebook(path)
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="there is no notebook"):

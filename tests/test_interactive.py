@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +12,12 @@ import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
-from site_checks import serve
+from site_checks import SITE
 
 from rlvrlib import figures
 from rlvrlib.interactive import KEY, Control, Curve, Panel, Play, show
 
 ROOT = Path(__file__).resolve().parent.parent
-SITE = Path(os.environ.get("BOOK_SITE", ROOT / "_build" / "html"))
 PAGES = sorted(path.stem for path in (ROOT / "book").glob("*.md") if "{interactive-figure}" in path.read_text(encoding="utf-8"))
 
 
@@ -122,7 +119,7 @@ def test_the_threshold_in_the_data_is_where_the_curve_falls() -> None:
     """The committed data of the overshoot figure, against the sentence that goes with each setting."""
     (data,) = carried("05_overshoot")
     rates = len(data["controls"][1]["values"])
-    ends = [curve for curve in data["curves"] if curve["panel"] == 1][0]["y"]
+    ends = next(curve for curve in data["curves"] if curve["panel"] == 1)["y"]
     for number, sentence in enumerate(data["readout"]):
         assert ("Every step gains" in sentence) == ("below the critical" in sentence)
         assert (ends[number][-1] > ends[number][0]) == ("below the critical" in sentence)
@@ -132,28 +129,6 @@ def test_the_threshold_in_the_data_is_where_the_curve_falls() -> None:
 # ---- in a browser ---------------------------------------------------------------------------------------------------
 
 seen = pytest.mark.skipif(not (SITE / "index.html").exists(), reason=f"no built site in {SITE.name}: run `make book` first")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    path = shutil.which(os.environ.get("CHROMIUM", "chromium"))
-    if not path:
-        if os.environ.get("REQUIRE_BROWSER") == "1":
-            pytest.fail("REQUIRE_BROWSER=1, and there is no Chromium")
-        pytest.skip("no Chromium: the figures were not moved in a browser")
-    from playwright.sync_api import sync_playwright
-
-    flags = ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=flags)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def base() -> Iterator[str]:
-    with serve(SITE) as address:
-        yield address
 
 
 @contextmanager

@@ -200,5 +200,5 @@ def test_a_notebook_is_out_of_date_when_its_data_changed(root: Path, capfd: pyte
     assert run(root) and printed(root, "c") == "2"
     assert "a: up to date" in capfd.readouterr().out
     data.unlink()
-    with pytest.raises(BookError, match="x.csv"):
+    with pytest.raises(BookError, match=r"x\.csv"):
         run(root)

@@ -18,9 +18,23 @@ import yaml
 
 import rlvrlib
 from rlvrlib import (
-    bandits, change_points, claims, correlated, directions, nonlinear, planning, pressure, prompts, run_log, surrogates, thresholds, tokens,
-    updates, verifiers, weightings,
-)  # fmt: skip
+    bandits,
+    change_points,
+    claims,
+    correlated,
+    directions,
+    nonlinear,
+    planning,
+    pressure,
+    prompts,
+    run_log,
+    surrogates,
+    thresholds,
+    tokens,
+    updates,
+    verifiers,
+    weightings,
+)
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"

@@ -12,9 +12,20 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from rlvrlib import (
-    BatchMean, BatchThreshold, LargestGain, LogLinearBandit, NetworkBandit, PromptWeighted, ThresholdStep, TokenWindow,
-    WindowPrompts, ascend, prompts, thresholds, unit,
-)  # fmt: skip
+    BatchMean,
+    BatchThreshold,
+    LargestGain,
+    LogLinearBandit,
+    NetworkBandit,
+    PromptWeighted,
+    ThresholdStep,
+    TokenWindow,
+    WindowPrompts,
+    ascend,
+    prompts,
+    thresholds,
+    unit,
+)
 from rlvrlib.weightings import WEIGHTINGS, min_norm_coefficients
 
 seeds = st.integers(0, 2**32 - 1)
@@ -327,7 +338,6 @@ def test_window_prompts_start_where_they_are_told():
 
 def test_theorem_5_in_high_precision():
     """The two bounds with mpmath, for two prompts whose rates differ by ten orders of magnitude."""
-    mp.mp.dps = 40
     size, offsets, weights, w = [1.5, 0.7], [-12.0, 11.0], [0.3, 0.7], [1.0, -0.2]
 
     def success(q, t):  # one correct arm with the feature w_q, two wrong ones with plus and minus size_q
@@ -339,11 +349,12 @@ def test_theorem_5_in_high_precision():
     log_odds, gap = stack.log_odds_and_gap(np.zeros((1, 1)))
     bends = stack.regularity(np.ones(1)).score_lipschitz
     slope = prompts.batch_alignment(gap[:, 0], log_odds, weights)
-    exact = mp.fsum(weights[q] * mp.diff(lambda t, q=q: success(q, t), 0) for q in range(2))
-    assert slope == pytest.approx(float(exact), rel=1e-10)
-    direction = np.sign(slope)
-    step = prompts.batch_step(direction * gap[:, 0], log_odds, bends, bends, weights=weights)
-    start = mp.fsum(weights[q] * success(q, 0) for q in range(2))
-    for share in (0.1, 0.5, 0.999):
-        after = mp.fsum(weights[q] * success(q, mp.mpf(float(direction * share * step))) for q in range(2))
-        assert after - start >= share * (1 - share) * abs(slope) * step * (1 - 1e-9)
+    with mp.workdps(40):
+        exact = mp.fsum(weights[q] * mp.diff(lambda t, q=q: success(q, t), 0) for q in range(2))
+        assert slope == pytest.approx(float(exact), rel=1e-10)
+        direction = np.sign(slope)
+        step = prompts.batch_step(direction * gap[:, 0], log_odds, bends, bends, weights=weights)
+        start = mp.fsum(weights[q] * success(q, 0) for q in range(2))
+        for share in (0.1, 0.5, 0.999):
+            after = mp.fsum(weights[q] * success(q, mp.mpf(float(direction * share * step))) for q in range(2))
+            assert after - start >= share * (1 - share) * abs(slope) * step * (1 - 1e-9)

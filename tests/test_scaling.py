@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +102,7 @@ def test_shorter_answers_begin_the_longer_ones() -> None:
         texts.setdefault(row["prompt"], []).append(row["answer"])
     for answers in texts.values():
         answers.sort(key=len)
-        assert all(long.startswith(short) for short, long in zip(answers, answers[1:], strict=False))
+        assert all(long.startswith(short) for short, long in pairwise(answers))
 
 
 def test_the_curvature_of_the_grid_is_that_of_its_tokens() -> None:

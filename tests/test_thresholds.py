@@ -320,7 +320,7 @@ def test_exact_is_the_first_zero(kind):
     exact = thresholds.exact(problem, theta, direction)
     assert np.all(exact > 0) and thresholds.exact(problem, theta, -direction).max() == 0
     found = np.isfinite(exact)
-    assert 5 < found.sum()
+    assert found.sum() > 5
     at_zero = log_odds_gain(problem, theta, direction, np.where(found, exact, 1.0))
     assert np.all(np.abs(at_zero[found]) < 1e-9 * (1 + exact * slope)[found])
     for share in np.linspace(0.001, 0.999, 300):

@@ -114,7 +114,7 @@ def test_the_markedness_is_a_contraction(right, wrong, log_odds):
 def test_the_exact_step_is_that_of_the_true_problem():
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        problem, theta, direction = random_problem("log_linear", rng)
+        problem, theta, _ = random_problem("log_linear", rng)
         true = thresholds.exact(problem, theta, problem.gradient_gap(theta))
         wrong, right = np.sort(rng.uniform(size=2))
         seen = thresholds.exact(NoisyVerifier(problem, right, wrong), theta, problem.gradient_gap(theta))

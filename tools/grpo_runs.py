@@ -48,7 +48,7 @@ def right(completions: list[Any], answer: list[str], **_: Any) -> list[float]:
     return [float(bool(re.search(rf"(?<!\d){sum_}(?!\d)", text))) for text, sum_ in zip(texts, answer, strict=True)]
 
 
-class Progress(TrainerCallback):
+class Progress(TrainerCallback):  # type: ignore[misc]  # transformers is not looked into: see pyproject.toml
     """One line a step, and a stop where the time is over."""
 
     def __init__(self, name: str):

@@ -16,8 +16,10 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,7 +62,7 @@ def text_of(family: str, wording: int, length: int) -> tuple[str, str]:
     return WORDINGS[wording].format(NAMES.get(family, family)), "".join(rng.choice(ITEMS[family], size=256)[:length])
 
 
-def task_of(model, tokenizer, family: str, wording: int, length: int) -> AnswerTask:
+def task_of(model: Any, tokenizer: Any, family: str, wording: int, length: int) -> AnswerTask:
     """Every response that begins with the sequence is correct."""
     prompt, answer = text_of(family, wording, length)
     task = AnswerTask(model, tokenizer, prompt, [answer], beginning=True)
@@ -88,7 +90,7 @@ def measure(task: AnswerTask) -> dict[str, float]:
     }  # fmt: skip
 
 
-def climb(task: AnswerTask, levels: np.ndarray):
+def climb(task: AnswerTask, levels: np.ndarray) -> Iterator[dict[str, float]]:
     """Measure where the log-odds first pass each level, on small steps along the gap; the parameters are put back."""
     parameters = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
     kept = [parameter.detach().clone() for parameter in parameters]
@@ -115,7 +117,7 @@ def climb(task: AnswerTask, levels: np.ndarray):
                 parameter.copy_(old)
 
 
-def points():
+def points() -> Iterator[dict[str, Any]]:
     """What is to be measured, the most telling first."""
     for length in LENGTHS:
         for wording in range(len(WORDINGS)):
@@ -126,7 +128,7 @@ def points():
                 yield {"part": "success", "family": family, "wording": 0, "length": CLIMB_LENGTH}
 
 
-def name_of(point: dict) -> str:
+def name_of(point: dict[str, Any]) -> str:
     return "-".join(str(value) for value in point.values())
 
 
@@ -166,14 +168,14 @@ def main() -> int:
 
 def collect(file: Path, target: Path) -> int:
     """Write the points as a table, of a point that was measured again the last, and beside it how they were made."""
-    rows = {}
+    latest: dict[tuple[Any, ...], dict[str, Any]] = {}
     for line in file.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         for name in ("critical_step", "sign_critical_step"):
             row[name] = row[name] or None  # a search of an older version began behind it
         row["prompt"], row["answer"] = text_of(row["family"], row["wording"], row["length"])
-        rows[row["part"], row["family"], row["wording"], row["length"], row.get("level", 0.0)] = row
-    rows = [rows[key] for key in sorted(rows)]
+        latest[row["part"], row["family"], row["wording"], row["length"], row.get("level", 0.0)] = row
+    rows = [latest[key] for key in sorted(latest)]
     columns = [*dict.fromkeys(name for row in rows for name in row)]
     part = target.with_name(f".part-{target.name}")
     with open(part, "w", newline="", encoding="utf-8") as out:

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -131,7 +131,7 @@ def execute_all(root: Path, executed: Path, profile: Parameters, jobs: int, requ
     with ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(bring_up_to_date, source) for source in sources]
         try:
-            return all([future.result() for future in futures])
+            return all([future.result() for future in futures])  # noqa: C419 (a list, so that every notebook is waited for)
         except BaseException:
             stopping.set()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -248,7 +248,7 @@ def build_site(root: Path, work: Path, facts: dict[str, object]) -> None:
     for path in (work / "notebooks").glob("*.ipynb"):
         nbformat.write(cleaned(path), source / "notebooks" / path.name)
     (source / "provenance.json").write_text(json.dumps(facts, indent=1, default=str), encoding="utf-8")
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", source, "--path-output", site]
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(source), "--path-output", str(site)]
     result = subprocess.run(
         [*command, "-W", "-n", "--keep-going", "--all", "-q"],
         cwd=source, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -371,8 +371,13 @@ def main(arguments: list[str] | None = None) -> int:
     if options.refresh and options.profile != "default":
         parser.error("--refresh writes the default profile only")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` stops as cleanly as Ctrl-C
+    return exit_status(lambda: make_book(options.root.resolve(), options.profile, options.jobs, options.refresh, options.requiring))
+
+
+def exit_status(work: Callable[[], int]) -> int:
+    """What ``work`` returns; where it fails or is interrupted, a line that says so, and 1 or 130."""
     try:
-        return make_book(options.root.resolve(), options.profile, options.jobs, options.refresh, options.requiring)
+        return work()
     except BookError as error:
         print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:

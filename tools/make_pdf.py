@@ -23,7 +23,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import yaml
-from make_book import PDF_NAME, BookError, current_pdf, lock, make_book, pdf_path
+from make_book import PDF_NAME, BookError, current_pdf, exit_status, lock, make_book, pdf_path
 
 HERE = Path(__file__).resolve().parent
 MINUTES = 15  # that the mathematics and the printing may take
@@ -75,7 +75,7 @@ def one_page(work: Path) -> Path:
     """The staged book as a single HTML page."""
     out = work / "single"
     shutil.rmtree(out, ignore_errors=True)
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", work / "source", "--path-output", out, "--builder", "singlehtml"]
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(work / "source"), "--path-output", str(out), "--builder", "singlehtml"]
     result = subprocess.run(
         [*command, "-n", "--keep-going", "--all", "-q"],
         cwd=work / "source", text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -88,7 +88,9 @@ def one_page(work: Path) -> Path:
 
 
 @contextmanager
-def _serve(folder: Path) -> Iterator[str]:
+def serve(folder: Path) -> Iterator[str]:
+    """A folder as a site on a free port of this machine."""
+
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
             pass
@@ -115,7 +117,7 @@ def print_page(folder: Path, page: Path, target: Path, chromium: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".part-{target.name}")
     try:
-        with _serve(folder) as address, sync_playwright() as playwright:
+        with serve(folder) as address, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=flags)
             # The width of the printed column, so that what is wider is seen before printing.
             tab = browser.new_page(viewport={"width": 690, "height": 1000}, color_scheme="light")
@@ -167,14 +169,7 @@ def main() -> int:
     parser.add_argument("--profile", default="default", help="parameters from params/PROFILE.yml")
     parser.add_argument("--root", type=Path, default=HERE.parent, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    try:
-        return make_pdf(options.root.resolve(), options.profile)
-    except BookError as error:
-        print(f"error: {error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("interrupted: nothing half-written was kept", file=sys.stderr)
-        return 130
-    return 1
+    return exit_status(lambda: make_pdf(options.root.resolve(), options.profile))
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def not_found(app: Sphinx, base: str) -> str:
     first = [names[0] for _, names in parts(app)]
     links = "\n".join(
         f'<li><a href="{app.builder.get_target_uri(page)}">{escape(caption)}: {escape(app.env.titles[page].astext())}</a></li>'
-        for (caption, _), page in zip(parts(app), first)
+        for (caption, _), page in zip(parts(app), first, strict=True)
     )
     home = app.builder.get_target_uri(app.config.root_doc)
     return NOT_FOUND.format(base=escape(urlsplit(base).path), title=escape(app.config.project), home=home, links=links)
@@ -179,7 +179,7 @@ def in_words(work: dict[str, Any]) -> list[nodes.Node]:
 
 def bibtex(work: dict[str, Any]) -> str:
     """One work as a BibTeX entry."""
-    people = [name if "family-names" in author else f"{{{name}}}" for name, author in zip(_names(work, "{family}, {given}"), work["authors"])]
+    people = [name if "family-names" in author else f"{{{name}}}" for name, author in zip(_names(work, "{family}, {given}"), work["authors"], strict=True)]
     key = work.get("key") or f"{work['authors'][0]['family-names'].lower()}{work['year']}"
     fields = {"title": f"{{{work['title']}}}", "author": " and ".join(people), "year": work.get("year"), "url": work.get("url"), "note": work.get("note")}
     if arxiv := [i["value"].removeprefix("arXiv:") for i in work.get("identifiers", []) if i["value"].startswith("arXiv:")]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from docutils import nodes
 from notebook_source import text_and_math
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.domains.std import StandardDomain
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
@@ -53,7 +54,7 @@ class SymbolTable(SphinxDirective):
     """Every symbol of the book."""
 
     def run(self) -> list[nodes.Node]:
-        source, std = Path(self.env.srcdir), self.env.get_domain("std")
+        source, std = Path(self.env.srcdir), cast(StandardDomain, self.env.get_domain("std"))
         file = source / "book" / "symbols.yml"
         chapters = sorted(name for name in self.env.found_docs if CHAPTER.fullmatch(name))
         texts = {name: mathematics_of(Path(self.env.doc2path(name)).read_text(encoding="utf-8")) for name in chapters}

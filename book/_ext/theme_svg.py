@@ -13,7 +13,7 @@ import hashlib
 import os
 from base64 import b64decode
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
@@ -50,7 +50,7 @@ class NotebookFigure(SphinxDirective):
     """``{notebook-figure} NOTEBOOK FIGURE``: a figure of an executed notebook."""
 
     required_arguments = 2
-    option_spec = {"label": directives.unchanged, "caption": directives.unchanged}
+    option_spec: ClassVar[dict[str, Any]] = {"label": directives.unchanged, "caption": directives.unchanged}
 
     def run(self) -> list[nodes.Node]:
         stem, name = self.arguments
@@ -86,7 +86,7 @@ class NotebookFigure(SphinxDirective):
 class FigureLegend(SphinxDirective):
     """``{figure-legend}``: the looks of ``rlvrlib.figures``, drawn from it."""
 
-    option_spec = {"name": directives.unchanged_required}
+    option_spec: ClassVar[dict[str, Any]] = {"name": directives.unchanged_required}
 
     def run(self) -> list[nodes.Node]:
         import matplotlib as mpl
@@ -114,7 +114,7 @@ class FigureLegend(SphinxDirective):
 
 
 def _in_words(look: dict[str, Any]) -> str:
-    colours = {getattr(figures, name): name.lower() for name in "BLUE VERMILLION GREEN PURPLE OCHRE GREY INK".split()}
+    colours = {getattr(figures, name): name.lower() for name in ("BLUE", "VERMILLION", "GREEN", "PURPLE", "OCHRE", "GREY", "INK")}
     lines = {"-": "solid", "--": "dashed", "-.": "dashes and dots", ":": "dotted"}
     return f"{colours[look['color']]}, {lines.get(str(look['linestyle']), 'a pattern of dashes')}"
 

@@ -1,0 +1,236 @@
+"""Responses of random length, solved exactly: a Markov chain of tokens with a stop token, judged by a finite automaton.
+
+A `Problem` (theory section 5). A response ends with its stop token, which counts, or at the cap ``T_max``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import softmax
+
+from rlvrlib.problems import Array, Regularity, check_group_size, unit
+
+
+class MarkovTokens:
+    """Tokens of a Markov chain with a stop token and a hard cap, judged by a finite automaton.
+
+    ``P(v | u) = softmax_v(base[u, v] + <features[u, v], theta>)``; row ``V`` is the start. The automaton reads every token but
+    the stop token; a response is correct iff it stops in an accepting state. One that reaches the cap is cut there: wrong,
+    unless ``accept_at_cap`` lets its state decide. Exact by forward-backward dynamic programming over the last token, the state
+    and the time.
+
+    Parameters
+    ----------
+    base : shape ``(V + 1, V)``; ``-inf`` forbids a transition.
+    features : shape ``(V + 1, V, d)``.
+    stop : the stop token, in ``0 ... V - 1``.
+    max_length : ``T_max``, at least 1.
+    automaton : shape ``(S, V)``, the next state for each state and token; it starts in state 0.
+    accepting : shape ``(S,)``, whether a response that stops there is correct.
+    accept_at_cap : whether a response that is cut in an accepting state is correct.
+    """
+
+    def __init__(
+        self, base: ArrayLike, features: ArrayLike, stop: int, max_length: int, automaton: ArrayLike,
+        accepting: ArrayLike, *, accept_at_cap: bool = False,
+    ):  # fmt: skip
+        self.base, self.features = np.asarray(base, dtype=float), np.asarray(features, dtype=float)
+        self.automaton, accepting = np.asarray(automaton), np.asarray(accepting).astype(bool)
+        self.stop, self.max_length = stop, max_length
+        self._check(accepting)
+        self.dim = self.features.shape[-1]
+        # Rows: correct, wrong. What a response is worth that stops in a state, or is cut there.
+        self._stopped = np.stack([accepting, ~accepting]).astype(float)
+        cut = accepting & accept_at_cap
+        self._cut = np.stack([cut, ~cut]).astype(float)
+        self._tokens = np.arange(self.base.shape[1])
+        if not np.all(self._values(np.zeros(self.dim))[0] > 0):
+            raise ValueError(
+                "accepting must leave correct and wrong responses within max_length: this verifier accepts all or none"
+            )
+
+    def _check(self, accepting: np.ndarray) -> None:
+        vocabulary, states = self.base.shape[-1], len(accepting)
+        if self.base.shape != (vocabulary + 1, vocabulary) or self.features.shape[:-1] != self.base.shape:
+            raise ValueError(
+                "base and features must have shapes (V + 1, V) and (V + 1, V, d), got "
+                f"{self.base.shape} and {self.features.shape}"
+            )
+        if np.any(np.isnan(self.base) | (self.base == np.inf)) or not np.all(np.isfinite(self.features)):
+            raise ValueError("base must be finite or -inf, and features finite")
+        if not np.all(np.isfinite(self.base).any(axis=-1)):
+            raise ValueError("base must allow a token after every token: a row of -inf has no law")
+        if not 0 <= self.stop < vocabulary:
+            raise ValueError(f"stop must be a token from 0 to {vocabulary - 1}, got {self.stop!r}")
+        if np.all(np.isinf(self.base[:, self.stop])):
+            raise ValueError("base must allow the stop token after some token: this chain cannot stop")
+        if self.max_length < 1:
+            raise ValueError(f"max_length must be at least 1, got {self.max_length!r}")
+        if self.automaton.shape != (states, vocabulary) or not np.isin(self.automaton, np.arange(states)).all():
+            raise ValueError(
+                f"automaton must have shape (S, V) = {states, vocabulary} with entries from 0 to {states - 1}, got shape "
+                f"{self.automaton.shape}"
+            )
+
+    def transitions(self, theta: ArrayLike) -> Array:
+        """``P(v | u)``, shape ``(..., V + 1, V)``; the last row is the start."""
+        return softmax(self.base + np.einsum("uvd,...d->...uv", self.features, self._theta(theta)), axis=-1)
+
+    def log_odds(self, theta: ArrayLike) -> Array:
+        """Shape ``(...)``. Both probabilities are sums of positive terms, so both keep their digits."""
+        right, wrong = self._values(theta)[0]
+        return np.log(right) - np.log(wrong)
+
+    def gradient_gap(self, theta: ArrayLike) -> Array:
+        """``E[s | r=1] - E[s | r=0]`` from the expected numbers of transitions, shape ``(..., dim)``."""
+        return self._gap(theta, np.ones(self.max_length))
+
+    def length_normalized_gap(self, theta: ArrayLike) -> Array:
+        """``E[s / |o| | r=1] - E[s / |o| | r=0]``, shape ``(..., dim)``."""
+        return self._gap(theta, 1 / np.arange(1, self.max_length + 1))
+
+    def curvature(self, theta: ArrayLike, direction: ArrayLike) -> Array:
+        """``-w' (grad^2 l) w``, by differentiating the dynamic program twice along the direction, shape ``(...)``."""
+        values = self._values(theta, self._theta(direction, "direction"))
+        slope, bend = values[1] / values[0], values[2] / values[0]
+        right, wrong = bend - slope**2
+        return wrong - right
+
+    def regularity(self, direction: ArrayLike) -> Regularity:
+        """``R_p`` is the widest range of ``<w, features>`` over the tokens that may follow a token; ``0 >= h >= -R_p^2/4``."""
+        along = np.einsum("uvd,...d->...uv", self.features, unit(self._theta(direction, "direction")))
+        allowed = np.isfinite(self.base)
+        high = np.max(np.where(allowed, along, -np.inf), axis=-1)
+        spread = np.max(high - np.min(np.where(allowed, along, np.inf), axis=-1), axis=-1)
+        cap = self.max_length
+        return Regularity(cap * spread, cap * spread**2 / 4, spread, spread**2 / 4, cap)
+
+    def conditional_variance(self, theta: ArrayLike, direction: ArrayLike) -> Array:
+        """``V``: largest sum over a response of the variances of its token scores given the past, shape ``(...)``.
+
+        ``sum_t Var(s_t | past) <= V`` for every response, with equality for one: the longest path through the chain.
+        """
+        moves = self.transitions(theta)
+        along = np.einsum("uvd,...d->...uv", self.features, self._theta(direction, "direction"))
+        centred = along - np.sum(moves * along, axis=-1, keepdims=True)
+        variance = np.sum(moves * centred**2, axis=-1)
+        longest, allowed = np.zeros(variance.shape), np.isfinite(self.base)
+        for _ in range(self.max_length):
+            after = longest[..., :-1].copy()
+            after[..., self.stop] = 0.0
+            longest = variance + np.max(np.where(allowed, after[..., None, :], 0.0), axis=-1)
+        return longest[..., -1]
+
+    def length_law(self, theta: ArrayLike) -> tuple[Array, Array]:
+        """``P(|o| = t | r=1)`` and ``P(|o| = t | r=0)`` for ``t = 1 ... T_max``, shape ``(..., T_max)`` each."""
+        moves = self.transitions(theta)
+        ends = []
+        for mass in self._forward(moves):
+            stopping, going = mass[..., self.stop], self._arrivals(mass)
+            ends.append(np.einsum("rs,...s->r...", self._stopped, stopping))
+        ends[-1] = ends[-1] + np.einsum("rs,...sv->r...", self._cut, going)
+        law = np.stack(ends, axis=-1)
+        right, wrong = law / law.sum(axis=-1, keepdims=True)
+        return right, wrong
+
+    def sample(self, theta: ArrayLike, group_size: int, rng: np.random.Generator) -> tuple[Array, Array, Array]:
+        """Rewards and lengths, shape ``(..., G)``, and scores, shape ``(..., G, dim)``, of ``group_size`` responses."""
+        check_group_size(group_size)
+        moves = self.transitions(theta)
+        batch = (*moves.shape[:-2], group_size)
+        mean = np.einsum("...uv,uvd->...ud", moves, self.features)
+        moves, mean = moves[..., None, :, :], mean[..., None, :, :]
+        token = np.full(batch, self.base.shape[1])
+        state = np.zeros(batch, dtype=int)
+        rewards, lengths, scores = np.zeros(batch), np.zeros(batch), np.zeros((*batch, self.dim))
+        alive = np.ones(batch, dtype=bool)
+        for _ in range(self.max_length):
+            chances = np.take_along_axis(moves, token[..., None, None], axis=-2)[..., 0, :]
+            draw = (np.cumsum(chances, axis=-1) < rng.uniform(size=(*batch, 1))).sum(axis=-1)
+            draw = np.minimum(draw, chances.shape[-1] - 1)
+            step = self.features[token, draw] - np.take_along_axis(mean, token[..., None, None], axis=-2)[..., 0, :]
+            scores += alive[..., None] * step
+            lengths += alive
+            stopping = alive & (draw == self.stop)
+            rewards = np.where(stopping, self._stopped[0][state], rewards)
+            alive = alive & ~stopping
+            state = np.where(alive, self.automaton[state, draw], state)
+            token = np.where(alive, draw, token)
+            if not alive.any():
+                break
+        return np.where(alive, self._cut[0][state], rewards), lengths, scores
+
+    def _values(self, theta: ArrayLike, direction: Array | None = None) -> list[Array]:
+        """Probabilities of a correct and of a wrong response, shape ``(2, ...)``, with two derivatives if asked for."""
+        moves = [self.transitions(theta)]
+        if direction is not None:
+            along = np.einsum("uvd,...d->...uv", self.features, direction)
+            centred = along - np.sum(moves[0] * along, axis=-1, keepdims=True)
+            variance = np.sum(moves[0] * centred**2, axis=-1, keepdims=True)
+            moves += [moves[0] * centred, moves[0] * (centred**2 - variance)]
+        continuations = self._backward(moves, np.ones(self.max_length))
+        return [self._before(order, moves, continuations[0])[..., 0, -1] for order in range(len(moves))]
+
+    def _backward(self, moves: list[Array], worth: Array) -> list[list[Array]]:
+        """For each time the expected worth after each next token, shape ``(2, ..., S, V)``, and its derivatives."""
+        shape = (2, *moves[0].shape[:-2], self._stopped.shape[1], self.base.shape[1])
+        lead = (slice(None), *(None,) * (len(shape) - 3))
+        values = [np.broadcast_to(self._cut[lead][..., None] * worth[-1], shape)]
+        values += [np.zeros(shape)] * (len(moves) - 1)
+        times = []
+        for time in range(self.max_length, 0, -1):
+            after = [value[..., self.automaton, self._tokens] for value in values]
+            for order, value in enumerate(after):  # to stop ends the response, with the length that it has then
+                value[..., self.stop] = self._stopped[lead] * worth[time - 1] if order == 0 else 0.0
+            times.append(after)
+            values = [self._before(order, moves, after)[..., :-1] for order in range(len(moves))]
+        return times[::-1]
+
+    @staticmethod
+    def _before(order: int, moves: list[Array], after: list[Array]) -> Array:
+        """One step back in time, by the product rule, shape ``(2, ..., S, V + 1)``."""
+        binomial = ((1,), (1, 1), (1, 2, 1))[order]
+        terms = (
+            factor * np.matmul(after[order - k], np.swapaxes(moves[k], -1, -2)) for k, factor in enumerate(binomial)
+        )
+        return sum(terms, start=np.zeros(()))
+
+    def _forward(self, moves: Array) -> Iterator[Array]:
+        """For each time the probability of being in a state and giving a token next, shape ``(..., S, V)``."""
+        arrived = np.zeros((*moves.shape[:-2], self._stopped.shape[1], self.base.shape[1] + 1))
+        arrived[..., 0, -1] = 1.0
+        for _ in range(self.max_length):
+            mass = np.matmul(arrived, moves)
+            yield mass
+            arrived = np.concatenate([self._arrivals(mass), np.zeros((*mass.shape[:-1], 1))], axis=-1)
+
+    def _arrivals(self, mass: Array) -> Array:
+        size = mass.shape[-2] * mass.shape[-1]
+        place = self.automaton * mass.shape[-1] + self._tokens + size * np.arange(mass.size // size)[:, None, None]
+        going = np.asarray(np.bincount(place.ravel(), mass.ravel(), minlength=mass.size), dtype=float).reshape(mass.shape)
+        going[..., self.stop] = 0.0
+        return going
+
+    def _gap(self, theta: ArrayLike, worth: Array) -> Array:
+        moves = self.transitions(theta)
+        continuations = self._backward([moves], worth)
+        counts = np.zeros((2, *moves.shape))
+        arrived = np.zeros((*moves.shape[:-2], self._stopped.shape[1], self.base.shape[1] + 1))
+        arrived[..., 0, -1] = 1.0
+        for (after,) in continuations:
+            counts += np.matmul(np.swapaxes(arrived, -1, -2), after)
+            mass = self._arrivals(np.matmul(arrived, moves))
+            arrived = np.concatenate([mass, np.zeros((*mass.shape[:-1], 1))], axis=-1)
+        right, wrong = counts * moves / self._values(theta)[0][..., None, None]
+        excess = right - wrong
+        visits = np.sum(excess, axis=-1, keepdims=True)
+        return np.einsum("...uv,uvd->...d", excess - visits * moves, self.features)
+
+    def _theta(self, theta: ArrayLike, name: str = "theta") -> Array:
+        theta = np.asarray(theta, dtype=float)
+        if theta.shape[-1:] != (self.dim,):
+            raise ValueError(f"{name} must have last axis {self.dim}, got shape {theta.shape}")
+        return theta
