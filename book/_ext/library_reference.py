@@ -37,13 +37,15 @@ class LibraryReference(SphinxDirective):
 
 def source_lines(repository: str, branch: str, domain: str, info: dict[str, str]) -> str | None:
     """The address of an object's source; None for what has no lines, such as a constant or an attribute."""
+    found: Any = None
     try:
-        found = inspect.unwrap(reduce(getattr, info["fullname"].split("."), importlib.import_module(info["module"])))
-        lines, first = inspect.getsourcelines(found.fget if isinstance(found, property) else found)
+        found = reduce(getattr, info["fullname"].split("."), importlib.import_module(info["module"]))
+        found = getattr(found, "fget", found)  # of a property
+        found = inspect.unwrap(found)
+        lines, first = inspect.getsourcelines(found)
     except (AttributeError, TypeError, ValueError, OSError):
         return None
-    path = f"{inspect.getmodule(found).__name__.replace('.', '/')}.py" if inspect.getmodule(found) else None
-    return f"{repository}/blob/{branch}/{path}#L{first}-L{first + len(lines) - 1}" if path else None
+    return f"{repository}/blob/{branch}/{found.__module__.replace('.', '/')}.py#L{first}-L{first + len(lines) - 1}"
 
 
 def address_of_source(app: Sphinx, config: Config) -> None:
