@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import re
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ def load(folder: str | Path | None = None) -> tuple[Any, Any]:
                 str(folder), dtype=torch.float32, attn_implementation="eager", local_files_only=True, **options
             )
             tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, ArithmeticError, struct.error) as error:  # of a file that is cut short too
         first = str(error).strip().splitlines()[0]
         raise ValueError(f"folder must hold a causal language model of transformers, got {str(folder)!r}: {first}") from error
     if files:  # de-quantized weights are ordinary ones, but transformers still marks them as not to be trained
