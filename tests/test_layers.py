@@ -13,8 +13,8 @@ LIBRARY = Path(__file__).resolve().parent.parent / "rlvrlib"
 LAYERS = {
     "evidence": {"claims", "figures", "interactive", "page"},
     "theory": {
-        "problems", "first_zero", "bandits", "correlated", "directions", "nonlinear", "overshoot", "scaling", "schedules", "thresholds", "tokens",
-        "updates", "verifiers", "window_prompts", "ascent", "prompts", "surrogates", "weightings",
+        "problems", "first_zero", "bandits", "contextual", "correlated", "directions", "nonlinear", "overshoot", "scaling", "schedules", "thresholds", "tokens",
+        "updates", "verifiers", "window_prompts", "ascent", "many_runs", "prompts", "surrogates", "weightings",
     },
     "language model": {"language_model"},
     "logs": {
