@@ -18,6 +18,8 @@ from rlvrlib.problems import Array, Problem
 
 # Numbers in one array of a block, 256 kB: fewer runs and the calls cost more than the work, more runs and they leave the cache.
 _BLOCK_NUMBERS = 1 << 15
+# A multiple of the rows that the kernels of a matrix product take at a time.
+_TILE = 16
 
 
 class Starts(Protocol):
@@ -89,7 +91,7 @@ def ascend_blocks(
     if block_size is not None and block_size < 1:
         raise ValueError(f"block_size must be at least 1, got {block_size!r}")
     _check_shared(problem, starts, direction, step)
-    size = block_size or max(2, _BLOCK_NUMBERS // getattr(problem, "num_arms", problem.dim))
+    size = block_size or max(_TILE, _BLOCK_NUMBERS // getattr(problem, "num_arms", problem.dim))
     blocks = (slice(first, min(first + size, len(starts))) for first in range(0, len(starts), size))
     arguments = (problem, direction, step, num_steps, keep)
     if jobs == 1:
@@ -101,12 +103,11 @@ def ascend_blocks(
 
 
 def _block(start: Array, problem: Problem, direction: Direction, step: Step, num_steps: int, keep: Callable[[Trajectory], Array]) -> Array:
-    # BLAS takes another way, with other bits, for a matrix of one row: a single run has a companion.
+    # BLAS treats rows that do not fill one of its tiles apart, with other last bits: a block is filled up with copies of a run.
     rows = len(start)
-    path = ascend(problem, start if rows > 1 else np.repeat(start, 2, axis=0), direction, step, num_steps)
-    if rows == 1:
-        path = Trajectory(*(getattr(path, field.name)[:1] for field in fields(path)))
-    return keep(path)
+    filled = np.concatenate([start, np.repeat(start[:1], -rows % _TILE, axis=0)])
+    path = ascend(problem, filled, direction, step, num_steps)
+    return keep(Trajectory(*(getattr(path, field.name)[:rows] for field in fields(path))))
 
 
 def _check_shared(problem: Problem, starts: Starts, direction: Direction, step: Step) -> None:
