@@ -2,9 +2,11 @@
 
 from rlvrlib import prompts, thresholds, updates
 from rlvrlib.ascent import Constant, FixedLength, LongStep, ThresholdStep, Trajectory, ascend
-from rlvrlib.bandits import ContextualBandit, LogLinearBandit, contextual_bandit
+from rlvrlib.bandits import LogLinearBandit, TabularBandit
+from rlvrlib.contextual import ContextualBandit, contextual_bandit
 from rlvrlib.correlated import CorrelatedWindow
 from rlvrlib.directions import Adam, Clipped, Momentum, PolicyGradient, Prescribed, RateSchedule, SampledGradient, TrainedOn
+from rlvrlib.many_runs import UniformStarts, ascend_blocks
 from rlvrlib.markov_tokens import MarkovTokens
 from rlvrlib.nonlinear import NetworkBandit, QuadraticBandit, segment_regularity
 from rlvrlib.overshoot import OvershootInstance, critical_step
@@ -49,13 +51,16 @@ __all__ = [
     "Schedule",
     "Shifted",
     "Steered",
+    "TabularBandit",
     "ThresholdStep",
     "TokenWindow",
     "TrainedOn",
     "Trajectory",
+    "UniformStarts",
     "WindowPrompts",
     "alignment",
     "ascend",
+    "ascend_blocks",
     "contextual_bandit",
     "critical_step",
     "failure_rate",

@@ -36,7 +36,7 @@ class Constant:
         _check_positive("eta", self.eta)
 
     def length(self, problem: Problem, theta: Array, update: Array, unit: Array, log_odds: Array, gap: Array) -> Array:
-        return np.asarray(self.eta) * np.linalg.norm(update, axis=-1)
+        return np.asarray(self.eta) * np.sqrt(np.vecdot(update, update))
 
 
 @dataclass(frozen=True)
@@ -199,9 +199,9 @@ def ascend(problem: Problem | MovingProblem, theta0: ArrayLike, direction: Direc
     history, sizes, alignments, reached = [log_odds], [], [], []
     for k in range(num_steps):
         update, state = direction.update(problem, theta, log_odds, gap, state)
-        unit = _unit_or_zero(update)
+        unit, moves = _unit_or_zero(update)
         size = step.length(problem, theta, update, unit, log_odds, gap)
-        alignments.append(np.sum(unit * gap, axis=-1))
+        alignments.append(np.vecdot(unit, gap))
         theta = theta + size[..., None] * unit
         log_odds, gap = log_odds_and_gap(problem, theta)
         reached.append(log_odds)
@@ -210,7 +210,7 @@ def ascend(problem: Problem | MovingProblem, theta0: ArrayLike, direction: Direc
             problem, moment = moving.following(k + 1, problem, theta, log_odds, moment)
             if problem is not before:
                 log_odds, gap = log_odds_and_gap(problem, theta)
-        sizes.append(np.where(np.any(unit, axis=-1), size, 0.0))
+        sizes.append(np.where(moves, size, 0.0))
         history.append(log_odds)
     shape = np.broadcast_shapes(history[-1].shape, sizes[-1].shape)
     if np.any(np.isnan(history[-1])) or not np.all(np.isfinite(theta)):
@@ -227,12 +227,20 @@ def _cumulative(increments: Array) -> Array:
     return np.concatenate([zero, np.cumsum(increments, axis=-1)], axis=-1)
 
 
-def _unit_or_zero(update: Array) -> Array:
-    # Scaled first: an update of 1e-200 has a direction too, though its square vanishes.
-    scale = np.max(np.abs(update), axis=-1, keepdims=True)
-    scaled = np.divide(update, scale, out=np.zeros_like(update), where=scale > 0)
-    norm = np.linalg.norm(scaled, axis=-1, keepdims=True)
-    return np.divide(scaled, norm, out=scaled, where=norm > 0)
+def _unit_or_zero(update: Array) -> tuple[Array, np.ndarray]:
+    """The direction of each update, and whether it has one: an update of zero has none."""
+    square = np.asarray(np.vecdot(update, update))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        unit = update / np.sqrt(square)[..., None]
+    moves, extreme = np.ones(square.shape, dtype=bool), ~((square > 1e-200) & (square < 1e200))
+    if extreme.any():  # scaled first: an update of 1e-200 has a direction too, though its square vanishes
+        rows = update[extreme]
+        scale = np.max(np.abs(rows), axis=-1, keepdims=True)
+        scaled = np.divide(rows, scale, out=np.zeros_like(rows), where=scale > 0)
+        norm = np.linalg.norm(scaled, axis=-1, keepdims=True)
+        unit[extreme] = np.divide(scaled, norm, out=scaled, where=norm > 0)
+        moves[extreme] = norm[..., 0] > 0
+    return unit, moves
 
 
 def _check_positive(name: str, value: ArrayLike) -> None:

@@ -18,6 +18,8 @@ from rlvrlib.problems import Array, Regularity, unit
 
 # The logarithm below which exp underflows to zero.
 _LOG_TINY = -745.0
+# The share of a class below which its arms lose digits when the largest logit of all is subtracted from theirs.
+_RARE = 1e-200
 
 
 class SoftmaxBandit(ABC):
@@ -40,6 +42,7 @@ class SoftmaxBandit(ABC):
                 "rewards must contain at least one 0 and one 1 per prompt: the gap of a prompt that is always right "
                 "or always wrong is undefined"
             )
+        self._right, self._wrong = self.rewards.astype(float), (~self.rewards).astype(float)
         self.dim = dim
         self.log_prior = np.zeros(self.num_arms) if log_prior is None else check_finite("log_prior", log_prior)
         if self.log_prior.shape[-1:] != (self.num_arms,):
@@ -76,7 +79,7 @@ class SoftmaxBandit(ABC):
 
     def log_odds(self, theta: ArrayLike) -> Array:
         """``logsumexp`` over the correct arms minus ``logsumexp`` over the wrong ones, shape ``(...)``."""
-        return self._classes(self._theta(theta))[0]
+        return self._excess(self._theta(theta))[0]
 
     def gradient_gap(self, theta: ArrayLike) -> Array:
         """``E[grad z | r=1] - E[grad z | r=0]`` (Identity 1; the normalizer cancels), shape ``(..., d)``."""
@@ -85,8 +88,8 @@ class SoftmaxBandit(ABC):
     def log_odds_and_gap(self, theta: ArrayLike) -> tuple[Array, Array]:
         """Both from one pass over the arms."""
         theta = self._theta(theta)
-        log_odds, right, wrong = self._classes(theta)
-        return log_odds, self.mean_logit_gradient(theta, right - wrong)
+        log_odds, excess = self._excess(theta)
+        return log_odds, self.mean_logit_gradient(theta, excess)
 
     def curvature(self, theta: ArrayLike, direction: ArrayLike) -> Array:
         """``Var(s_w|-) - Var(s_w|+) + E[h_w|-] - E[h_w|+]`` (Identity 2), shape ``(...)``."""
@@ -133,6 +136,21 @@ class SoftmaxBandit(ABC):
 
     def _logit_change(self, theta: Array, direction: Array, step: Array) -> Array:
         return self.logits(theta + step[..., None] * direction) - self.logits(theta)
+
+    def _excess(self, theta: Array) -> tuple[Array, Array]:
+        """Log-odds and ``P(a | r=1) - P(a | r=0)``, with one exponential per arm and few arrays of the arms' size."""
+        total, rewards = self._totals(theta)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            weights = total - total.max(axis=-1, keepdims=True)
+            np.exp(weights, out=weights)
+            right_sum, wrong_sum = np.vecdot(weights, self._right), np.vecdot(weights, self._wrong)
+            log_odds = np.asarray(np.log(right_sum) - np.log(wrong_sum))
+            weights /= np.where(rewards, right_sum[..., None], -wrong_sum[..., None])
+        rare = np.asarray(~(np.minimum(right_sum, wrong_sum) > _RARE))
+        if rare.any():  # each class by its own largest logit, run by run; this is also where logits fail that are not finite
+            log_odds[rare], right, wrong = self._split(total[rare], rewards[rare])
+            weights[rare] = right - wrong
+        return log_odds[()], weights
 
     def _classes(self, theta: Array) -> tuple[Array, Array, Array]:
         """Log-odds and the probabilities of the arms given success and given failure; one exponential per arm."""
@@ -209,74 +227,38 @@ class LogLinearBandit(SoftmaxBandit):
         return step[..., None] * self.logit_slopes(theta, direction)
 
 
-class ContextualBandit(LogLinearBandit):
-    """Contexts with one weight vector per arm: ``z_a = <theta_a, x>``, ``theta`` of length ``arms * context_dim``.
+class TabularBandit(SoftmaxBandit):
+    """``pi(a) ~ exp(log_prior_a + theta_a)``: one parameter for each arm (theory, Proposition 1); ``dim`` is the number of arms.
 
-    The features would be ``e_a (x) x``; they are never written out. On a single context the policy is tabular
-    (theory, Proposition 1), since the logits move independently.
+    What `LogLinearBandit` is with the unit vectors as features, without a product with them.
 
     Parameters
     ----------
-    contexts : shape ``(..., context_dim)``.
     rewards : shape ``(..., N)``, zeros and ones, at least one of each.
+    log_prior : shape ``(..., N)``, the logits at ``theta = 0``; zero where omitted.
     """
 
-    def __init__(self, contexts: ArrayLike, rewards: ArrayLike):
-        self.contexts = check_finite("contexts", contexts)
-        if self.contexts.ndim < 1 or np.ndim(rewards) < 1:
-            raise ValueError(
-                "contexts and rewards must have shapes (..., context_dim) and (..., arms), got shapes "
-                f"{self.contexts.shape} and {np.shape(rewards)}"
-            )
-        SoftmaxBandit.__init__(self, rewards, np.shape(rewards)[-1] * self.contexts.shape[-1])
+    def __init__(self, rewards: ArrayLike, log_prior: ArrayLike | None = None):
+        if np.ndim(rewards) < 1:
+            raise ValueError(f"rewards must have shape (..., arms), got {rewards!r}")
+        super().__init__(rewards, np.shape(rewards)[-1], log_prior)
 
     def logits(self, theta: Array) -> Array:
-        weights = theta.reshape(*theta.shape[:-1], self.num_arms, -1)
-        return inner_products(weights, self.contexts)
+        return theta
 
     def logit_slopes(self, theta: Array, direction: Array) -> Array:
-        return self.logits(direction)
+        return direction
+
+    def logit_curvatures(self, theta: Array, direction: Array) -> Array:
+        return np.zeros(self.num_arms)
 
     def mean_logit_gradient(self, theta: Array, weights: Array) -> Array:
-        outer = weights[..., :, None] * self.contexts[..., None, :]
-        return outer.reshape(*outer.shape[:-2], self.dim)
+        return weights
 
-
-def contextual_bandit(
-    num_contexts: int, rng: np.random.Generator, *, num_arms: int = 100, context_dim: int = 10,
-    correct_share: float = 0.1, shared_features: bool = False, realizable: bool = True,
-) -> LogLinearBandit:  # fmt: skip
-    """A stack of contexts like the paper's: ``x`` uniform in ``[0,1]^context_dim``, linear scores, 0/1 rewards.
-
-    The paper's notes fix neither arms nor rewards; the choice here is ours. A hidden policy of the same form scores every
-    arm, and an arm is correct where its hidden score is among the top ``correct_share`` of that context's arms: the rewards
-    are realizable. Otherwise the same number of correct arms is drawn at random, for each context anew.
-    Per-arm weights: ``z_a = <theta_a, x>``. Shared features: ``z_a = <theta, x * v_a>`` with
-    Gaussian arm vectors ``v_a`` and ``theta`` of length ``context_dim``.
-
-    Raises
-    ------
-    ValueError : a size below one, or a share that leaves no correct or no wrong arm.
-    """
-    if min(num_contexts, context_dim) < 1:
-        raise ValueError(f"num_contexts and context_dim must be at least 1, got {num_contexts} and {context_dim}")
-    num_correct = round(correct_share * num_arms)
-    if not 0 < num_correct < num_arms:
-        raise ValueError(
-            f"correct_share must leave at least one correct and one wrong arm of {num_arms}, got {correct_share!r}"
-        )
-    contexts = rng.uniform(size=(num_contexts, context_dim))
-    arms = rng.standard_normal((num_arms, context_dim))
-    if realizable:
-        hidden_scores = contexts @ arms.T  # for shared features the hidden theta is (1, ..., 1)
-    else:
-        hidden_scores = rng.uniform(size=(num_contexts, num_arms))
-    order = np.argsort(-hidden_scores, axis=-1, kind="stable")
-    rewards = np.zeros((num_contexts, num_arms))
-    np.put_along_axis(rewards, order[:, :num_correct], 1.0, axis=-1)
-    if shared_features:
-        return LogLinearBandit(contexts[:, None, :] * arms, rewards)
-    return ContextualBandit(contexts, rewards)
+    def regularity(self, direction: ArrayLike) -> Regularity:
+        """As for `LogLinearBandit`, with ``D`` the range of the direction's entries."""
+        spread = np.ptp(unit(self._theta(direction, "direction")), axis=-1)
+        return Regularity(spread, spread**2 / 4, spread, spread**2 / 4, 1)
 
 
 def inner_products(features: Array, vector: Array) -> Array:

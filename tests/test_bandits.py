@@ -13,6 +13,7 @@ from rlvrlib import (
     LogLinearBandit,
     NetworkBandit,
     QuadraticBandit,
+    TabularBandit,
     contextual_bandit,
     failure_rate,
     log_odds_gain,
@@ -209,3 +210,26 @@ def test_contextual_bandit_is_realizable_with_the_share_asked_for():
 def test_bad_input_is_named(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_a_tabular_bandit_is_log_linear_with_unit_vectors():
+    rng = np.random.default_rng(11)
+    prior, rewards = rng.normal(size=6), [1, 0, 0, 1, 0, 0]
+    tabular, plain = TabularBandit(rewards, prior), LogLinearBandit(np.eye(6), rewards, prior)
+    theta, direction, step = rng.normal(size=(4, 6)), rng.normal(size=(4, 6)), np.full(4, 0.3)
+    for of in (
+        lambda b: b.log_odds(theta), lambda b: b.gradient_gap(theta), lambda b: b.curvature(theta, direction),
+        lambda b: b.log_odds_gain(theta, direction, step), lambda b: b.scores(theta, direction),
+        lambda b: b.regularity(direction).score_bound, lambda b: b.regularity(direction).score_lipschitz,
+    ):  # fmt: skip
+        assert of(tabular) == pytest.approx(of(plain), rel=1e-12, abs=1e-14)
+
+
+def test_a_rare_class_beside_common_ones_keeps_its_digits():
+    bandit, shifts = TabularBandit([1, 1, 0, 0]), np.array([0.0, 300.0, -600.0, 5000.0, 0.5])
+    theta = np.array([0.3, -0.2, 0.1, 0.4]) + shifts[:, None] * np.array([1, 1, 0, 0])
+    log_odds, gap = bandit.log_odds_and_gap(theta)
+    level = np.logaddexp(0.3, -0.2) - np.logaddexp(0.1, 0.4)
+    assert log_odds == pytest.approx(level + shifts, rel=1e-14)
+    assert gap == pytest.approx(np.broadcast_to(gap[0], gap.shape), rel=1e-12)  # shares within the classes do not move
+    assert [bandit.log_odds(row) for row in theta] == list(log_odds)  # and no run depends on the others

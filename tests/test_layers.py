@@ -13,9 +13,9 @@ LIBRARY = Path(__file__).resolve().parent.parent / "rlvrlib"
 LAYERS = {
     "evidence": {"claims", "figures", "interactive", "page"},
     "theory": {
-        "problems", "first_zero", "bandits", "correlated", "directions", "nonlinear", "overshoot", "scaling", "schedules", "threshold_arithmetic",
-        "threshold_searches", "thresholds", "tokens", "markov_tokens",
-        "updates", "verifiers", "window_prompts", "ascent", "prompts", "surrogates", "weightings",
+        "problems", "first_zero", "bandits", "contextual", "correlated", "directions", "nonlinear", "overshoot", "scaling", "schedules",
+        "threshold_arithmetic", "threshold_searches", "thresholds", "tokens", "markov_tokens",
+        "updates", "verifiers", "window_prompts", "ascent", "many_runs", "prompts", "surrogates", "weightings",
     },
     "language model": {"language_model"},
     "logs": {

@@ -1,0 +1,79 @@
+"""The paper's contextual bandit: one context per prompt, and weights that the arms have apart or share."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rlvrlib.bandits import LogLinearBandit, SoftmaxBandit, check_finite, inner_products
+from rlvrlib.problems import Array
+
+
+class ContextualBandit(LogLinearBandit):
+    """Contexts with one weight vector per arm: ``z_a = <theta_a, x>``, ``theta`` of length ``arms * context_dim``.
+
+    The features would be ``e_a (x) x``; they are never written out. On a single context the policy is tabular
+    (theory, Proposition 1), since the logits move independently.
+
+    Parameters
+    ----------
+    contexts : shape ``(..., context_dim)``.
+    rewards : shape ``(..., N)``, zeros and ones, at least one of each.
+    """
+
+    def __init__(self, contexts: ArrayLike, rewards: ArrayLike):
+        self.contexts = check_finite("contexts", contexts)
+        if self.contexts.ndim < 1 or np.ndim(rewards) < 1:
+            raise ValueError(
+                "contexts and rewards must have shapes (..., context_dim) and (..., arms), got shapes "
+                f"{self.contexts.shape} and {np.shape(rewards)}"
+            )
+        SoftmaxBandit.__init__(self, rewards, np.shape(rewards)[-1] * self.contexts.shape[-1])
+
+    def logits(self, theta: Array) -> Array:
+        weights = theta.reshape(*theta.shape[:-1], self.num_arms, -1)
+        return inner_products(weights, self.contexts)
+
+    def logit_slopes(self, theta: Array, direction: Array) -> Array:
+        return self.logits(direction)
+
+    def mean_logit_gradient(self, theta: Array, weights: Array) -> Array:
+        outer = weights[..., :, None] * self.contexts[..., None, :]
+        return outer.reshape(*outer.shape[:-2], self.dim)
+
+
+def contextual_bandit(
+    num_contexts: int, rng: np.random.Generator, *, num_arms: int = 100, context_dim: int = 10,
+    correct_share: float = 0.1, shared_features: bool = False, realizable: bool = True,
+) -> LogLinearBandit:  # fmt: skip
+    """A stack of contexts like the paper's: ``x`` uniform in ``[0,1]^context_dim``, linear scores, 0/1 rewards.
+
+    The paper's notes fix neither arms nor rewards; the choice here is ours. A hidden policy of the same form scores every
+    arm, and an arm is correct where its hidden score is among the top ``correct_share`` of that context's arms: the rewards
+    are realizable. Otherwise the same number of correct arms is drawn at random, for each context anew.
+    Per-arm weights: ``z_a = <theta_a, x>``. Shared features: ``z_a = <theta, x * v_a>`` with
+    Gaussian arm vectors ``v_a`` and ``theta`` of length ``context_dim``.
+
+    Raises
+    ------
+    ValueError : a size below one, or a share that leaves no correct or no wrong arm.
+    """
+    if min(num_contexts, context_dim) < 1:
+        raise ValueError(f"num_contexts and context_dim must be at least 1, got {num_contexts} and {context_dim}")
+    num_correct = round(correct_share * num_arms)
+    if not 0 < num_correct < num_arms:
+        raise ValueError(
+            f"correct_share must leave at least one correct and one wrong arm of {num_arms}, got {correct_share!r}"
+        )
+    contexts = rng.uniform(size=(num_contexts, context_dim))
+    arms = rng.standard_normal((num_arms, context_dim))
+    if realizable:
+        hidden_scores = contexts @ arms.T  # for shared features the hidden theta is (1, ..., 1)
+    else:
+        hidden_scores = rng.uniform(size=(num_contexts, num_arms))
+    order = np.argsort(-hidden_scores, axis=-1, kind="stable")
+    rewards = np.zeros((num_contexts, num_arms))
+    np.put_along_axis(rewards, order[:, :num_correct], 1.0, axis=-1)
+    if shared_features:
+        return LogLinearBandit(contexts[:, None, :] * arms, rewards)
+    return ContextualBandit(contexts, rewards)
