@@ -190,8 +190,8 @@ def collect(file: Path, target: Path) -> int:
         "versions": {name: version(name) for name in VERSIONS} | {"Python": platform.python_version()},
         "hardware": f"CPU ({platform.machine()}), one thread",
         "seeds": "answer: numpy default_rng([index of the family, index of the wording]); the measurements draw nothing",
-        "search": f"critical steps: first zero on a grid that doubles from {FIRST_STEP} "
-        "(of some points measured earlier: from at most twice that); infinite where none is found up to 10000 times that; empty where the search began behind it",
+        "search": f"critical steps: first zero on a grid that doubles from {FIRST_STEP}; infinite where none is found up to 10000 times that; "
+        "empty where the search began behind it",
         "points": {name: sum(row["part"] == name for row in rows) for name in ("length", "success")},
         "columns": COLUMNS,
     }  # fmt: skip
