@@ -11,7 +11,7 @@ export OPENBLAS_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book pdf test serve lm test-lm clean refresh lock
+.PHONY: help setup book pdf test serve lm test-lm bench clean refresh lock
 # The notebooks that need the extra lm name it in their metadata.
 LM_NOTEBOOKS = $(shell grep -l '"requires"' notebooks/*.ipynb)
 
@@ -54,6 +54,16 @@ lm: .venv/.lm-ready ## add PyTorch, transformers and a small language model (3 G
 
 test-lm: .venv/.lm-ready ## test what needs the extra lm: the instruments and the notebooks
 	$(BIN)/python -m pytest --nbval tests/test_language_model.py $(LM_NOTEBOOKS)
+
+bench: setup _build/.bench/.ready ## compare speed and memory with other libraries (an environment of its own, 2 GB), write benchmarks/results
+	_build/.bench/bin/python benchmarks/bench.py --rlvr $(BIN)/rlvr
+
+_build/.bench/.ready: benchmarks/requirements.txt pyproject.toml
+	@rm -rf _build/.bench
+	$(PYTHON) -m venv _build/.bench
+	_build/.bench/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt flit_core matplotlib
+	_build/.bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
 
 clean: ## remove everything that was built (.venv too)
 	rm -rf .venv _build .pytest_cache .hypothesis
