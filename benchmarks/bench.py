@@ -164,10 +164,12 @@ def memory_of(kind: str, num_runs: int) -> dict[str, float]:
     return {"runs": num_runs, "seconds": seconds, "peak_mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, "mean": float(mean)}
 
 
-def growth(rows: list[dict[str, float]], key: str) -> float:
-    """The exponent ``b`` of ``key ~ runs^b``, by least squares on logarithms."""
-    floor = 1 / 64  # below a page or two a peak is zero
-    return float(np.polyfit(np.log([row["runs"] for row in rows]), np.log([max(row[key], floor) for row in rows]), 1)[0])
+def growth(rows: list[dict[str, float]], key: str, least: float) -> float | None:
+    """The exponent ``b`` of ``key ~ runs^b``, by least squares on logarithms; none where fewer than two values reach ``least``."""
+    used = [row for row in rows if row[key] >= least]
+    if len(used) < 2:
+        return None
+    return float(np.polyfit(np.log([row["runs"] for row in used]), np.log([row[key] for row in used]), 1)[0])
 
 
 def memory() -> dict[str, Any]:
@@ -178,7 +180,7 @@ def memory() -> dict[str, Any]:
             print(f"memory, {kind}, {num_runs} runs", flush=True)
             text = subprocess.run([sys.executable, __file__, "--memory-of", kind, str(num_runs)], check=True, capture_output=True, text=True)
             rows.append(json.loads(text.stdout))
-        found[kind] = {"rows": rows, "exponent_of_seconds": growth(rows, "seconds"), "exponent_of_peak": growth(rows, "peak_mb")}
+        found[kind] = {"rows": rows, "exponent_of_seconds": growth(rows, "seconds", 0.01), "exponent_of_peak": growth(rows, "peak_mb", 1.0)}
     return found
 
 
