@@ -211,11 +211,13 @@ class Case:
         not_grown: list[str] = []
         moment, row = ("fall", fall) if self.warned is None else ("warning", self.warned)
         near = slice(max(row - MIN_ROWS // 2, 0), row + MIN_ROWS // 2)
-        for name in GROWTH:
+        for name in ("rate", *GROWTH):
             scale = np.abs(self.log[name][self.signals.rows])
             before, now = (part[part > 0] for part in (scale[peak.start : peak.stop], scale[near]))
             if len(before) and len(now):
-                ratio, words = np.median(now) / np.median(before), name.replace("_", " ")
+                ratio, words = np.median(now) / np.median(before), "learning rate" if name == "rate" else name.replace("_", " ")
+                if name == "rate" and ratio <= 1.25:
+                    continue  # a rate that was kept, or lowered, needs no line
                 (grown if ratio > 1.25 else not_grown).append(f"around the {moment} the {words} was {ratio:.1f} times that of the peak (medians)")
         if self.pressure is not None:
             window = int(np.argmax(self.pressure.windows[:, 1] > row))

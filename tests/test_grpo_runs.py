@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +87,10 @@ def test_a_short_log_is_not_called_what_it_is_not(path: Path) -> None:
     collapsed = np.mean([row["reward"] for row in rows[-8:]]) < 0.1
     found = judged(rows).verdict
     assert found not in ({v.LEARNING, v.PLATEAU} if collapsed else {v.COLLAPSE, v.STARVED})
+
+
+@pytest.mark.parametrize("path", RAMPS, ids=lambda path: path.stem)
+def test_a_rate_that_grew_is_named(path):
+    found = diagnose(read_log(path), method="dr_grpo", group_size=8, cut_counts=True)
+    assert any(re.search(r"the learning rate was \d+\.\d times that of the peak", line) for line in found.supports)
+    assert not any("nothing that a log shows" in line for line in found.against)
