@@ -1,4 +1,4 @@
-"""A browser and the built site, for all tests that look at pages."""
+"""A browser and the built site, for all tests that look at pages; random problems without a time limit each."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from make_pdf import serve
 from site_checks import SITE
+
+# A time limit for each random example would measure how busy the machine is.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="module")
