@@ -189,33 +189,38 @@ def ascend(problem: Problem | MovingProblem, theta0: ArrayLike, direction: Direc
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, got {num_steps!r}")
     theta = np.array(theta0, dtype=float)
-    moving = problem if isinstance(problem, MovingProblem) else None
-    if moving:
-        problem, moment = moving.first(num_steps, theta)
-    if not np.all(np.isfinite(theta)) or theta.shape[-1:] != (problem.dim,):
-        raise ValueError(f"theta0 must be finite with last axis {problem.dim}, got shape {theta.shape}")
+    if isinstance(problem, MovingProblem):
+        moving: MovingProblem | None = problem
+        now, moment = problem.first(num_steps, theta)
+    else:
+        moving, now, moment = None, problem, None
+    if not np.all(np.isfinite(theta)) or theta.shape[-1:] != (now.dim,):
+        raise ValueError(f"theta0 must be finite with last axis {now.dim}, got shape {theta.shape}")
     state = direction.initial_state(theta)
-    log_odds, gap = log_odds_and_gap(problem, theta)
-    history, sizes, alignments, reached = [log_odds], [], [], []
+    log_odds, gap = log_odds_and_gap(now, theta)
+    history: list[Array] = [log_odds]
+    sizes: list[Array] = []
+    alignments: list[Array] = []
+    reached: list[Array] = []
     for k in range(num_steps):
-        update, state = direction.update(problem, theta, log_odds, gap, state)
+        update, state = direction.update(now, theta, log_odds, gap, state)
         unit, moves = _unit_or_zero(update)
-        size = step.length(problem, theta, update, unit, log_odds, gap)
+        size = step.length(now, theta, update, unit, log_odds, gap)
         alignments.append(np.vecdot(unit, gap))
         theta = theta + size[..., None] * unit
-        log_odds, gap = log_odds_and_gap(problem, theta)
+        log_odds, gap = log_odds_and_gap(now, theta)
         reached.append(log_odds)
         if moving:
-            before = problem
-            problem, moment = moving.following(k + 1, problem, theta, log_odds, moment)
-            if problem is not before:
-                log_odds, gap = log_odds_and_gap(problem, theta)
+            before = now
+            now, moment = moving.following(k + 1, now, theta, log_odds, moment)
+            if now is not before:
+                log_odds, gap = log_odds_and_gap(now, theta)
         sizes.append(np.where(moves, size, 0.0))
         history.append(log_odds)
     shape = np.broadcast_shapes(history[-1].shape, sizes[-1].shape)
     if np.any(np.isnan(history[-1])) or not np.all(np.isfinite(theta)):
         raise ValueError("step must keep theta within floating-point range: take a smaller one")
-    return Trajectory(*(_stack(values, shape) for values in (history, sizes, alignments, reached)), theta)
+    return Trajectory(_stack(history, shape), _stack(sizes, shape), _stack(alignments, shape), _stack(reached, shape), theta)
 
 
 def _stack(values: list[Array], shape: tuple[int, ...]) -> Array:

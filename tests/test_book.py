@@ -64,6 +64,17 @@ def test_the_site_is_light() -> None:
     assert sum(path.stat().st_size for path in files) < 25_000_000
 
 
+def test_sources_are_linked_to_their_lines() -> None:
+    """Each link of the library's reference leads to a file of this repository, to the lines where a definition begins and ends."""
+    page = BeautifulSoup((SITE / "book" / "api.html").read_text(encoding="utf-8"), "html.parser")
+    links = [link["href"] for link in page.select("article dt a.reference.external") if "/blob/" in link["href"]]
+    assert len(links) > 150
+    for link in links:
+        path, first, last = re.search(r"/blob/\w+/(rlvrlib/\w+\.py)#L(\d+)-L(\d+)$", link).groups()
+        lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
+        assert re.match(r"\s*(def|class|@)", lines[int(first) - 1]) and int(first) <= int(last) <= len(lines), link
+
+
 @pytest.mark.parametrize("name", READ)
 def test_figures_have_a_number_and_a_caption(name: str) -> None:
     page = BeautifulSoup((SITE / name).read_text(encoding="utf-8"), "html.parser")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import matplotlib
@@ -35,6 +34,7 @@ from rlvrlib import (
     verifiers,
     weightings,
 )
+from rlvrlib.execution import missing_packages, read_notebook
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -186,12 +186,8 @@ def test_a_perturbed_theorem_fails_its_claims(stem, owner, name, perturb, must_f
     assert any(found[key] == claims.FAILS for key in must_fail), found
 
 
-def needs_nothing_more(path: Path) -> bool:
-    """Whether the notebook runs without an extra package (``make test-lm`` checks the others)."""
-    return all(map(find_spec, json.loads(path.read_text(encoding="utf-8"))["metadata"].get("requires", [])))
-
-
-@pytest.mark.parametrize("stem", sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb") if needs_nothing_more(path)))
+# What needs an extra package is left to `make test-lm`.
+@pytest.mark.parametrize("stem", sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb") if not missing_packages(read_notebook(path))))
 def test_the_unperturbed_claims_hold(stem, monkeypatch):
     """The positive control of this file: the same run without a perturbation."""
     found = list(verdicts(stem, monkeypatch).values())

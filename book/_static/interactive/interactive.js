@@ -82,8 +82,8 @@
 
     start() {
       this.drawn ??= plotly().then(
-        (library) => {
-          this.library = library;
+        (plotly) => {
+          this.plotly = plotly;
           this.draw();
           new ResizeObserver(() => this.draw()).observe(this.plot);
           const theme = new MutationObserver(() => this.draw());
@@ -96,7 +96,7 @@
           this.plot.textContent = "The drawing script could not be loaded. The figure above shows the same computation.";
         },
       );
-      if (this.library) this.draw();
+      if (this.plotly) this.draw();
     }
 
     narrow() {
@@ -112,7 +112,7 @@
       this.pending ??= requestAnimationFrame(() => {
         this.pending = undefined;
         const options = { displayModeBar: false, scrollZoom: false, doubleClick: false, showTips: false };
-        this.library.react(this.plot, this.traces(), this.layout(), options);
+        this.plotly.react(this.plot, this.traces(), this.layout(), options);
         this.plot.style.minHeight = "";
         this.frame.dataset.drawn = this.state.join(","); // what is seen, for tests
       });
