@@ -11,13 +11,16 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import xlogy
 
 from rlvrlib.problems import Array
 
-MIN_ROWS = 20  # a reference needs that many rows, and a segment half of it
+MIN_ROWS = 20  # a reference needs that many rows
+_SHORTEST = 5  # rows of a segment
 _MAX_BLOCKS = 400
 _CLIP = 2.0  # the most a single row of a driver may say, in nats: robust against single wild rows
 _MOST = 5.0  # the most a single row may say about the success rate
+_SILENT = 0.9  # share of the rows without any success that a lost run is expected to have
 _FLOOR = 1e-3  # the least variance of a row: a level is never known better than to 0.03 per row
 
 
@@ -69,7 +72,7 @@ def segments(values: ArrayLike, rng: np.random.Generator, *, level: float = 0.01
     size = -(-len(values) // _MAX_BLOCKS)
     edges = np.append(np.arange(0, len(values) - size + 1, size), len(values))
     blocks = np.add.reduceat(values, edges[:-1]) / np.diff(edges)
-    smallest = max(2, MIN_ROWS // 2 // size)
+    smallest = max(2, _SHORTEST // size)
     cuts, waiting = [0, len(blocks)], [(0, len(blocks))]
     while waiting:
         start, stop = waiting.pop()
@@ -165,11 +168,13 @@ def first_warning(success: ArrayLike, drivers: Sequence[ArrayLike] = (), *, alph
     """First row at which a fall of the success rate is established, from the rows up to it; ``None`` if at none.
 
     The statistic is Page's: the largest sum, over starts ``s``, of the log likelihood ratios of the rows from ``s`` on, "the level has
-    halved" against "it is what the run had reached". It must exceed ``log(s (s + 1) / alpha)``. Where there are drivers it is computed
-    twice, alone and with their mean evidence, because a run may fall without them; each has half of ``alpha``. For a known level, known normal noise and independent rows a stable run then ever gives a warning with probability at most
-    ``alpha``, at any length: by Ville's inequality at most ``alpha / (s (s + 1))`` for each start, and these sum to ``alpha``. A row says at
-    most 5 nats, which keeps the inequality and keeps single wild rows from deciding. Level and noise are estimated here, rates are not
-    normal, and drivers follow success: so this is a guide, and how often it errs is measured (notebook 20).
+    halved" against "it is what the run had reached". It must exceed ``log(s (s + 1) / alpha)``. It is computed alone, with the mean
+    evidence of the drivers where there are any, because a run may fall without them. For a known level, known normal noise and independent
+    rows a stable run then ever gives a warning with probability at most ``alpha``, at any length: by Ville's inequality at most
+    ``alpha / (s (s + 1))`` for each start, and these sum to ``alpha``. A row says at most 5 nats, which keeps the inequality and keeps single
+    wild rows from deciding. Level and noise are estimated here, rates are not normal, and drivers follow success: so this is a guide, and how
+    often it errs is measured (notebook 20). A run may fall before any level is known: `silence_evidence` is a further witness. Each witness
+    has the same part of ``alpha``.
 
     Parameters
     ----------
@@ -189,9 +194,12 @@ def first_warning(success: ArrayLike, drivers: Sequence[ArrayLike] = (), *, alph
     known = level > 0
     fall = np.where(known, level, 0) / 2
     evidence = np.where(known, np.minimum(fall / variance * (1.5 * fall - success), _MOST), -np.inf)
-    if not drivers:
-        return _page(evidence, alpha)
-    rows = (_page(evidence, alpha / 2), _page(evidence + np.mean(np.asarray(drivers, dtype=float), axis=0), alpha / 2))
+    accounts = [evidence]
+    if drivers:
+        accounts.append(evidence + np.mean(np.asarray(drivers, dtype=float), axis=0))
+    part = alpha / (1 + len(accounts))
+    silence = np.flatnonzero(silence_evidence(success) > np.log(1 / part))
+    rows = [*silence[:1].tolist(), *(_page(account, part) for account in accounts)]
     return min((row for row in rows if row is not None), default=None)
 
 
@@ -205,6 +213,23 @@ def _page(evidence: Array, alpha: float) -> int | None:
         elif total > np.log(start * (start + 1) / alpha):
             return row
     return None
+
+
+def silence_evidence(success: ArrayLike) -> Array:
+    r"""Evidence that rows without a single right answer have become the rule, shape ``(n,)``.
+
+    The logarithm of ``sum_s w_s Q(x_1 ... x_{s-1}) q(x_s) ... q(x_k) / max_p P_p(x_1 ... x_k)`` with ``w_s = 1 / (s (s + 1))``. The rows ``x``
+    are silent or not; ``Q`` is the predictive distribution of Krichevsky and Trofimov, ``q`` says silent with probability 0.9, and ``P_p``
+    says so with probability ``p`` in every row. If that is the truth for any ``p``, the evidence ever exceeds ``log(1 / alpha)`` with
+    probability at most ``alpha``: the numerator is at most a mixture of distributions, and Ville's inequality holds.
+    """
+    silent = np.asarray(success, dtype=float) <= 0
+    rows, so_far = np.arange(len(silent)), np.cumsum(silent)
+    share = (so_far - silent + 0.5) / (rows + 1)
+    as_before, lost = (np.log(np.where(silent, p, 1 - p)) for p in (share, _SILENT))
+    starts = np.cumsum(as_before) - as_before - (np.cumsum(lost) - lost) - np.log((rows + 1) * (rows + 2.0))
+    best = xlogy(so_far, so_far / (rows + 1)) + xlogy(rows + 1 - so_far, 1 - so_far / (rows + 1))
+    return np.asarray(np.logaddexp.accumulate(starts) + np.cumsum(lost) - best)
 
 
 def halved(success: ArrayLike, width: int = 25) -> int | None:

@@ -78,7 +78,6 @@ def diagnose(
     skips is listed. With several logs, one that cannot be read does not stop the others; the exit status is 2 then.
     """
     from rlvrlib.diagnosis import diagnose as judge
-    from rlvrlib.report import report, summary
     from rlvrlib.run_log import read_log
 
     pairs = [item.partition("=") for item in column or []]
@@ -93,9 +92,12 @@ def diagnose(
         except ValueError as error:
             typer.echo(f"error: {path}: {' '.join(str(error).split())}", err=True)
         else:
-            typer.echo(summary(found[-1]))
+            typer.echo(found[-1].summary())
     if html is not None and found:
-        html.write_text(report(found), encoding="utf-8")
+        from rlvrlib.execution import write_whole
+        from rlvrlib.report import report  # matplotlib takes a second to load: only for the page
+
+        write_whole(html, report(found))
         typer.echo(f"page: {html}")
     if len(found) < len(logs):
         raise typer.Exit(BAD_INPUT)

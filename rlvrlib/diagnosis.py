@@ -49,6 +49,24 @@ class Diagnosis:
     pressure: Pressure | None
     notes: tuple[str, ...]
 
+    @property
+    def sections(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Titles and sentences in the order in which a reader needs them."""
+        return (
+            ("For", self.supports),
+            ("Against", self.against),
+            ("What to change first", self.advice),
+            ("Skipped and assumed", self.notes),
+        )
+
+    def summary(self) -> str:
+        """The diagnosis as plain text, a line per statement, without the control characters that a log may hold."""
+        lines = [self.log.source, f"  {self.headline}", f"  verdict: {self.verdict}"]
+        for title, sentences in self.sections:
+            if sentences:
+                lines += [f"  {title}", *(f"    - {sentence}" for sentence in sentences)]
+        return "\n".join("".join(letter if letter.isprintable() else "?" for letter in line) for line in lines)
+
 
 def diagnose(
     log: RunLog, *, method: str | None = None, aggregation: str | None = None, group_size: int | None = None,

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import elementwise
 
 from rlvrlib.problems import Array
 
@@ -43,6 +42,8 @@ def zero_between(gain: Callable[[Array], Array], low: Array, high: Array, wanted
     ------
     ValueError : a gain that is lost in rounding.
     """
+    from scipy.optimize import elementwise  # a third of a second to load, which the command rlvr does not need
+
     index = np.flatnonzero(wanted)
     result = np.zeros(wanted.size)
     if not len(index):

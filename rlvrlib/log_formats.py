@@ -86,11 +86,12 @@ def _rows(lines: Iterator[str], size: int, notes: Notes) -> tuple[str, Iterable[
     start = first.lstrip()[:1]
     if not first:
         raise ValueError(f"the log must not be empty: there is no line to read {'; '.join(notes.texts())}".strip())
-    if (start in ("[", "{") and _object(first) is None and not _PAIR.search(first)) or first.strip() in ("[", "{"):
+    whole = _object(first) if start in ("[", "{") else None
+    if (start in ("[", "{") and whole is None and not _PAIR.search(first)) or first.strip() in ("[", "{"):
         return _document(first, lines, size, notes)
-    if start == "{" and isinstance(whole := _object(first), dict) and "log_history" in whole:
+    if isinstance(whole, dict) and "log_history" in whole:
         return "TRL trainer state", _dictionaries(whole["log_history"], notes)
-    if start == "[" and isinstance(whole := _object(first), list):
+    if isinstance(whole, list):
         return "JSON array", _dictionaries(whole, notes)
     delimiter = max(",\t;", key=first.count)
     if start != "{" and delimiter in first and not _VERL.search(first) and not _PAIR.search(first):

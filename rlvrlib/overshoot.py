@@ -12,7 +12,6 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import elementwise
 from scipy.special import logit
 
 from rlvrlib.bandits import LogLinearBandit
@@ -107,6 +106,8 @@ def critical_step(delta: ArrayLike) -> Array:
     ------
     ValueError : ``delta`` is not positive.
     """
+    from scipy.optimize import elementwise  # a third of a second to load, which the command rlvr does not need
+
     delta = np.asarray(delta, dtype=float)
     if not np.all(delta > 0):
         raise ValueError(f"delta must be positive, got {delta!r}")

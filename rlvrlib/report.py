@@ -1,4 +1,4 @@
-"""The diagnosis as text and as one self-contained HTML page, with the pictures that both the page and the book show."""
+"""The diagnosis as one self-contained HTML page, with the pictures that both the page and the book show."""
 
 from __future__ import annotations
 
@@ -18,15 +18,6 @@ _FEW = 600  # rows up to this number are drawn one by one; of more only their me
 _SHOWN = {"length": "length (tokens)", "gradient_norm": "gradient norm", "loss": "|loss|", "entropy": "entropy", "kl": "KL", "rate": "learning rate"}
 
 
-def summary(found: Diagnosis) -> str:
-    """The diagnosis as plain text, a line per statement."""
-    lines = [found.log.source, f"  {found.headline}", f"  verdict: {found.verdict}"]
-    for title, sentences in _sections(found):
-        if sentences:
-            lines += [f"  {title}", *(f"    - {sentence}" for sentence in sentences)]
-    return "\n".join("".join(letter if letter.isprintable() else "?" for letter in line) for line in lines)
-
-
 def report(diagnoses: Sequence[Diagnosis]) -> str:
     """One HTML page about one or several runs: no script, nothing from another host, every text of a log escaped."""
     title = "Diagnosis of a training run" if len(diagnoses) == 1 else f"Diagnosis of {len(diagnoses)} training runs"
@@ -37,22 +28,13 @@ def report(diagnoses: Sequence[Diagnosis]) -> str:
 def _run(found: Diagnosis, number: int) -> str:
     parts = [f"<section><h2>{html.escape(found.log.source)}</h2>", f"<p><strong>{html.escape(found.headline)}</strong></p>"]
     parts.append(page.facts_table(_facts(found)))
-    for title, sentences in _sections(found):
+    for title, sentences in found.sections:
         if sentences:
             items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences)
             parts.append(f"<h3>{title}</h3><ul>{items}</ul>")
         if title == "For":
             parts += [page.figure(svg, f"r{number}{name}-", alt, caption) for name, svg, alt, caption in _pictures(found)]
     return "\n".join([*parts, "</section>"])
-
-
-def _sections(found: Diagnosis) -> list[tuple[str, tuple[str, ...]]]:
-    return [
-        ("For", found.supports),
-        ("Against", found.against),
-        ("What to change first", found.advice),
-        ("Skipped and assumed", found.notes),
-    ]
 
 
 def _facts(found: Diagnosis) -> dict[str, object]:

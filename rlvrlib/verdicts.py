@@ -24,6 +24,7 @@ VERDICTS = (LEARNING, PLATEAU, OVERSHOOT, COLLAPSE, RECOVERY, STARVED, TRUNCATIO
 _IDLE = 0.8  # signal is called starved where at least this share of the groups moves nothing
 _FLAT = 0.1  # a plateau: a difference between the halves of the run above this is excluded
 _RISE = 2.24  # two one-sided tests at 1.25% each: 2.5% together
+_SEGMENTS_RISE = 3.0  # between segments, which are only there if a test at 1% has found a change
 GROWTH = {"length": 2.0, "loss": 4.0, "gradient_norm": 4.0, "entropy": 4.0}  # what a driver of a collapse grows by
 
 
@@ -82,7 +83,7 @@ class Case:
         """The success rate has fallen: the end or a trough is significantly below the peak, and there was a warning or nearly all is lost."""
         if not self.parts:
             return None
-        peak = max((part for part in self.parts if self.warned is None or part.start <= self.warned), key=lambda part: part.low)
+        peak = max((part for part in self.parts if self.warned is None or part.start <= self.warned), key=lambda part: (max(part.low, 0.0), part.mean))
         later = [part for part in self.parts if part.start >= peak.stop]
         if not later:
             return None
@@ -90,7 +91,7 @@ class Case:
         lost = end.high < max(0.1 * peak.mean, 0.02)
         if self.warned is None and not lost:
             return None
-        if not (clearly_below(end, peak) or trough.high < peak.low / 2):
+        if not (lost or clearly_below(end, peak) or trough.high < peak.low / 2):
             return None
         where = f"from {self.show(peak)} ({self.span(peak)}) to {self.show(end)} ({self.span(end)})"
         grown, not_grown = self.drivers(peak, later[0].start)
@@ -152,15 +153,19 @@ class Case:
         ]  # fmt: skip
 
     def learns(self) -> Answer:
-        """Does the success rate rise? Two contrasts fixed beforehand: the start against the rest, the first half against the second."""
+        """Does the success rate rise?
+
+        Two contrasts fixed beforehand, the start against the rest and the first half against the second; or its first segment against its last.
+        """
         values = self.signals.success
         early = max(MIN_ROWS // 2, len(values) // 20)
         start, rest = segment(values, 0, early), segment(values, early, len(values))
         first, second = segment(values, 0, len(values) // 2), segment(values, len(values) // 2, len(values))
-        from_start, of_halves = standard_errors_apart(start, rest), self.rise_of_halves()
-        if max(from_start, of_halves) > _RISE:
-            lower, upper = (first, second) if of_halves > from_start else (start, rest)
-            supports = [f"the {self.noun} rose from {self.show(lower)} ({self.span(lower)}) to {self.show(upper)} ({self.span(upper)}), {max(from_start, of_halves):.1f} standard errors"]  # fmt: skip
+        contrasts = ((start, rest, _RISE), (first, second, _RISE), (self.parts[0], self.parts[-1], _SEGMENTS_RISE))
+        rises = [standard_errors_apart(lower, upper) for lower, upper, _ in contrasts]
+        rise, (lower, upper, needed) = max(zip(rises, contrasts, strict=True), key=lambda found: found[0] - found[1][2])
+        if rise > needed:
+            supports = [f"the {self.noun} rose from {self.show(lower)} ({self.span(lower)}) to {self.show(upper)} ({self.span(upper)}), {rise:.1f} standard errors"]  # fmt: skip
             middle = segment(values, len(values) // 2, 3 * len(values) // 4)
             level = abs(standard_errors_apart(middle, segment(values, 3 * len(values) // 4, len(values)))) < 2
             against = ["in the second half it is level"] if level and len(values) >= 4 * MIN_ROWS else []
@@ -195,7 +200,7 @@ class Case:
         if drop is not None and drop[0] >= 0.2 and verdict in (LEARNING, PLATEAU):
             against.append(f"the evaluation in the log fell from {drop[1]:.3g} to {drop[2]:.3g}")
         if self.warned is not None and verdict not in (COLLAPSE, RECOVERY, OVERSHOOT):
-            against.append(f"there was a warning at step {self.steps[self.warned]:g}, after which the {self.noun} came back")
+            against.append(f"there was a warning at step {self.steps[self.warned]:g}; the fall is not established, or the {self.noun} came back")
         last = self.parts[-1] if len(self.parts) > 1 else None
         if verdict == LEARNING and last is not None and clearly_below(last, max(self.parts, key=lambda part: part.low)):
             against.append(f"the last {last.stop - last.start} rows are lower ({self.show(last)}): too few, or too little, to call it a fall")

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import nnls
 from scipy.special import expit
 
 from rlvrlib import thresholds
@@ -40,6 +39,8 @@ def min_norm_coefficients(gaps: ArrayLike, included: ArrayLike = True) -> Array:
     gaps : shape ``(..., Q, dim)``.
     included : shape ``(..., Q)``, the prompts that take part.
     """
+    from scipy.optimize import nnls  # a third of a second to load, which the command rlvr does not need
+
     gaps = np.asarray(gaps, dtype=float)
     if gaps.ndim < 2 or 0 in gaps.shape or not np.all(np.isfinite(gaps)):
         raise ValueError(f"gaps must be finite and have shape (..., prompts, dim), got shape {gaps.shape}")

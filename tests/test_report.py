@@ -41,7 +41,7 @@ def test_hostile_logs_stay_text():
     found = [diagnose(from_rows([{**row, "reward": factor * row["reward"]} for row in rows], source=corpus.HOSTILE, notes=[corpus.HOSTILE])) for factor in (1, 1.5)]
     page = BeautifulSoup(report.report(found), "html.parser")
     assert not page.find_all("script") and corpus.HOSTILE.replace("\x00", "")[:20] in page.get_text()
-    assert "\x1b" not in report.summary(diagnose(from_rows(rows, source="\x1b[2J"))) and "\x00" not in report.summary(found[0])
+    assert "\x1b" not in diagnose(from_rows(rows, source="\x1b[2J")).summary() and "\x00" not in found[0].summary()
 
 
 @pytest.mark.parametrize("name", corpus.BAD)
