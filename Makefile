@@ -55,7 +55,7 @@ lm: .venv/.lm-ready ## add PyTorch, transformers and a small language model (3 G
 test-lm: .venv/.lm-ready ## test what needs the extra lm: the instruments and the notebooks
 	$(BIN)/python -m pytest --nbval tests/test_language_model.py $(LM_NOTEBOOKS)
 
-bench: setup _build/.bench/.ready ## compare speed and memory with other libraries (an environment of its own, 2 GB), write benchmarks/results
+bench: setup _build/.bench/.ready ## compare speed and memory with other libraries (minutes; an environment of its own), write benchmarks/results
 	_build/.bench/bin/python benchmarks/bench.py --rlvr $(BIN)/rlvr
 
 _build/.bench/.ready: benchmarks/requirements.txt pyproject.toml

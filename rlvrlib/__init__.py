@@ -2,7 +2,7 @@
 
 from rlvrlib import prompts, thresholds, updates
 from rlvrlib.ascent import Constant, FixedLength, LongStep, ThresholdStep, Trajectory, ascend
-from rlvrlib.bandits import LogLinearBandit, TabularBandit
+from rlvrlib.bandits import LogLinearBandit
 from rlvrlib.contextual import ContextualBandit, contextual_bandit
 from rlvrlib.correlated import CorrelatedWindow
 from rlvrlib.directions import Adam, Clipped, Momentum, PolicyGradient, Prescribed, RateSchedule, SampledGradient, TrainedOn
@@ -14,6 +14,7 @@ from rlvrlib.problems import Problem, Regularity, alignment, failure_rate, log_o
 from rlvrlib.prompts import BatchMean, BatchThreshold
 from rlvrlib.schedules import Curriculum, MovingProblem, Schedule, Shifted, Steered, harder
 from rlvrlib.surrogates import ClippedSurrogate, KLPenalty, kl_gradient
+from rlvrlib.tabular import TabularBandit
 from rlvrlib.tokens import TokenWindow
 from rlvrlib.verifiers import NoisyVerifier, noisy_bandit
 from rlvrlib.weightings import LargestGain, PromptWeighted

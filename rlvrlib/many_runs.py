@@ -91,7 +91,7 @@ def ascend_blocks(
     if block_size is not None and block_size < 1:
         raise ValueError(f"block_size must be at least 1, got {block_size!r}")
     _check_shared(problem, starts, direction, step)
-    size = block_size or max(_TILE, _BLOCK_NUMBERS // getattr(problem, "num_arms", problem.dim))
+    size = block_size or _block_size(len(starts), getattr(problem, "num_arms", problem.dim))
     blocks = (slice(first, min(first + size, len(starts))) for first in range(0, len(starts), size))
     arguments = (problem, direction, step, num_steps, keep)
     if jobs == 1:
@@ -100,6 +100,12 @@ def ascend_blocks(
 
     tasks = (delayed(_block)(starts[block], *arguments) for block in blocks)
     return Parallel(n_jobs=jobs, return_as="generator", batch_size="auto")(tasks)
+
+
+def _block_size(num_runs: int, width: int) -> int:
+    most = max(_TILE, _BLOCK_NUMBERS // width)
+    even = -(-num_runs // -(-num_runs // most))  # blocks of one size, so that no small one is left at the end
+    return -(-even // _TILE) * _TILE
 
 
 def _block(start: Array, problem: Problem, direction: Direction, step: Step, num_steps: int, keep: Callable[[Trajectory], Array]) -> Array:

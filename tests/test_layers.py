@@ -13,7 +13,7 @@ LIBRARY = Path(__file__).resolve().parent.parent / "rlvrlib"
 LAYERS = {
     "evidence": {"claims", "figures", "interactive", "page"},
     "theory": {
-        "problems", "first_zero", "bandits", "contextual", "correlated", "directions", "nonlinear", "overshoot", "scaling", "schedules",
+        "problems", "first_zero", "bandits", "contextual", "correlated", "directions", "nonlinear", "overshoot", "scaling", "schedules", "tabular",
         "threshold_arithmetic", "threshold_searches", "thresholds", "tokens", "markov_tokens",
         "updates", "verifiers", "window_prompts", "ascent", "many_runs", "prompts", "surrogates", "weightings",
     },

@@ -92,6 +92,11 @@ def test_bad_profile_is_one_line_and_writes_nothing(root: Path, text: str, named
     assert not (root / "_build").exists()
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in (SCRIPT.parent.parent / "params").glob("*.yml")))
+def test_the_profiles_of_the_repository_are_good(name: str) -> None:
+    assert make_book.read_profile(SCRIPT.parent.parent, name)
+
+
 @pytest.mark.parametrize("name", ["missing", "../params/mine", "html", "A b"])
 def test_bad_profile_name(root: Path, name: str) -> None:
     with pytest.raises(BookError):

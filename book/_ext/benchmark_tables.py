@@ -1,0 +1,119 @@
+"""The measured speeds on the page about them, read from the newest file in ``benchmarks/results``.
+
+``{benchmark-table} tabular`` shows one part of it; the role ``{benchmark}`memory.blocks.exponent_of_seconds` `` puts one value
+into a sentence. An unknown name is a warning, which fails the build.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective, SphinxRole
+
+logger = logging.getLogger(__name__)
+
+
+def results(env: BuildEnvironment) -> dict[str, Any]:
+    path = max((Path(env.srcdir) / "benchmarks" / "results").glob("*.json"))
+    env.note_dependency(str(path))
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def contenders(part: list[dict[str, Any]]) -> list[list[str]]:
+    """Median per second, and by what factor rlvrlib is faster: median and range over the turns."""
+    rows = [["Runs", "By", "Per second", "rlvrlib is faster by", "Range", "Difference"]]
+    for row in part:
+        for name, found in row["contenders"].items():
+            ratio = found["rlvrlib_is_faster_by"]
+            rows.append([
+                f"{row['runs']:,}", name, short(found["per_second"]["median"]), short(ratio["median"]),
+                f"{short(ratio['low'])} to {short(ratio['high'])}", short(found["difference"]),
+            ])  # fmt: skip
+    return rows
+
+
+def limits(part: dict[str, Any]) -> list[list[str]]:
+    rows = [[name, short(found["best"]), short(found["median"]), f"{short(found['low'])} to {short(found['high'])}"] for name, found in part.items()]
+    return [["What", "Best", "Median", "Range"], *rows]
+
+
+def memory(part: dict[str, Any]) -> list[list[str]]:
+    rows = [
+        [kind, f"{int(row['runs']):,}", short(row["seconds"]), f"{row['peak_mb']:.1f}"] for kind, found in part.items() for row in found["rows"]
+    ]
+    return [["Runs are computed", "Runs", "Seconds", "Peak, MB above the start"], *rows]
+
+
+def pairs(part: dict[str, Any]) -> list[list[str]]:
+    return [["Name", "Value"], *([name.replace("_", " "), str(value)] for name, value in part.items())]
+
+
+SHOWN = {
+    "tabular": contenders, "shared_features": contenders, "tokens": contenders, "limits": limits, "memory": memory, "machine": pairs,
+    "versions": pairs, "skipped": pairs,
+}  # fmt: skip
+
+
+def short(value: object) -> str:
+    """Two digits, without an exponent from 0.01 to a million."""
+    if not isinstance(value, (int, float)):
+        return str(value)
+    return f"{value:.1e}" if value and not 0.01 <= abs(value) < 1e6 else f"{float(f'{value:.2g}'):,g}"
+
+
+def value(found: Any, path: str) -> Any:
+    """``limits.copy.best`` in nested dictionaries and lists; ``a/b`` divides two such values, ``a*1e9`` scales one."""
+    if "/" in path:
+        above, below = path.split("/")
+        return value(found, above) / value(found, below)
+    if "*" in path:
+        name, factor = path.split("*")
+        return value(found, name) * float(factor)
+    for key in path.split("."):
+        found = found[int(key)] if isinstance(found, list) else found[key]
+    return found
+
+
+class BenchmarkTable(SphinxDirective):
+    """One part of the results as a table."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        name, found = self.arguments[0], results(self.env)
+        if name not in SHOWN or name not in found:
+            logger.warning("no part %r in the benchmark's results (there are: %s)", name, ", ".join(SHOWN), location=self.get_location())
+            return []
+        head, *body = SHOWN[name](found[name])  # type: ignore[operator]
+        if not body:
+            return [nodes.paragraph("", "None.")]
+        group = nodes.tgroup("", *(nodes.colspec(colwidth=1) for _ in head), cols=len(head))
+        group += nodes.thead("", _row(head))
+        group += nodes.tbody("", *(_row(row) for row in body))
+        return [nodes.table("", group)]
+
+
+class BenchmarkValue(SphinxRole):
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        try:
+            return [nodes.inline("", short(value(results(self.env), self.text)), classes=["claim-value"])], []
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            logger.warning("no value %r in the benchmark's results (%r)", self.text, error, location=self.get_location())
+            return [nodes.problematic(self.rawtext, self.rawtext)], []
+
+
+def _row(cells: list[str]) -> nodes.row:
+    return nodes.row("", *(nodes.entry("", nodes.paragraph("", cell)) for cell in cells))
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.add_directive("benchmark-table", BenchmarkTable)
+    app.add_role("benchmark", BenchmarkValue())
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
