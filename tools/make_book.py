@@ -223,7 +223,7 @@ def _git(root: Path, *arguments: str) -> str:
 def site_key(root: Path, executed: Path, facts: dict[str, object]) -> str:
     """What the site depends on."""
     files = [*(root / name for name in SOURCES), root / "requirements.lock", *HERE.glob("*.py")]
-    for folder in (root / "book", root / "rlvrlib", executed):
+    for folder in (root / "book", root / "benchmarks" / "results", root / "rlvrlib", executed):
         files += [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     for path in sorted(files):
@@ -244,6 +244,8 @@ def build_site(root: Path, work: Path, facts: dict[str, object]) -> None:
     shutil.copytree(root / "book", source / "book", ignore=shutil.ignore_patterns("__pycache__"))
     for name in SOURCES:
         shutil.copyfile(root / name, source / name)
+    if (root / "benchmarks" / "results").is_dir():
+        shutil.copytree(root / "benchmarks" / "results", source / "benchmarks" / "results")
     (source / "notebooks").mkdir()
     for path in (work / "notebooks").glob("*.ipynb"):
         nbformat.write(cleaned(path), source / "notebooks" / path.name)
