@@ -75,6 +75,6 @@ refresh: setup ## for authors: execute, and write the notebooks back with their 
 lock: ## for authors: resolve requirements.lock anew from pyproject.toml (pins stay where they can)
 	$(PYTHON) -m venv _build/.lock
 	_build/.lock/bin/python -m pip install --quiet --disable-pip-version-check uv
-	_build/.lock/bin/uv pip compile pyproject.toml --extra book --extra practice --extra cluster --extra test \
+	_build/.lock/bin/uv pip compile pyproject.toml --extra book --extra practice --extra cluster --extra fast --extra test \
 		--universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -o requirements.lock
 	rm -rf _build/.lock

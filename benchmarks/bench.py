@@ -33,6 +33,7 @@ NUM_ARMS, DIM, ETA = 100, 10, 0.5
 RUNS = (1, 10, 100, 1000, 10_000, 100_000)
 MEMORY_RUNS = (1000, 10_000, 100_000, 1_000_000)
 TOLERANCE = 1e-10
+OURS = {"rlvrlib": "rlvrlib", "compiled": "rlvrlib, compiled"}
 # One run after the other: what all are checked against, on so many runs. With more of them a loop takes longer and is not faster.
 REFERENCE, LOOPED = "NumPy, run by run", 1000
 PACKAGES = ("numpy", "scipy", "jax", "jaxlib", "rlax", "open_spiel", "torch", "numba", "joblib")
@@ -84,7 +85,7 @@ def compare(calls: dict[str, peers.Call], reference: peers.Call, work: float, tu
     return {
         name: {
             "per_second": spread([work / value for value in values]),
-            "rlvrlib_is_faster_by": spread([value / own for value, own in zip(values, each["rlvrlib"], strict=True)]),
+            **{f"{own}_is_faster_by": spread(list(np.divide(values, each[ours]))) for own, ours in OURS.items() if ours in each},
             "difference": apart[name],
         }
         for name, values in each.items()
@@ -107,6 +108,7 @@ def policy_gradient(features: bool, runs: tuple[int, ...], turns: int, skipped: 
         cores = os.cpu_count() or 1
         if cores > 1 and num_runs >= 10_000 and not features:
             calls["rlvrlib, all cores"] = peers.rlvrlib_blocks(starts, rewards, ETA, steps, matrix, jobs=-1)
+            calls["rlvrlib, compiled, all cores"] = peers.rlvrlib_compiled(starts, rewards, ETA, steps, matrix, jobs=-1)
         reference = peers.numpy_per_run(starts[:LOOPED], rewards, ETA, steps, matrix)
         print(f"{num_runs} runs, {steps} steps, features: {features}", flush=True)
         rows.append({"runs": num_runs, "steps": steps, "contenders": compare(calls, reference, num_runs * steps * NUM_ARMS, turns)})

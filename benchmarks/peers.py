@@ -25,14 +25,20 @@ def success_and_end(path: Trajectory) -> Array:
     return np.concatenate([path.success_rate, path.theta], axis=-1)
 
 
-def rlvrlib_blocks(starts: Array, rewards: Array, eta: float, num_steps: int, features: Array | None = None, jobs: int = 1) -> Call:
+def rlvrlib_blocks(starts: Array, rewards: Array, eta: float, num_steps: int, features: Array | None = None, jobs: int = 1, compiled: bool = False) -> Call:
     bandit = TabularBandit(rewards) if features is None else LogLinearBandit(features, rewards)
 
     def call() -> tuple[Array, Array]:
-        blocks = ascend_blocks(bandit, starts, PolicyGradient("reinforce"), Constant(eta), num_steps, success_and_end, jobs=jobs)
+        blocks = ascend_blocks(bandit, starts, PolicyGradient("reinforce"), Constant(eta), num_steps, success_and_end, jobs=jobs, compiled=compiled)
         joined = np.concatenate(list(blocks))
         return joined[:, : num_steps + 1], joined[:, num_steps + 1 :]
 
+    return call
+
+
+def rlvrlib_compiled(starts: Array, rewards: Array, eta: float, num_steps: int, features: Array | None = None, jobs: int = 1) -> Call:
+    call = rlvrlib_blocks(starts, rewards, eta, num_steps, features, jobs, compiled=True)
+    rlvrlib_blocks(starts[:2], rewards, eta, 2, features, compiled=True)()  # compiles, or says what is missing
     return call
 
 
@@ -180,7 +186,7 @@ def numba_loop(starts: Array, rewards: Array, eta: float, num_steps: int, featur
 
 
 POLICY_GRADIENT: dict[str, Callable[..., Call]] = {
-    "rlvrlib": rlvrlib_blocks, "rlvrlib, all runs at once": rlvrlib_whole, "rlax": rlax_qpg, "JAX by hand": jax_by_hand,
+    "rlvrlib": rlvrlib_blocks, "rlvrlib, compiled": rlvrlib_compiled, "rlvrlib, all runs at once": rlvrlib_whole, "rlax": rlax_qpg, "JAX by hand": jax_by_hand,
     "OpenSpiel": openspiel_qpg, "numba": numba_loop, "NumPy, run by run": numpy_per_run,
 }  # fmt: skip
 

@@ -66,7 +66,7 @@ class UniformStarts:
 
 def ascend_blocks(
     problem: Problem, starts: Starts, direction: Direction, step: Step, num_steps: int, keep: Callable[[Trajectory], Array], *,
-    block_size: int | None = None, jobs: int = 1,
+    block_size: int | None = None, jobs: int = 1, compiled: bool = False,
 ) -> Iterator[Array]:  # fmt: skip
     """`ascend` for any number of runs; gives ``keep(trajectory)`` of each block, in the order of the runs.
 
@@ -81,6 +81,7 @@ def ascend_blocks(
         called in another process, so it must be a function that pickle can find.
     block_size : runs at a time; by default as many as stay in cache.
     jobs : processes, joblib's ``n_jobs``: -1 for all cores.
+    compiled : whether to run the blocks through `compiled.ascend_compiled`, ten times as fast for what it can do (extra ``fast``).
 
     Raises
     ------
@@ -91,9 +92,10 @@ def ascend_blocks(
     if block_size is not None and block_size < 1:
         raise ValueError(f"block_size must be at least 1, got {block_size!r}")
     _check_shared(problem, starts, direction, step)
+    run = _compiled() if compiled else ascend
     size = block_size or _block_size(len(starts), getattr(problem, "num_arms", problem.dim))
     blocks = (slice(first, min(first + size, len(starts))) for first in range(0, len(starts), size))
-    arguments = (problem, direction, step, num_steps, keep)
+    arguments = (run, problem, direction, step, num_steps, keep)
     if jobs == 1:
         return (_block(starts[block], *arguments) for block in blocks)
     from joblib import Parallel, delayed  # only where it is used: the library does without
@@ -108,11 +110,22 @@ def _block_size(num_runs: int, width: int) -> int:
     return -(-even // _TILE) * _TILE
 
 
-def _block(start: Array, problem: Problem, direction: Direction, step: Step, num_steps: int, keep: Callable[[Trajectory], Array]) -> Array:
+def _compiled() -> Callable[..., Trajectory]:
+    try:
+        from rlvrlib.compiled import ascend_compiled
+    except ModuleNotFoundError as error:
+        raise ValueError(f"compiled must be False without {error.name}: pip install 'rlvrlib[fast]'") from None
+    return ascend_compiled
+
+
+def _block(
+    start: Array, run: Callable[..., Trajectory], problem: Problem, direction: Direction, step: Step, num_steps: int,
+    keep: Callable[[Trajectory], Array],
+) -> Array:  # fmt: skip
     # BLAS treats rows that do not fill one of its tiles apart, with other last bits: a block is filled up with copies of a run.
     rows = len(start)
     filled = np.concatenate([start, np.repeat(start[:1], -rows % _TILE, axis=0)])
-    path = ascend(problem, filled, direction, step, num_steps)
+    path = run(problem, filled, direction, step, num_steps)
     return keep(Trajectory(*(getattr(path, field.name)[:rows] for field in fields(path))))
 
 

@@ -18,7 +18,7 @@ import peers  # noqa: E402
 from rlvrlib import UniformStarts  # noqa: E402
 
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
-NEEDS = {"rlax": ("rlax",), "JAX by hand": ("jax",), "OpenSpiel": ("open_spiel", "torch"), "numba": ("numba",)}
+NEEDS = {"rlax": ("rlax",), "JAX by hand": ("jax",), "OpenSpiel": ("open_spiel", "torch"), "numba": ("numba",), "rlvrlib, compiled": ("numba",)}
 
 
 @pytest.mark.parametrize("features", [False, True], ids=["tabular", "shared features"])

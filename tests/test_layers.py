@@ -15,7 +15,7 @@ LAYERS = {
     "theory": {
         "problems", "first_zero", "bandits", "contextual", "correlated", "directions", "nonlinear", "overshoot", "scaling", "schedules", "tabular",
         "threshold_arithmetic", "threshold_searches", "thresholds", "tokens", "markov_tokens",
-        "updates", "verifiers", "window_prompts", "ascent", "many_runs", "prompts", "surrogates", "weightings",
+        "updates", "verifiers", "window_prompts", "ascent", "compiled", "many_runs", "prompts", "surrogates", "weightings",
     },
     "language model": {"language_model"},
     "logs": {

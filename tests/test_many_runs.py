@@ -1,5 +1,6 @@
 """Runs in blocks: the same bits for every size of block and number of processes, and nothing kept but what is asked for."""
 
+import sys
 import tracemalloc
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from rlvrlib import (
     Adam,
     Constant,
+    FixedLength,
     LogLinearBandit,
     MarkovTokens,
     PolicyGradient,
@@ -61,6 +63,76 @@ def test_the_same_bits_for_any_number_of_processes(jobs):
     )
     assert len(one) == len(many) == 8
     assert all(np.array_equal(left, right) for left, right in zip(one, many, strict=True))
+
+
+FIELDS = ("log_odds", "step_size", "alignment", "reached", "theta")
+
+
+@pytest.mark.parametrize("method", ["reinforce", "grpo", "log_odds"])
+@pytest.mark.parametrize("num_arms", [2, 3, 5, 16, 33])
+def test_the_compiled_loop_agrees_with_ascend(num_arms, method):
+    from rlvrlib.compiled import ascend_compiled
+
+    rng = np.random.default_rng(num_arms)
+    rewards = rng.permutation(np.arange(num_arms) < max(1, num_arms // 3))
+    prior = rng.normal(size=num_arms)
+    for bandit in (TabularBandit(rewards, prior), *(LogLinearBandit(rng.normal(size=(num_arms, dim)), rewards, prior) for dim in (1, 2, 5))):
+        starts = rng.normal(size=(7, bandit.dim))
+        one, other = (run(bandit, starts, PolicyGradient(method), Constant(0.5), 20) for run in (ascend_compiled, ascend))
+        for name in FIELDS:
+            np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-9, atol=1e-11, err_msg=name)
+
+
+def test_the_compiled_loop_keeps_its_digits_where_one_class_is_rare():
+    from rlvrlib.compiled import ascend_compiled
+
+    bandit, starts = TabularBandit([1, 0, 0]), np.array([[-600.0, 30.0, 20.0], [650.0, -40.0, 0.0], [0.0, 300.0, 299.0]])
+    one, other = (run(bandit, starts, PolicyGradient("log_odds"), Constant(0.5), 3) for run in (ascend_compiled, ascend))
+    for name in FIELDS:
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-12, atol=1e-12, err_msg=name)
+
+
+def test_the_compiled_exponential_is_right_to_the_last_digits():
+    from rlvrlib.compiled import _exponentials
+
+    values = np.concatenate([-np.geomspace(1e-300, 700, 4000), [0.0]])
+    out = np.concatenate([values + 3, values - 5])
+    exact = np.exp(np.concatenate([(values + 3) - 3, (values - 5) + 5]))
+    _exponentials(out, len(values), 3.0, -5.0)
+    np.testing.assert_allclose(out, exact, rtol=4e-16, atol=0)
+    lost = np.full(4, -1e6)
+    _exponentials(lost, 4, 0.0, 0.0)
+    assert np.all((lost >= 0) & (lost < 1e-307))
+
+
+@pytest.mark.parametrize("name", ["tabular", "shared features"])
+def test_the_compiled_loop_has_the_same_bits_for_any_block(name):
+    starts = UniformStarts(NUM_RUNS, PROBLEMS[name].dim, -3, 3, seed=5)
+    whole, *parts = (
+        np.concatenate(list(ascend_blocks(PROBLEMS[name], starts, REINFORCE, Constant(0.7), 9, everything, compiled=True, **how)))
+        for how in ({}, {"block_size": 1}, {"block_size": 5}, {"block_size": 5, "jobs": 2})
+    )
+    assert all(np.array_equal(part, whole) for part in parts)
+
+
+def test_the_compiled_loop_says_what_it_cannot_do(monkeypatch):
+    def call(problem, direction=REINFORCE, step=None, start=0.0):
+        return list(ascend_blocks(problem, np.full((2, problem.dim), start), direction, step or Constant(0.7), 2, everything, compiled=True))
+
+    for arguments, message in (
+        ((CHAIN,), "problem must be one TabularBandit or LogLinearBandit"),
+        ((SHARED, PolicyGradient("grpo", 8)), "direction must be a PolicyGradient without group_size"),
+        ((SHARED, Adam(REINFORCE)), "direction must be a PolicyGradient"),
+        ((SHARED, REINFORCE, FixedLength(0.1)), "step must be a Constant"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call(*arguments)
+    with pytest.raises(ValueError, match="floating-point range"):
+        call(PROBLEMS["tabular"], PolicyGradient("log_odds"), Constant(1e308), 1.5e308)
+    monkeypatch.delitem(sys.modules, "rlvrlib.compiled", raising=False)
+    monkeypatch.setitem(sys.modules, "numba", None)
+    with pytest.raises(ValueError, match=r"compiled must be False without numba: pip install 'rlvrlib\[fast\]'"):
+        call(SHARED)
 
 
 def test_starts_are_the_same_however_they_are_cut():
