@@ -148,13 +148,13 @@ def _plain_rows(rows: Iterable[Row]) -> list[Row]:
     """verl's ``data`` and other nested rows flat, without W&B's prefix ``train/``."""
     rows = [row for row in rows if isinstance(row, dict)]
     names = {key: str(key).removeprefix("train/") for key in dict.fromkeys(chain.from_iterable(rows))}
-    if all(key == name for key, name in names.items()) and dict not in set(map(type, chain.from_iterable(map(dict.values, rows)))):
+    kinds = set(map(type, chain.from_iterable(map(dict.values, rows))))
+    if all(key == name for key, name in names.items()) and not any(issubclass(kind, dict) for kind in kinds):
         return rows
     plain = []
     for row in rows:
         flat = {names[key]: value for key, value in row.items()}
-        for key in [key for key, value in flat.items() if isinstance(value, dict)]:
-            nested = flat.pop(key)
+        for key, nested in [(key, flat.pop(key)) for key, value in list(flat.items()) if isinstance(value, dict)]:
             lead = "" if key in ("data", "train") else f"{key}/"
             flat |= {lead + str(inner).removeprefix("train/"): value for inner, value in nested.items()}
         plain.append(flat)

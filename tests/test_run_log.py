@@ -7,7 +7,7 @@ from pathlib import Path
 import log_corpus as corpus
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rlvrlib import log_formats
@@ -152,6 +152,7 @@ any_rows = st.lists(st.dictionaries(keys, scalars | st.dictionaries(keys, scalar
 
 @settings(max_examples=150, deadline=None)
 @given(any_rows)
+@example([{"data": {"a - reward": None}, "a - reward": {}}])  # a nested row that another one overwrites
 def test_any_rows_give_a_diagnosis_or_one_line(rows):
     try:
         assert diagnose(from_rows(rows)).headline
