@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 # conda's matplotlib brings a desktop toolkit, its dask a whole distribution.
 CONDA_NAMES = {"matplotlib-base": "matplotlib", "dask-core": "dask"}
-EXTRAS = ("book", "practice", "cluster", "test")  # in the lock; `lm` is not
+EXTRAS = ("book", "practice", "cluster", "fast", "test")  # in the lock; `lm` is not
 
 
 def locked() -> dict[str, str]:
