@@ -81,7 +81,7 @@ def ascend_blocks(
         called in another process, so it must be a function that pickle can find.
     block_size : runs at a time; by default as many as stay in cache.
     jobs : processes, joblib's ``n_jobs``: -1 for all cores.
-    compiled : whether to run the blocks through `compiled.ascend_compiled`, ten times as fast for what it can do (extra ``fast``).
+    compiled : whether to run the blocks through `compiled.ascend_compiled`, several times as fast for what it can do (extra ``fast``).
 
     Raises
     ------
