@@ -179,6 +179,10 @@ def ascend_compiled(problem: Problem, theta0: Array, direction: Direction, step:
         raise ValueError("direction must be a PolicyGradient without group_size and prompts for the compiled loop")
     if not isinstance(step, Constant) or np.ndim(step.eta) > 0:
         raise ValueError("step must be a Constant of one learning rate for the compiled loop")
+    if isinstance(problem, LogLinearBandit) and problem.features.ndim > 2:
+        raise ValueError(f"problem must have one matrix of features for the compiled loop, got shape {problem.features.shape}")
+    if np.ndim(theta0) != 2 or np.shape(theta0)[1] != problem.dim or num_steps < 1:
+        raise ValueError(f"theta0 must have shape (runs, {problem.dim}) and num_steps be at least 1, got {np.shape(theta0)} and {num_steps!r}")
     order = np.argsort(~problem.rewards, kind="stable")
     tabular = isinstance(problem, TabularBandit)
     features = np.zeros((1, 1)) if isinstance(problem, TabularBandit) else np.ascontiguousarray(problem.features[order].T)

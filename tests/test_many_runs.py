@@ -129,6 +129,14 @@ def test_the_compiled_loop_says_what_it_cannot_do(monkeypatch):
             call(*arguments)
     with pytest.raises(ValueError, match="floating-point range"):
         call(PROBLEMS["tabular"], PolicyGradient("log_odds"), Constant(1e308), 1.5e308)
+    from rlvrlib.compiled import ascend_compiled
+
+    stacked = LogLinearBandit(np.ones((2, 3, 4)), [1, 0, 0])
+    for problem, theta, steps, message in (
+        (stacked, np.zeros((2, 4)), 1, "one matrix of features"), (SHARED, np.zeros(10), 1, "theta0 must have shape"), (SHARED, np.zeros((2, 10)), 0, "num_steps"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            ascend_compiled(problem, theta, REINFORCE, Constant(0.7), steps)
     monkeypatch.delitem(sys.modules, "rlvrlib.compiled", raising=False)
     monkeypatch.setitem(sys.modules, "numba", None)
     with pytest.raises(ValueError, match=r"compiled must be False without numba: pip install 'rlvrlib\[fast\]'"):
