@@ -144,6 +144,8 @@ def inline_svg(source: str, prefix: str, alt: str, drawn: dict[str, str] | None 
 def _rewrite(name: str, value: str, ids: dict[str, str]) -> str:
     if name == "id":
         return ids[value]
+    if "#" not in value:  # neither a colour nor a reference, as most
+        return value
     if name == "href" and value.startswith("#"):  # another is a picture, which is part of the drawing
         return f"#{ids.get(value[1:], value[1:])}"
     value = re.sub(r"url\((['\"]?)#([^'\")]+)", lambda found: f"url({found[1]}#{ids.get(found[2], found[2])}", value)

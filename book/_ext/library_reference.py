@@ -5,16 +5,19 @@ The source of each function is a link to its lines in the repository.
 
 from __future__ import annotations
 
-import importlib
-import inspect
+import ast
+import importlib.util
 import pkgutil
-from functools import partial, reduce
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.errors import PycodeError
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
 
@@ -30,22 +33,32 @@ class LibraryReference(SphinxDirective):
 
     def _section(self, name: str) -> nodes.section:
         section = nodes.section("", nodes.title("", "", nodes.literal("", name)), ids=[f"module-page-{name.replace('.', '-')}"])
-        lines = ["```{eval-rst}", f".. automodule:: {name}", "   :members:", "   :show-inheritance:", "```"]
+        lines = ["```{eval-rst}", f".. automodule:: {name}", f"   :members: {', '.join(own_names(name))}", "   :show-inheritance:", "```"]
         self.state.nested_parse(StringList(lines, self.get_location()), self.content_offset, section)
         return section
 
 
+def own_names(module: str) -> list[str]:
+    """What a module's source defines, in its order. Where no names are given, autodoc reads the source of all that the module imports."""
+    spec = importlib.util.find_spec(module)
+    assert spec and spec.origin
+    names: list[str] = []
+    for node in ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.append(node.name)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names += [target.id for target in targets if isinstance(target, ast.Name)]
+    return [name for name in names if not name.startswith("_")]
+
+
 def source_lines(repository: str, branch: str, domain: str, info: dict[str, str]) -> str | None:
     """The address of an object's source; None for what has no lines, such as a constant or an attribute."""
-    found: Any = None
     try:
-        found = reduce(getattr, info["fullname"].split("."), importlib.import_module(info["module"]))
-        found = getattr(found, "fget", found)  # of a property
-        found = inspect.unwrap(found)
-        lines, first = inspect.getsourcelines(found)
-    except (AttributeError, TypeError, ValueError, OSError):
+        kind, first, last = ModuleAnalyzer.for_module(info["module"]).find_tags()[info["fullname"]]
+    except (PycodeError, KeyError):
         return None
-    return f"{repository}/blob/{branch}/{found.__module__.replace('.', '/')}.py#L{first}-L{first + len(lines) - 1}"
+    return f"{repository}/blob/{branch}/{info['module'].replace('.', '/')}.py#L{first}-L{last}" if kind != "other" else None
 
 
 def address_of_source(app: Sphinx, config: Config) -> None:

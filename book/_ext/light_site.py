@@ -7,6 +7,7 @@ The notebooks for download lose their outputs: the page shows them, and a run ma
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,17 @@ from typing import Any
 import nbformat
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
 
 
 def shorten_navigation(app: Sphinx, config: Config) -> None:
     """Chapters and their notebooks are all that the sidebar shows; a greater depth copies the sections of every page into every page."""
     config.html_theme_options["max_navbar_depth"] = 2
+
+
+def write_side_by_side(app: Sphinx, env: BuildEnvironment) -> None:
+    """From here on pages are independent of each other. Reading is not: sphinx-proof numbers theorems in one process."""
+    app.parallel = 2 * (os.cpu_count() or 1) + 1
 
 
 def lighten(app: Sphinx, failure: Exception | None) -> None:
@@ -44,5 +51,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     # Documents live until the build ends: looking for dead ones finds none and takes a third of the time.
     gc.disable()
     app.connect("config-inited", shorten_navigation)
+    app.connect("env-updated", write_side_by_side)
     app.connect("build-finished", lighten)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
