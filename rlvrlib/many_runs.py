@@ -77,10 +77,10 @@ def ascend_blocks(
     ----------
     problem, direction, step, num_steps : as for `ascend`, the same for all runs: without axes of runs, and without random numbers.
     starts : see `Starts`.
-    keep : what to keep of a block's `Trajectory`, whose arrays have shape ``(runs of the block, ...)``. With more than one job it is
-        called in another process, so it must be a function that pickle can find.
+    keep : what to keep of a block's `Trajectory`, whose arrays have shape ``(runs of the block, ...)``. With more than one job it may
+        be called in another process, so it must be a function that pickle can find.
     block_size : runs at a time; by default as many as stay in cache.
-    jobs : processes, joblib's ``n_jobs``: -1 for all cores.
+    jobs : processes, or threads of the compiled loop; joblib's ``n_jobs``: -1 for all cores.
     compiled : whether to run the blocks through `compiled.ascend_compiled`, several times as fast for what it can do (extra ``fast``).
 
     Raises
@@ -91,8 +91,11 @@ def ascend_blocks(
         raise ValueError("starts must hold at least one run, got none")
     if block_size is not None and block_size < 1:
         raise ValueError(f"block_size must be at least 1, got {block_size!r}")
-    _check_shared(problem, starts, direction, step)
-    run = _compiled() if compiled else ascend
+    run: Callable[..., Trajectory] = _filled
+    if compiled:
+        run = _compiled()  # takes only what is the same for all runs, and each by itself
+    else:
+        _check_shared(problem, starts, direction, step)
     size = block_size or _block_size(len(starts), getattr(problem, "num_arms", problem.dim))
     blocks = (slice(first, min(first + size, len(starts))) for first in range(0, len(starts), size))
     arguments = (run, problem, direction, step, num_steps, keep)
@@ -101,7 +104,8 @@ def ascend_blocks(
     from joblib import Parallel, delayed  # only where it is used: the library does without
 
     tasks = (delayed(_block)(starts[block], *arguments) for block in blocks)
-    return Parallel(n_jobs=jobs, return_as="generator", batch_size="auto")(tasks)
+    # The compiled loop runs beside other threads; NumPy's calls are too short for that.
+    return Parallel(n_jobs=jobs, return_as="generator", batch_size="auto", prefer="threads" if compiled else "processes")(tasks)
 
 
 def _block_size(num_runs: int, width: int) -> int:
@@ -122,11 +126,14 @@ def _block(
     start: Array, run: Callable[..., Trajectory], problem: Problem, direction: Direction, step: Step, num_steps: int,
     keep: Callable[[Trajectory], Array],
 ) -> Array:  # fmt: skip
-    # BLAS treats rows that do not fill one of its tiles apart, with other last bits: a block is filled up with copies of a run.
+    return keep(run(problem, start, direction, step, num_steps))
+
+
+def _filled(problem: Problem, start: Array, direction: Direction, step: Step, num_steps: int) -> Trajectory:
+    """`ascend`. BLAS treats rows that do not fill one of its tiles apart, with other last bits: a block is filled up with copies of a run."""
     rows = len(start)
-    filled = np.concatenate([start, np.repeat(start[:1], -rows % _TILE, axis=0)])
-    path = run(problem, filled, direction, step, num_steps)
-    return keep(Trajectory(*(getattr(path, field.name)[:rows] for field in fields(path))))
+    path = ascend(problem, np.concatenate([start, np.repeat(start[:1], -rows % _TILE, axis=0)]), direction, step, num_steps)
+    return Trajectory(*(getattr(path, field.name)[:rows] for field in fields(path)))
 
 
 def _check_shared(problem: Problem, starts: Starts, direction: Direction, step: Step) -> None:

@@ -93,15 +93,17 @@ def test_the_compiled_loop_keeps_its_digits_where_one_class_is_rare():
 
 
 def test_the_compiled_exponential_is_right_to_the_last_digits():
-    from rlvrlib.compiled import _exponentials
+    from rlvrlib.compiled import _weigh
 
     values = np.concatenate([-np.geomspace(1e-300, 700, 4000), [0.0]])
-    out = np.concatenate([values + 3, values - 5])
-    exact = np.exp(np.concatenate([(values + 3) - 3, (values - 5) + 5]))
-    _exponentials(out, len(values), 3.0, -5.0)
-    np.testing.assert_allclose(out, exact, rtol=4e-16, atol=0)
+    for top in (3.0, -5.0, 0.0):
+        weights = values + top
+        exact = np.exp(weights - top)
+        total, squares = _weigh(weights, top)
+        np.testing.assert_allclose(weights, exact, rtol=4e-16, atol=0)
+        assert (total, squares) == pytest.approx((exact.sum(), exact @ exact), rel=1e-14)
     lost = np.full(4, -1e6)
-    _exponentials(lost, 4, 0.0, 0.0)
+    _weigh(lost, 0.0)
     assert np.all((lost >= 0) & (lost < 1e-307))
 
 
