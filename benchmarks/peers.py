@@ -192,7 +192,7 @@ POLICY_GRADIENT: dict[str, Callable[..., Call]] = {
 
 
 def tokens_batched(chain: MarkovTokens, theta: Array) -> Call:
-    return lambda: (chain.log_odds(theta), chain.gradient_gap(theta))
+    return lambda: chain.log_odds_and_gap(theta)
 
 
 def tokens_per_run(chain: MarkovTokens, theta: Array) -> Call:

@@ -6,6 +6,7 @@ A `Problem` (theory section 5). A response ends with its stop token, which count
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import comb
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -86,11 +87,16 @@ class MarkovTokens:
 
     def gradient_gap(self, theta: ArrayLike) -> Array:
         """``E[s | r=1] - E[s | r=0]`` from the expected numbers of transitions, shape ``(..., dim)``."""
-        return self._gap(theta, np.ones(self.max_length))
+        return self.log_odds_and_gap(theta)[1]
+
+    def log_odds_and_gap(self, theta: ArrayLike) -> tuple[Array, Array]:
+        """Both from one pass back in time."""
+        (right, wrong), gap = self._values_and_gap(theta, np.ones(self.max_length))
+        return np.log(right) - np.log(wrong), gap
 
     def length_normalized_gap(self, theta: ArrayLike) -> Array:
         """``E[s / |o| | r=1] - E[s / |o| | r=0]``, shape ``(..., dim)``."""
-        return self._gap(theta, 1 / np.arange(1, self.max_length + 1))
+        return self._values_and_gap(theta, 1 / np.arange(1, self.max_length + 1))[1]
 
     def curvature(self, theta: ArrayLike, direction: ArrayLike) -> Array:
         """``-w' (grad^2 l) w``, by differentiating the dynamic program twice along the direction, shape ``(...)``."""
@@ -128,7 +134,8 @@ class MarkovTokens:
         """``P(|o| = t | r=1)`` and ``P(|o| = t | r=0)`` for ``t = 1 ... T_max``, shape ``(..., T_max)`` each."""
         moves = self.transitions(theta)
         ends = []
-        for mass in self._forward(moves):
+        for arrived in self._forward(moves):
+            mass = np.matmul(arrived, moves)
             stopping, going = mass[..., self.stop], self._arrivals(mass)
             ends.append(np.einsum("rs,...s->r...", self._stopped, stopping))
         ends[-1] = ends[-1] + np.einsum("rs,...sv->r...", self._cut, going)
@@ -192,20 +199,21 @@ class MarkovTokens:
     @staticmethod
     def _before(order: int, moves: list[Array], after: list[Array]) -> Array:
         """One step back in time, by the product rule, shape ``(2, ..., S, V + 1)``."""
-        binomial = ((1,), (1, 1), (1, 2, 1))[order]
-        terms = (
-            factor * np.matmul(after[order - k], np.swapaxes(moves[k], -1, -2)) for k, factor in enumerate(binomial)
-        )
-        return sum(terms, start=np.zeros(()))
+        back = [np.swapaxes(move, -1, -2) for move in moves]
+        value = np.matmul(after[order], back[0])
+        for k in range(1, order + 1):
+            value += comb(order, k) * np.matmul(after[order - k], back[k])
+        return value
 
     def _forward(self, moves: Array) -> Iterator[Array]:
-        """For each time the probability of being in a state and giving a token next, shape ``(..., S, V)``."""
+        """For each time the probability of being in a state after a token, shape ``(..., S, V + 1)``."""
         arrived = np.zeros((*moves.shape[:-2], self._stopped.shape[1], self.base.shape[1] + 1))
         arrived[..., 0, -1] = 1.0
-        for _ in range(self.max_length):
-            mass = np.matmul(arrived, moves)
-            yield mass
-            arrived = np.concatenate([self._arrivals(mass), np.zeros((*mass.shape[:-1], 1))], axis=-1)
+        yield arrived
+        for _ in range(self.max_length - 1):
+            going = self._arrivals(np.matmul(arrived, moves))
+            arrived = np.concatenate([going, np.zeros((*going.shape[:-1], 1))], axis=-1)
+            yield arrived
 
     def _arrivals(self, mass: Array) -> Array:
         size = mass.shape[-2] * mass.shape[-1]
@@ -214,20 +222,18 @@ class MarkovTokens:
         going[..., self.stop] = 0.0
         return going
 
-    def _gap(self, theta: ArrayLike, worth: Array) -> Array:
+    def _values_and_gap(self, theta: ArrayLike, worth: Array) -> tuple[Array, Array]:
+        """Probabilities of a correct and of a wrong response, shape ``(2, ...)``, and the gap of scores times the worth of a length."""
         moves = self.transitions(theta)
         continuations = self._backward([moves], worth)
-        counts = np.zeros((2, *moves.shape))
-        arrived = np.zeros((*moves.shape[:-2], self._stopped.shape[1], self.base.shape[1] + 1))
-        arrived[..., 0, -1] = 1.0
-        for (after,) in continuations:
-            counts += np.matmul(np.swapaxes(arrived, -1, -2), after)
-            mass = self._arrivals(np.matmul(arrived, moves))
-            arrived = np.concatenate([mass, np.zeros((*mass.shape[:-1], 1))], axis=-1)
-        right, wrong = counts * moves / self._values(theta)[0][..., None, None]
+        values = self._before(0, [moves], continuations[0] if np.all(worth == 1) else self._backward([moves], np.ones_like(worth))[0])[..., 0, -1]
+        # The sum over states and times is one product.
+        arrived, after = np.concatenate(list(self._forward(moves)), axis=-2), np.concatenate([after for (after,) in continuations], axis=-2)
+        counts = np.matmul(np.swapaxes(arrived, -1, -2), after)
+        right, wrong = counts * moves / values[..., None, None]
         excess = right - wrong
         visits = np.sum(excess, axis=-1, keepdims=True)
-        return np.einsum("...uv,uvd->...d", excess - visits * moves, self.features)
+        return values, np.einsum("...uv,uvd->...d", excess - visits * moves, self.features)
 
     def _theta(self, theta: ArrayLike, name: str = "theta") -> Array:
         theta = np.asarray(theta, dtype=float)
