@@ -121,7 +121,7 @@ def plan(
 ) -> None:  # fmt: skip
     """Say how the safe learning rate moves when length, success rate, group size, method or loss aggregation changes.
 
-    Every factor comes with its theorem and with what it leaves open. Without --lr, the rate of a run that was stable, there are only
+    Every factor comes with its theorem and with what it leaves open. Without ``--lr``, the rate of a run that was stable, there are only
     factors: constants that nobody knows cancel between two settings and do not vanish in one.
     """
     from rlvrlib.planning import Setting

@@ -192,8 +192,8 @@ def log_odds_axis(axes: Axes, rates: tuple[float, ...] = (0.01, 0.1, 0.5, 0.9, 0
     """Add a right-hand scale of success rates to an axis of log-odds."""
     levels = np.asarray(rates)
     twin = axes.twinx()
-    twin.set_ylim(axes.get_ylim())
     twin.set_yticks(np.log(levels / (1 - levels)), [f"{level:g}" for level in levels])
+    twin.set_ylim(axes.get_ylim())  # last: ticks beyond the limits would widen them
     twin.set_ylabel("success rate $J$")
     twin.grid(False)
     twin.spines["right"].set_visible(True)

@@ -82,6 +82,8 @@ LOOK = """() => {
   }
   for (const element of document.querySelectorAll("article .math:not(svg *)"))
     if (!element.querySelector("mjx-container")) wrong.push(`not typeset: ${named(element)}`);
+  for (const element of document.querySelectorAll("article :is(p, td, figcaption)"))
+    if (shown(element) && element.innerText.includes("\\\\(")) wrong.push(`not typeset: ${element.innerText.slice(0, 90)}`);
   for (const element of document.querySelectorAll("mjx-merror, [data-mjx-error]"))
     wrong.push(`wrong mathematics: ${element.getAttribute("data-mjx-error") || element.textContent}`);
   const article = document.querySelector("article");

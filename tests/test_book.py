@@ -84,6 +84,13 @@ def test_figures_have_a_number_and_a_caption(name: str) -> None:
             assert picture.find_parent("figure").select_one("figcaption .caption-number"), name
 
 
+def test_symbols_of_a_chapter_are_mathematics_and_links() -> None:
+    chapters = [name for name in READ if re.match(r"book/\d", name)]
+    lists = {name: BeautifulSoup((SITE / name).read_text(encoding="utf-8"), "html.parser").select("details.symbols-here li") for name in chapters}
+    assert sum(map(len, lists.values())) > 200
+    assert [(name, item.get_text()) for name, items in lists.items() for item in items if not item.select_one("a[href*='#symbol-'] .math")] == []
+
+
 def test_every_page_tells_where_it_comes_from() -> None:
     for name in READ:
         page = BeautifulSoup((SITE / name).read_text(encoding="utf-8"), "html.parser")
@@ -195,6 +202,7 @@ def test_search_finds_theorems(browser: Any, base: str) -> None:
         ('<div style="width: 500px">wide</div>', "scrolls sideways"),
         ("<script>console.error('broken')</script>", "console: broken"),
         ('<span class="math">x^2</span>', "not typeset"),
+        ('<table><td>\\(\\theta\\)</td></table>', "not typeset"),
         ('<svg class="theme-svg" width="20" height="20"></svg>', "figure of 20"),
         ('<svg class="theme-svg" width="200" height="200"><image href="#ata:image/png"/></svg>', "picture in a figure without data"),
         ('<div class="theme-svg-frame" style="width: 90px; overflow: auto"><p style="width: 300px">wide</p></div>', "not by the keyboard"),

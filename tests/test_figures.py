@@ -46,6 +46,7 @@ def draw():
     axes.plot([0, 1], [3, -3], **figures.series(7, marker=True))
     axes.legend()
     figures.log_odds_axis(axes)
+    assert axes.figure.axes[-1].get_ylim() == axes.get_ylim()
     svg = figures.to_svg(figure)
     plt.close(figure)
     return svg

@@ -92,6 +92,9 @@ def test_the_pdf_is_whole(book: PdfReader) -> None:
     text = " ".join(" ".join(page.extract_text() for page in book.pages).split()).replace("\u2019", "'")
     assert len(book.pages) > 12
     assert "Overshooting" in " ".join(bookmarks(book.outline)) and "Exercises" in " ".join(bookmarks(book.outline))
+    named = [re.sub(r"^[\d.]+ ", "", title) for title in bookmarks(book.outline)]
+    headings = [line.replace("`", "").replace("'", "\u2019") for name in ("05_overshoot", "02_logistic_law") for line in re.findall("^#+ (.+)", chapter(name), re.M)]
+    assert len(headings) > 12 and [heading for heading in headings if heading not in named] == []
     assert book.trailer["/Root"].get("/StructTreeRoot") is not None  # tagged
     titles = {line for name in ("05_overshoot", "02_logistic_law") for line in re.findall(r"\{prf:(?:theorem|proposition|lemma)\} (.+)", chapter(name))}
     assert titles and [title for title in titles if title not in text] == []

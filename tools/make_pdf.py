@@ -21,9 +21,12 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import yaml
 from make_book import PDF_NAME, BookError, current_pdf, exit_status, lock, make_book, pdf_path
+from pypdf import PdfWriter
+from pypdf.generic import NameObject, TextStringObject
 
 HERE = Path(__file__).resolve().parent
 MINUTES = 15  # that the mathematics and the printing may take
@@ -40,7 +43,8 @@ html, body, .bd-container, .bd-container__inner, .bd-main, .bd-content, .bd-arti
   overflow: visible !important; }
 .toctree-wrapper > section { break-before: page; }
 h1, h2, h3, h4, .admonition-title, .rubric { break-after: avoid; }
-figure, table tr, .math-wrapper, mjx-container[display="true"], div.highlight { break-inside: avoid; }
+figure, table tr, .math-wrapper, mjx-container[display="true"], div.cell_input, div.highlight { break-inside: avoid; }
+figcaption, figcaption p { color: #333 !important; }
 svg.theme-svg { max-width: 100% !important; min-width: 0 !important; }
 pre { white-space: pre-wrap !important; overflow-wrap: anywhere; }
 table { font-size: 8.5pt; display: table !important; overflow: visible !important; }
@@ -58,6 +62,8 @@ FIT = """() => {
   for (const wide of document.querySelectorAll('mjx-container[display="true"], article table'))
     if (wide.scrollWidth > width) wide.style.zoom = width / wide.scrollWidth;
 }"""
+HEADINGS = """() => [...document.querySelectorAll("h1, h2, h3, h4, h5, h6")].filter(heading => heading.checkVisibility())
+  .map(heading => heading.innerText.replace(/\\s+/g, " ").trim())"""
 FOOTER = (
     '<div style="width: 100%; font-size: 8px; text-align: center; color: #555"><span class="pageNumber"></span> / <span class="totalPages"></span></div>'
 )
@@ -135,12 +141,38 @@ def print_page(folder: Path, page: Path, target: Path, chromium: str) -> None:
                 path=part, format="A4", outline=True, tagged=True, print_background=True, display_header_footer=True,
                 header_template="<span></span>", footer_template=FOOTER, margin={"top": "16mm", "bottom": "16mm", "left": "15mm", "right": "15mm"},
             )  # fmt: skip
+            headings = tab.evaluate(HEADINGS)
             browser.close()
+        name_bookmarks(part, headings)
         part.replace(target)
     except Error as error:
         raise BookError(f"Chromium did not print the book: {str(error).splitlines()[0]}") from None
     finally:
         part.unlink(missing_ok=True)
+
+
+def name_bookmarks(path: Path, headings: list[str]) -> None:
+    """Chromium joins the lines of a heading without a space, and repeats those that it moved to the next page.
+
+    Raises
+    ------
+    BookError : the bookmarks are not the headings.
+    """
+    writer = PdfWriter(clone_from=path)
+    bookmarks = list(_in_order(writer.root_object["/Outlines"].get_object()))
+    if len(bookmarks) != len(headings):
+        raise BookError(f"Chromium made {len(bookmarks)} bookmarks of {len(headings)} headings")
+    for bookmark, heading in zip(bookmarks, headings, strict=True):
+        bookmark[NameObject("/Title")] = TextStringObject(heading)
+    writer.write(path)
+
+
+def _in_order(bookmark: Any) -> Iterator[Any]:
+    below = bookmark.get("/First")
+    while below is not None:
+        yield below.get_object()
+        yield from _in_order(below.get_object())
+        below = below.get_object().get("/Next")
 
 
 def make_pdf(root: Path, profile: str = "default") -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
-from notebook_source import executed, notebook_path, text_and_math
+from notebook_source import executed, notebook_path, number_and_math, text_and_math
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
@@ -75,7 +75,7 @@ class ClaimValue(SphinxRole):
         rows = rows_of(executed(path)) if path.is_file() else []
         for row in rows:
             if row["key"] == key:
-                return [nodes.inline("", "", *text_and_math(row[self.field]), classes=["claim-value"])], []
+                return [nodes.inline("", "", *number_and_math(row[self.field]), classes=["claim-value"])], []
         known = ", ".join(str(row["key"]) for row in rows) or "none"
         logger.warning("no claim %r in notebook %r (there are: %s)", key, stem, known, location=self.get_location())
         return [nodes.problematic(self.rawtext, self.rawtext)], []
@@ -89,9 +89,9 @@ def _row(row: dict[str, Any], run: list[Any]) -> nodes.row:
         "",
         _entry(text_and_math(row["statement"])),
         _entry(text_and_math(row["source"])),
-        _entry(text_and_math(_sign(str(row["relation"])) + str(row["predicted_text"]))),
-        _entry(text_and_math(row["measured_text"])),
-        _entry(text_and_math(row["tolerance_text"])),
+        _entry(number_and_math(_sign(str(row["relation"])) + str(row["predicted_text"]))),
+        _entry(number_and_math(row["measured_text"])),
+        _entry(number_and_math(row["tolerance_text"])),
         _entry(text_and_math(MARKS[verdict] + reason), f"verdict-{verdict.split()[0]}"),
         _entry([link]), _entry([nodes.Text(given)]), _entry([nodes.Text(seed)]),
     )  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import pkgutil
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,18 @@ def own_names(module: str) -> list[str]:
     return [name for name in names if not name.startswith("_")]
 
 
+def describe(app: Sphinx, what: str, name: str, found: object, options: object, lines: list[str]) -> None:
+    """The docstrings say ``name : meaning`` in one line; numpydoc reads a type there, and a meaning only below."""
+    described: list[str] = []
+    listing = False
+    for number, line in enumerate(lines):
+        if re.fullmatch("-{3,}", lines[number + 1] if number + 1 < len(lines) else ""):
+            listing = line in ("Parameters", "Attributes", "Raises")
+        parts = re.fullmatch(r"(\S[^:]*) : (.+)", line) if listing else None
+        described += [parts[1], f"    {parts[2]}"] if parts else [line]
+    lines[:] = described
+
+
 def source_lines(repository: str, branch: str, domain: str, info: dict[str, str]) -> str | None:
     """The address of an object's source; None for what has no lines, such as a constant or an attribute."""
     try:
@@ -68,5 +81,6 @@ def address_of_source(app: Sphinx, config: Config) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", address_of_source)
+    app.connect("autodoc-process-docstring", describe, priority=400)  # before napoleon
     app.add_directive("library-reference", LibraryReference)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -50,6 +50,8 @@ def lighten(app: Sphinx, failure: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     # Documents live until the build ends: looking for dead ones finds none and takes a third of the time.
     gc.disable()
+    # Tables of claims are HTML of a notebook: Sphinx does not see their mathematics, and would leave MathJax out of a page without other.
+    app.set_html_assets_policy("always")
     app.connect("config-inited", shorten_navigation)
     app.connect("env-updated", write_side_by_side)
     app.connect("build-finished", lighten)

@@ -34,3 +34,13 @@ def text_and_math(text: object) -> list[nodes.Node]:
     pieces = re.split(r"\$([^$]+)\$", str(text))
     made = [nodes.math(piece, piece) if index % 2 else nodes.Text(piece) for index, piece in enumerate(pieces)]
     return [node for node in made if node.astext()]
+
+
+def number_and_math(text: object) -> list[nodes.Node]:
+    """A value of the claims table: `text_and_math`, and numbers in e-notation as a power of ten."""
+    return text_and_math(re.sub(r"(?:1|(\d+(?:\.\d+)?))e([+−-])0?(\d+)(?![\d$])", _power_of_ten, str(text)))
+
+
+def _power_of_ten(found: re.Match[str]) -> str:
+    factor, sign, power = found.groups()
+    return "$" + (f"{factor}\\times " if factor else "") + f"10^{{{sign.strip('+').replace('−', '-')}{power}}}$"

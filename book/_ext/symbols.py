@@ -109,7 +109,7 @@ def _symbol_list(env: BuildEnvironment, symbols: list[dict[str, str]]) -> list[n
     items = nodes.bullet_list()
     for symbol in symbols:
         target = addnodes.pending_xref(
-            "", nodes.inline("", "", *text_and_math(f"${symbol['symbol']}$")), refdomain="std", reftype="ref",
+            "", nodes.inline("", "", *text_and_math(f"${symbol['symbol']}$")), refdomain=None, reftype="myst",  # of "ref" only the letters are kept
             reftarget=f"symbol-{symbol['id']}", refexplicit=True, refwarn=True, refdoc=env.docname,
         )  # fmt: skip
         items += nodes.list_item("", nodes.paragraph("", "", target, nodes.Text(" "), *text_and_math(symbol["meaning"])))
