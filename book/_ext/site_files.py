@@ -134,8 +134,9 @@ def not_found(app: Sphinx, base: str) -> str:
     """A page without style sheets or scripts of its own: it is served in place of pages at any depth."""
     first = [names[0] for _, names in parts(app)]
     links = "\n".join(
-        f'<li><a href="{app.builder.get_target_uri(page)}">{escape(caption)}: {escape(app.env.titles[page].astext())}</a></li>'
+        f'<li><a href="{app.builder.get_target_uri(page)}">{escape(title if title.startswith(caption) else f"{caption}: {title}")}</a></li>'
         for (caption, _), page in zip(parts(app), first, strict=True)
+        for title in [app.env.titles[page].astext()]
     )
     home = app.builder.get_target_uri(app.config.root_doc)
     return NOT_FOUND.format(base=escape(urlsplit(base).path), title=escape(app.config.project), home=home, links=links)
