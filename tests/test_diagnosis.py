@@ -370,3 +370,9 @@ def test_the_logistic_law_holds_for_exact_small_steps(method):
     np.testing.assert_allclose(gain[-1], measured[-1], rtol=0.01)
     with pytest.raises(ValueError, match="log must have the learning rate"):
         pressure.logistic_law(from_rows([{"step": 1, "reward": 0.5}]), [0], [0.5], method)
+
+
+def test_a_gap_in_the_rate_is_filled_from_the_windows_beside_it():
+    parts = [slice(0, 2), slice(2, 4), slice(4, 6)]
+    means, notes = pressure._window_means(np.array([1.0, 1.0, np.nan, np.nan, 3.0, 3.0]), parts, "learning rate", "")
+    assert list(means) == [1.0, 2.0, 3.0] and "filled from its neighbours" in notes[0]

@@ -69,3 +69,15 @@ def test_a_plan_without_a_run_has_no_rate():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_factors_have_names_and_reasons():
+    factors = plan(Setting(100, 0.5), Setting(200, 0.8)).factors
+    assert {"length", "success rate"} <= {factor.name for factor in factors}
+    assert all(factor.reason and factor.unknown for factor in factors if factor.value != 1)
+
+
+def test_a_rate_above_one_is_no_success_rate():
+    for rate in (1.0, 1.5, 0.0):
+        with pytest.raises(ValueError, match="success_rate must lie strictly between 0 and 1"):
+            longest_guarantee(rate)

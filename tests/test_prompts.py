@@ -358,3 +358,11 @@ def test_theorem_5_in_high_precision():
         for share in (0.1, 0.5, 0.999):
             after = mp.fsum(weights[q] * success(q, mp.mpf(float(direction * share * step))) for q in range(2))
             assert after - start >= share * (1 - share) * abs(slope) * step * (1 - 1e-9)
+
+
+def test_the_spread_of_a_stack_of_batches_is_that_of_each():
+    rng = np.random.default_rng(4)
+    alignments, log_odds = rng.normal(1, 1, size=(2, 3, 5)), rng.normal(size=(2, 3, 5))
+    stacked = prompts.alignment_spread(alignments, log_odds)
+    single = [[prompts.alignment_spread(alignments[i, j], log_odds[i, j]) for j in range(3)] for i in range(2)]
+    np.testing.assert_allclose(stacked, single, rtol=1e-14)

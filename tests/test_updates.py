@@ -148,3 +148,18 @@ def test_batch_scaling_uses_the_whole_batch():
 def test_bad_groups_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "divisors"),
+    [
+        ("grpo", [12, 24]), ("dr_grpo", [4 * 16] * 2), ("bnpo", [9] * 2), ("dapo", [9] * 2), ("luspo", [4] * 2), ("token-mean", [9] * 2),
+        ("token-sum", [1] * 2), ("seq-mean-token-sum", [2] * 2), ("seq-mean-token-mean", [2 * (3 + 1e-8), 2 * (6 + 1e-8)]), ("seq-mean-token-sum-norm", [2 * 6] * 2),
+    ],
+)  # fmt: skip
+def test_the_weight_of_a_token_is_its_advantage_over_the_divisor_of_the_loss(loss_type, divisors):
+    """Four responses of 3, 6, 0 and 0 tokens, the first right, advantages without a scale: 3/4 and -1/4."""
+    first, second, *empty = updates.token_weights([1, 0, 0, 0], [0] * 4, [3, 6, 0, 0], loss_type, method="dr_grpo", scale_rewards="none", max_completion_length=16)
+    np.testing.assert_allclose(first, np.full(3, 0.75 / divisors[0]), rtol=1e-14)
+    np.testing.assert_allclose(second, np.full(6, -0.25 / divisors[1]), rtol=1e-14)
+    assert all(len(weights) == 0 for weights in empty)
