@@ -93,7 +93,7 @@ def test_the_pdf_is_whole(book: PdfReader) -> None:
     assert len(book.pages) > 12
     assert "Overshooting" in " ".join(bookmarks(book.outline)) and "Exercises" in " ".join(bookmarks(book.outline))
     named = [re.sub(r"^[\d.]+ ", "", title) for title in bookmarks(book.outline)]
-    headings = [line.replace("`", "").replace("'", "\u2019") for name in ("05_overshoot", "02_logistic_law") for line in re.findall("^#+ (.+)", chapter(name), re.M)]
+    headings = [line.replace("`", "").replace("'", "\u2019") for name in ("05_overshoot", "02_logistic_law") for line in re.findall("^#+ (.+)", re.sub(r"```bash.*?```", "", chapter(name), flags=re.S), re.M)]
     assert len(headings) > 12 and [heading for heading in headings if heading not in named] == []
     assert book.trailer["/Root"].get("/StructTreeRoot") is not None  # tagged
     titles = {line for name in ("05_overshoot", "02_logistic_law") for line in re.findall(r"\{prf:(?:theorem|proposition|lemma)\} (.+)", chapter(name))}
@@ -101,6 +101,18 @@ def test_the_pdf_is_whole(book: PdfReader) -> None:
     assert "\U0001d702" in text or "\u03b7" in text  # the letter eta of the mathematics font
     assert f"/ {len(book.pages)}" in text  # page numbers
     assert "Move the step size past the threshold" not in text  # what needs a screen is left out
+
+
+def test_no_page_is_empty_and_no_link_leads_to_the_server(book: PdfReader) -> None:
+    assert [number for number, page in enumerate(book.pages, start=1) if len(page.extract_text()) < 40] == []
+    links = [link.get_object() for page in book.pages for link in page.get("/Annots", [])]
+    assert len(links) > 20 and [link for link in links if "127.0.0.1" in str(link.get("/A", {}).get("/URI", ""))] == []
+
+
+def test_what_is_too_wide_is_an_error(chromium: str, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text('<article><p style="width: 900px">x</p></article>', encoding="utf-8")
+    with pytest.raises(BookError, match="wider than the printed page"):
+        make_pdf.print_page(tmp_path, tmp_path / "index.html", tmp_path / "out" / PDF_NAME, chromium)
 
 
 def test_solutions_are_open_in_the_pdf(book: PdfReader) -> None:

@@ -34,28 +34,43 @@ MINUTES = 15  # that the mathematics and the printing may take
 # What only a screen needs is left out, as are the long cells that draw the figures; everything that is folded is open.
 PRINT_STYLE = """
 @page { size: A4; }
-html { font-size: 11pt !important; }
-.bd-header, .bd-header-announcement, .bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article, .prev-next-footer, .bd-footer,
+html { font-size: 10pt !important; }
+.bd-header, .bd-header-announcement, .bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article, .prev-next-footer, .bd-footer, form.claims-filter,
 .header-article-items, .headerlink, .copybtn, .toggle-button, .play, #pst-back-to-top, .skip-link, p.provenance,
-#print-main-content, details.hide.above-input, details.hide.above-input + .cell_input { display: none !important; }
+#print-main-content, details.hide.above-input, details.hide.above-input + .cell_input, dt > a.reference.external:has(.viewcode-link),
+table.evidence :is(th, td):nth-child(8) { display: none !important; }
 html, body, .bd-container, .bd-container__inner, .bd-main, .bd-content, .bd-article-container, .bd-article {
   display: block !important; width: auto !important; min-width: 0 !important; max-width: none !important; margin: 0 !important; padding: 0 !important;
   overflow: visible !important; }
 .toctree-wrapper > section { break-before: page; }
 h1, h2, h3, h4, .admonition-title, .rubric { break-after: avoid; }
-figure, table tr, .math-wrapper, mjx-container[display="true"], div.cell_input, div.highlight { break-inside: avoid; }
+figure, table tr, .math-wrapper, mjx-container[display="true"], div.exercise { break-inside: avoid; }
+/* The theme keeps these whole, at the price of half-empty pages. */
+.bd-main .bd-content table, div.proof.admonition, div.solution, div.cell_input, div[class*="highlight-"] { break-inside: auto !important; }
+p, li, pre { orphans: 3; widows: 3; }
+thead, dt, div.exercise { break-after: avoid; }
+.admonition { box-shadow: none !important; margin-bottom: 0.8em !important; }
+details > summary { list-style: none; }
+/* Chromium prints everything smaller if one thing is wider than the page. */
+.unbroken { white-space: normal !important; }
+dl.field-list > * { min-width: 0; overflow-wrap: anywhere; }
 figcaption, figcaption p { color: #333 !important; }
 svg.theme-svg { max-width: 100% !important; min-width: 0 !important; }
 pre { white-space: pre-wrap !important; overflow-wrap: anywhere; }
 table { font-size: 8.5pt; display: table !important; overflow: visible !important; }
-mjx-container { overflow: visible !important; }
+table.evidence { font-size: 7pt; table-layout: fixed; width: 100% !important; overflow-wrap: anywhere; }
+mjx-container, .pst-scrollable-table-container, div.cell_output .output { overflow: visible !important; } /* what scrolls goes to the next page whole */
 a { text-decoration: none !important; }
 """
 OPEN_EVERYTHING = """() => {
   for (const folded of document.querySelectorAll("details:not(.above-input)")) folded.open = true;
   for (const hidden of document.querySelectorAll(".toggle-hidden")) hidden.classList.remove("toggle-hidden");
+  for (const button of document.querySelectorAll("table.evidence th button")) button.replaceWith(...button.childNodes);
+  for (const citation of document.querySelectorAll("span.bibtex-citation")) citation.removeAttribute("id"); // on one page another has it too
   document.documentElement.dataset.theme = "light";
 }"""
+WIDE = """() => document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll("article *")].filter(
+  element => element.getBoundingClientRect().right > innerWidth + 1).slice(0, 3).map(element => element.outerHTML.slice(0, 90))"""
 # Only what is wider than the column is made smaller, as much as it needs.
 FIT = """() => {
   const width = document.querySelector("article").clientWidth;
@@ -90,7 +105,11 @@ def one_page(work: Path) -> Path:
     page = folder / f"{yaml.safe_load((work / 'source' / '_toc.yml').read_text(encoding='utf-8'))['root']}.html"
     if result.returncode != 0 or not page.is_file():
         raise BookError(f"the book as one page has errors:\n{result.stdout}")
-    return page.replace(folder / "index.html")  # its addresses begin there, wherever the first page of the book is
+    text = page.read_text(encoding="utf-8").replace(f'href="{page.relative_to(folder).as_posix()}#', 'href="#')  # else they lead to another page
+    page.unlink()
+    page = folder / "index.html"  # its addresses begin there, wherever the first page of the book is
+    page.write_text(text, encoding="utf-8")
+    return page
 
 
 @contextmanager
@@ -125,8 +144,8 @@ def print_page(folder: Path, page: Path, target: Path, chromium: str) -> None:
     try:
         with serve(folder) as address, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=flags)
-            # The width of the printed column, so that what is wider is seen before printing.
-            tab = browser.new_page(viewport={"width": 690, "height": 1000}, color_scheme="light")
+            # The width of the printed column, 180 mm, so that what is wider is seen before printing.
+            tab = browser.new_page(viewport={"width": 680, "height": 1000}, color_scheme="light")
             tab.set_default_timeout(60_000 * MINUTES)
             tab.emulate_media(media="print")
             tab.goto(f"{address}/{page.relative_to(folder).as_posix()}", wait_until="load")
@@ -137,6 +156,8 @@ def print_page(folder: Path, page: Path, target: Path, chromium: str) -> None:
             if missing := tab.evaluate("() => [...document.querySelectorAll('article .math:not(svg *)')].filter(e => !e.querySelector('mjx-container')).length"):
                 raise BookError(f"{missing} formulas were not typeset")
             tab.evaluate(FIT)
+            if wide := tab.evaluate(WIDE):
+                raise BookError(f"wider than the printed page, which would make all of it smaller: {wide}")
             tab.pdf(
                 path=part, format="A4", outline=True, tagged=True, print_background=True, display_header_footer=True,
                 header_template="<span></span>", footer_template=FOOTER, margin={"top": "16mm", "bottom": "16mm", "left": "15mm", "right": "15mm"},

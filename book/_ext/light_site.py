@@ -25,7 +25,7 @@ def shorten_navigation(app: Sphinx, config: Config) -> None:
 
 def write_side_by_side(app: Sphinx, env: BuildEnvironment) -> None:
     """From here on pages are independent of each other. Reading is not: sphinx-proof numbers theorems in one process."""
-    app.parallel = 2 * (os.cpu_count() or 1) + 1
+    app.parallel = 4 * (os.cpu_count() or 1) + 1  # more than cores: small portions, so that none is left over at the end
 
 
 def lighten(app: Sphinx, failure: Exception | None) -> None:

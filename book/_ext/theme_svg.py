@@ -23,11 +23,16 @@ from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
+from sphinx.writers.html5 import HTML5Translator
 
 from rlvrlib import figures
 from rlvrlib.figures import inline_svg
 
 logger = logging.getLogger(__name__)
+
+
+class svg_drawing(nodes.General, nodes.Element):  # type: ignore[misc]
+    """An SVG that is read when its page is written: pages are written side by side."""
 
 
 class InlineSvg(SphinxPostTransform):
@@ -37,13 +42,16 @@ class InlineSvg(SphinxPostTransform):
     formats = ("html",)
 
     def run(self, **_: Any) -> None:
-        drawn: dict[str, str] = {}  # by the page's figures so far
         for number, image in enumerate(list(self.document.findall(nodes.image))):
             path = Path(self.env.srcdir) / image["uri"]
-            if path.suffix != ".svg" or not path.is_file():
-                continue
-            html = inline_svg(path.read_text(encoding="utf-8"), f"f{number}-", image.get("alt", ""), drawn)
-            image.replace_self(nodes.raw("", html, format="html"))
+            if path.suffix == ".svg" and path.is_file():
+                image.replace_self(svg_drawing("", path=str(path), prefix=f"f{number}-", alt=image.get("alt", "")))
+
+
+def write_drawing(translator: HTML5Translator, node: nodes.Element) -> None:
+    drawn = translator.document.setdefault("drawn", {})  # by the page's figures so far
+    translator.body.append(inline_svg(Path(node["path"]).read_text(encoding="utf-8"), node["prefix"], node["alt"], drawn))
+    raise nodes.SkipNode
 
 
 class NotebookFigure(SphinxDirective):
@@ -145,6 +153,7 @@ def find_figure(path: Path, name: str) -> tuple[dict[str, Any], str, bytes]:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
+    app.add_node(svg_drawing, html=(write_drawing, None))
     app.add_post_transform(InlineSvg)
     app.add_directive("notebook-figure", NotebookFigure)
     app.add_directive("figure-legend", FigureLegend)
