@@ -15,7 +15,7 @@ from typing import Any
 import nbformat
 from sphinx.application import Sphinx
 from sphinx.config import Config
-from sphinx.environment import BuildEnvironment
+from sphinx_proof.domain import ProofDomain  # type: ignore[import-untyped]
 
 
 def shorten_navigation(app: Sphinx, config: Config) -> None:
@@ -23,9 +23,12 @@ def shorten_navigation(app: Sphinx, config: Config) -> None:
     config.html_theme_options["max_navbar_depth"] = 2
 
 
-def write_side_by_side(app: Sphinx, env: BuildEnvironment) -> None:
-    """From here on pages are independent of each other. Reading is not: sphinx-proof numbers theorems in one process."""
+def work_side_by_side(app: Sphinx, config: Config) -> None:
+    """Read and write pages in several processes. Three extensions are safe for that, but do not say so or lack a method that does nothing."""
     app.parallel = 4 * (os.cpu_count() or 1) + 1  # more than cores: small portions, so that none is left over at the end
+    app.extensions["sphinx_multitoc_numbering"].parallel_read_safe = True  # it numbers after all is read, in the order of the one table of contents
+    app.extensions["sphinx_jupyterbook_latex"].parallel_read_safe = True  # it acts on another builder
+    ProofDomain.merge_domaindata = lambda self, names, data: None  # the extension keeps its theorems elsewhere, and merges those
 
 
 def lighten(app: Sphinx, failure: Exception | None) -> None:
@@ -53,6 +56,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     # Tables of claims are HTML of a notebook: Sphinx does not see their mathematics, and would leave MathJax out of a page without other.
     app.set_html_assets_policy("always")
     app.connect("config-inited", shorten_navigation)
-    app.connect("env-updated", write_side_by_side)
+    app.connect("config-inited", work_side_by_side)
     app.connect("build-finished", lighten)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

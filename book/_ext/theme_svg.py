@@ -71,7 +71,8 @@ class NotebookFigure(SphinxDirective):
         # Beside the doctrees, where MyST-NB keeps its images too: never among the sources.
         folder = Path(self.env.app.doctreedir) / "notebook_figures"
         folder.mkdir(parents=True, exist_ok=True)
-        file = folder / (hashlib.sha256(content).hexdigest() + (".svg" if "svg" in mime else ".png"))
+        # Not the name that MyST-NB gives the same picture: of two of one name the first to be read would keep it.
+        file = folder / f"chapter-{hashlib.sha256(content).hexdigest()}{'.svg' if 'svg' in mime else '.png'}"
         file.write_bytes(content)
         figure = nodes.figure()
         uri = "/" + Path(os.path.relpath(file, self.env.srcdir)).as_posix()
