@@ -46,7 +46,7 @@ html, body, .bd-container, .bd-container__inner, .bd-main, .bd-content, .bd-arti
 h1, h2, h3, h4, .admonition-title, .rubric { break-after: avoid; }
 figure, table tr, .math-wrapper, mjx-container[display="true"], div.exercise { break-inside: avoid; }
 /* The theme keeps these whole, at the price of half-empty pages. */
-.bd-main .bd-content table, div.proof.admonition, div.solution, div.cell_input, div[class*="highlight-"] { break-inside: auto !important; }
+.bd-main .bd-content table, div.proof.admonition, div.solution, div.cell_input, div[class*="highlight-"], div.highlight, pre { break-inside: auto !important; }
 p, li, pre { orphans: 3; widows: 3; }
 thead, dt, div.exercise { break-after: avoid; }
 .admonition { box-shadow: none !important; margin-bottom: 0.8em !important; }
