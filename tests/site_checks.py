@@ -106,10 +106,10 @@ WIDTHS = (360, 768, 1440)
 
 
 AXE = resources.files("axe_playwright_python").joinpath("axe.min.js")
-# Of typeset formulas and drawings axe sees the place and what a screen reader would say, not the thousands of parts.
+# Of typeset formulas and drawings axe sees the place and the name, of formulas that are links what a screen reader would say; not the thousands of parts.
 ACCESSIBLE = """async () => {
-  for (const part of document.querySelectorAll("svg.theme-svg")) part.replaceChildren();
-  for (const spoken of document.querySelectorAll("mjx-assistive-mml")) spoken.parentElement.replaceChildren(spoken.textContent);
+  for (const spoken of document.querySelectorAll("a mjx-assistive-mml")) spoken.parentElement.replaceChildren(spoken.textContent);
+  for (const part of document.querySelectorAll("svg.theme-svg, mjx-container")) if (part.querySelector("*")) part.replaceChildren();
   for (const hidden of document.querySelectorAll("article details")) hidden.open = true;
   const found = await axe.run(document, { resultTypes: ["violations"], preload: false });
   return found.violations.filter(rule => ["serious", "critical"].includes(rule.impact)).map(
