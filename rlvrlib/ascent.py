@@ -224,7 +224,7 @@ def ascend(problem: Problem | MovingProblem, theta0: ArrayLike, direction: Direc
 
 
 def _stack(values: list[Array], shape: tuple[int, ...]) -> Array:
-    return np.stack([np.broadcast_to(value, shape) for value in values], axis=-1)
+    return np.stack([value if np.shape(value) == shape else np.broadcast_to(value, shape) for value in values], axis=-1)
 
 
 def _cumulative(increments: Array) -> Array:

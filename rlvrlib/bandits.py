@@ -12,9 +12,9 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import logsumexp
+from scipy.special import log_softmax
 
-from rlvrlib.problems import Array, Regularity, unit
+from rlvrlib.problems import Array, Regularity, log_sum_exp, unit
 
 # The logarithm below which exp underflows to zero.
 _LOG_TINY = -745.0
@@ -74,8 +74,7 @@ class SoftmaxBandit(ABC):
 
     def log_probabilities(self, theta: ArrayLike) -> Array:
         """``log pi(a)``, shape ``(..., N)``."""
-        total = self.logits(self._theta(theta)) + self.log_prior
-        return _not_nan(total - logsumexp(total, axis=-1, keepdims=True))
+        return _not_nan(log_softmax(self.logits(self._theta(theta)) + self.log_prior, axis=-1))
 
     def log_odds(self, theta: ArrayLike) -> Array:
         """``logsumexp`` over the correct arms minus ``logsumexp`` over the wrong ones, shape ``(...)``."""
@@ -253,14 +252,15 @@ def _log_mean_exp(probabilities: Array, logits: Array, members: np.ndarray, valu
         log_probabilities = np.log(probabilities)
     lost = members & (probabilities == 0)
     if np.any(lost):  # a probability that underflows still counts: a long step can bring its arm back
-        rest = logits - logsumexp(np.where(members, logits, -np.inf), axis=-1, keepdims=True)
+        rest = logits - log_sum_exp(np.where(members, logits, -np.inf))[..., None]
         log_probabilities = np.where(lost, rest, log_probabilities)
     counts = (probabilities > 0) | (log_probabilities + (values - mean) > _LOG_TINY)
     centred = np.where(counts, values - mean, 0.0)
     near = np.max(np.abs(centred), axis=-1) < 1
     small = np.log1p(np.sum(probabilities * np.expm1(np.where(near[..., None], centred, 0.0)), axis=-1))
-    large = logsumexp(centred + log_probabilities, axis=-1)
-    return mean[..., 0] + np.where(near, small, large)
+    if np.all(near):
+        return mean[..., 0] + small
+    return mean[..., 0] + np.where(near, small, log_sum_exp(centred + log_probabilities))
 
 
 def _not_nan(values: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,8 @@ from rlvrlib.problems import Array
 
 # The scan: its first point in natural scales, and the ratio of neighbouring points.
 _FIRST, _RATIO = 1e-4, 1.05
+# Points of the scan that are evaluated at once: as many as one call does in the time of a few, not so many that most are of no use.
+_AT_ONCE, _VALUES = 32, 4096
 
 
 def first_zero(gain: Callable[[Array], Array], scale: Array, wanted: NDArray[np.bool_], reach: float) -> Array:
@@ -70,8 +72,7 @@ def _first_bracket(
     grid = np.geomspace(_FIRST, reach, int(np.ceil(np.log(reach / _FIRST) / np.log(_RATIO))))
     low, high = np.zeros(scale.shape), np.where(wanted, np.inf, 0.0)
     older = previous = np.zeros(scale.shape)
-    for index, point in enumerate(grid):
-        value = gain(scale * point)
+    for index, (point, value) in enumerate(_scan(gain, scale, grid)):
         crossed = np.isinf(high) & ~(value > 0)
         low = np.where(crossed, scale * grid[max(index - 1, 0)] * (1.0 if index else _FIRST), low)
         high = np.where(crossed, scale * point, high)
@@ -86,6 +87,14 @@ def _first_bracket(
             break
         older, previous = previous, value
     return low, high
+
+
+def _scan(gain: Callable[[Array], Array], scale: Array, grid: Array) -> Iterator[tuple[float, Array]]:
+    """The points of the grid, each with the gains there."""
+    size = min(max(_VALUES // max(scale.size, 1), 1), _AT_ONCE)
+    for first in range(0, len(grid), size):
+        points = grid[first : first + size]
+        yield from zip(points, gain(np.multiply.outer(points, scale)), strict=True)
 
 
 def _lowest(gain: Callable[[Array], Array], left: Array, right: Array) -> tuple[Array, Array]:

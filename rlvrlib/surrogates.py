@@ -19,9 +19,8 @@ _LOG_LARGE = 700.0
 _ORDERS = ("policy-reference", "reference-policy")
 
 
-def mean_score(problem: SoftmaxBandit, theta: Array, weights: Array) -> Array:
-    """``sum_a weights_a s(a)`` with the scores ``s = grad log pi``, shape ``(..., dim)``."""
-    chance = np.exp(problem.log_probabilities(theta))
+def mean_score(problem: SoftmaxBandit, theta: Array, chance: Array, weights: Array) -> Array:
+    """``sum_a weights_a s(a)`` with the scores ``s = grad log pi`` and ``chance = pi(a)`` at theta, shape ``(..., dim)``."""
     return problem.mean_logit_gradient(theta, weights - weights.sum(axis=-1, keepdims=True) * chance)
 
 
@@ -37,11 +36,10 @@ def kl_gradient(problem: SoftmaxBandit, theta: Array, reference: Array, order: s
     """
     if order not in _ORDERS:
         raise ValueError(f"order must be one of {', '.join(_ORDERS)}, got {order!r}")
-    there = problem.log_probabilities(reference)
-    if order == "reference-policy":
-        return -mean_score(problem, theta, np.exp(there))
-    here = problem.log_probabilities(theta)
-    return mean_score(problem, theta, np.exp(here) * (here - there))
+    here, there = problem.log_probabilities(theta), problem.log_probabilities(reference)
+    chance = np.exp(here)
+    weights = -np.exp(there) if order == "reference-policy" else chance * (here - there)
+    return mean_score(problem, theta, chance, weights)
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ class ClippedSurrogate:
         ratio = np.exp(np.minimum(here - old, _LOG_LARGE))  # beyond, the response has no weight in the batch
         width = np.asarray(self.clip, dtype=float)[..., None]
         clipped = np.where(weights > 0, ratio > 1 + width, ratio < 1 - width)
-        update = mean_score(problem, theta, np.where(clipped, 0.0, weights * ratio))
+        update = mean_score(problem, theta, np.exp(here), np.where(clipped, 0.0, weights * ratio))
         return update, (None if count + 1 == self.num_updates else (count + 1, old, weights))
 
     def _batch(self, problem: SoftmaxBandit, log_probabilities: Array) -> Array:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import logsumexp
 
 from rlvrlib.bandits import SoftmaxBandit
 from rlvrlib.first_zero import first_zero, zero_between
-from rlvrlib.problems import Array, Problem, log_odds_gain, unit
+from rlvrlib.problems import Array, Problem, log_odds_gain, log_sum_exp, unit
 from rlvrlib.problems import alignment as gap_alignment
 from rlvrlib.threshold_arithmetic import positive_part
 
@@ -69,14 +68,14 @@ def failure_law(bandit: SoftmaxBandit, theta: ArrayLike, direction: ArrayLike) -
         raise ValueError(f"bandit must be log-linear, got {type(bandit).__name__}: the law of its scores does not bound the gain")
     law, scores = bandit.log_probabilities(theta), bandit.scores(theta, direction)
     right, wrong = np.where(bandit.rewards, law, -np.inf), np.where(bandit.rewards, -np.inf, law)
-    right, wrong = (part - logsumexp(part, axis=-1, keepdims=True) for part in (right, wrong))
+    right, wrong = (part - log_sum_exp(part)[..., None] for part in (right, wrong))
     excess = scores - np.sum(np.exp(right) * scores, axis=-1, keepdims=True)
     slope = -np.sum(np.exp(wrong) * excess, axis=-1)  # the alignment
     excess = np.where(np.isfinite(wrong), excess, 0.0)  # of the wrong responses; the correct ones have no weight
     wanted = (slope > 0) & np.any(excess > 0, axis=-1)
 
     def gain(step: Array) -> Array:
-        return -logsumexp(wrong + step[..., None] * excess, axis=-1)
+        return -log_sum_exp(wrong + step[..., None] * excess)
 
     spread = np.max(excess, axis=-1) - np.min(np.where(np.isfinite(wrong), excess, np.inf), axis=-1)
     low = np.where(wanted, 4 * slope / np.where(wanted, spread, 1.0) ** 2, 0.0)  # half of Theorem 1'': there it is positive

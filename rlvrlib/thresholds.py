@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import log_expit, logsumexp
+from scipy.special import log_expit
 
-from rlvrlib.problems import Array
+from rlvrlib.problems import Array, log_sum_exp
 from rlvrlib.threshold_arithmetic import finite, non_negative, positive_part, product, prompt_weights, ratio
 from rlvrlib.threshold_searches import exact as exact  # both belong to what a reader looks for here
 from rlvrlib.threshold_searches import failure_law as failure_law
@@ -194,7 +194,7 @@ def batch_failure_fall(
     alignments, log_odds, weights = _prompts(alignments, log_odds, weights)
     variance = _score_variance(max_length, token_range)
     with np.errstate(divide="ignore"):
-        log_mean_failure = logsumexp(log_expit(-log_odds) + np.log(weights), axis=-1, keepdims=True)
+        log_mean_failure = log_sum_exp(log_expit(-log_odds) + np.log(weights))[..., None]
     relative_failure = np.exp(log_expit(-log_odds) - log_mean_failure)  # F_q / Fbar
     gain = np.sum(weights * relative_failure * np.exp(log_expit(log_odds)) * alignments, axis=-1)
     return ratio(2 * positive_part(gain), bend + product(variance, _tail_factor(log_mean_failure[..., 0])))

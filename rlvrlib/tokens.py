@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import betainc, expit, gammaln, logsumexp
+from scipy.special import betainc, expit, gammaln
 
 from rlvrlib.bandits import SoftmaxBandit
-from rlvrlib.problems import Array, Regularity, check_group_size, unit
+from rlvrlib.problems import Array, Regularity, check_group_size, log_sum_exp, unit
 
 # A smaller success or failure rate is computed as a logarithm, by summing over its counts. The curvature from rates loses a
 # factor of 2 log(1/rate) to cancellation, so it changes over sooner.
@@ -43,9 +43,10 @@ class TokenWindow(SoftmaxBandit):
         super().__init__(rewards, 1)
         self.length, self.low, self.high = length, low, high
         self._counts = counts.astype(float)
+        self._log_ways = _log_ways(length, self._counts)
 
     def logits(self, theta: Array) -> Array:
-        return self._log_law(theta, self._counts)
+        return self._log_law(theta, slice(None))
 
     def log_odds(self, theta: ArrayLike) -> Array:
         return self.log_odds_and_gap(theta)[0]
@@ -92,7 +93,7 @@ class TokenWindow(SoftmaxBandit):
             passed = 2 * length * ones[rare] > low + high
             success[rare] = np.where(passed, to_high - below[rare], from_low - above[rare])
         # dP(N >= k)/dtheta = (1-p) k P(N = k): what flows in over the lower edge less what flows out over the upper one
-        law = np.exp(self._log_law(theta, np.array([low, high], dtype=float)))
+        law = np.exp(self._log_law(theta, [low, high]))
         flow = np.stack([zeros * low, ones * (high - length)], axis=-1) * law
         drift = np.array([low, high + 1]) - (length + 1) * ones[..., None]
         return success, below + above, flow.sum(axis=-1), np.sum(flow * drift, axis=-1)
@@ -103,21 +104,19 @@ class TokenWindow(SoftmaxBandit):
         For where the other counts have probability 1, so that their mean and variance are those of the binomial law.
         """
         counts = self._counts[rare]
-        law = self._log_law(theta, counts)
-        total = logsumexp(law, axis=-1, keepdims=True)
+        law = self._log_law(theta, rare)
+        total = log_sum_exp(law)[..., None]
         weights = np.exp(law - total)
         mean = np.sum(weights * counts, axis=-1, keepdims=True)
         return total, mean, np.sum(weights * (counts - mean) ** 2, axis=-1, keepdims=True)
 
-    def _log_law(self, theta: Array, counts: Array) -> Array:
-        """Log-probability of ``counts``, shape ``(..., counts)``."""
-        length, rest = float(self.length), self.length - counts
+    def _log_law(self, theta: Array, which: slice | list[int] | np.ndarray) -> Array:
+        """Log-probability of the counts that ``which`` picks, shape ``(..., counts)``."""
+        length, counts = float(self.length), self._counts[which]
+        rest = length - counts
         beyond = theta - np.clip(theta, -_FAR, _FAR)  # there expit underflows and the law is exponential in theta
         ones, zeros = expit(theta - beyond), expit(beyond - theta)  # shape (..., 1)
-        with np.errstate(divide="ignore"):
-            entropy = 0.5 * np.log(length / (2 * np.pi * counts * rest))
-        inner = _stirling_error(length) - _stirling_error(counts) - _stirling_error(rest) + entropy
-        inner = inner - _deviance(counts, length * ones) - _deviance(rest, length * zeros)
+        inner = self._log_ways[which] - _deviance(counts, length * ones) - _deviance(rest, length * zeros)
         inner = inner - rest * np.maximum(beyond, 0) - counts * np.maximum(-beyond, 0)
         edge = np.where(counts == 0, -length * np.logaddexp(0, theta), -length * np.logaddexp(0, -theta))
         return np.where((counts == 0) | (rest == 0), edge, inner)
@@ -148,6 +147,14 @@ class TokenWindow(SoftmaxBandit):
 
     def _logit_change(self, theta: Array, direction: Array, step: Array) -> Array:
         return step[..., None] * direction * self._counts
+
+
+def _log_ways(length: int, counts: Array) -> Array:
+    """``log(C(T, k) (k/T)^k (1 - k/T)^(T-k))``, the law of a count at its own mean; not for ``k = 0`` and ``k = T``."""
+    rest = length - counts
+    with np.errstate(divide="ignore"):
+        entropy = 0.5 * np.log(length / (2 * np.pi * counts * rest))
+    return _stirling_error(length) - _stirling_error(counts) - _stirling_error(rest) + entropy
 
 
 def _deviance(counts: Array, mean: Array) -> Array:

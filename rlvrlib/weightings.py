@@ -44,20 +44,19 @@ def min_norm_coefficients(gaps: ArrayLike, included: ArrayLike = True) -> Array:
     gaps = np.asarray(gaps, dtype=float)
     if gaps.ndim < 2 or 0 in gaps.shape or not np.all(np.isfinite(gaps)):
         raise ValueError(f"gaps must be finite and have shape (..., prompts, dim), got shape {gaps.shape}")
-    included = np.broadcast_to(included, gaps.shape[:-1])
-    gaps, coefficients = np.where(included[..., None], gaps, 0.0), np.zeros(gaps.shape[:-1])
-    for index in np.ndindex(*gaps.shape[:-2]):  # SciPy's solver takes one problem at a time
-        batch = gaps[index]
-        size = np.abs(batch).max()
-        if size == 0:
-            continue
-        scaled = batch / size
-        system = np.vstack([scaled.T, included[index]])
-        solution, _ = nnls(system, np.eye(len(system))[-1], maxiter=100 + 30 * len(batch))
-        solution /= solution.sum()
-        if np.linalg.norm(solution @ scaled) > _ROUNDING:
-            coefficients[index] = solution
-    return coefficients
+    members = np.broadcast_to(np.asarray(included, dtype=bool), gaps.shape[:-1])
+    gaps = np.where(members[..., None], gaps, 0.0)
+    size = np.abs(gaps).max(axis=(-2, -1), keepdims=True)
+    gaps = np.divide(gaps, size, out=gaps, where=size > 0)
+    systems = np.concatenate([np.swapaxes(gaps, -1, -2), members[..., None, :]], axis=-2)
+    target = np.eye(1, systems.shape[-2], systems.shape[-2] - 1)[0]
+    coefficients, maxiter = np.zeros(members.shape), 100 + 30 * members.shape[-1]
+    for index in map(tuple, np.argwhere(size[..., 0, 0])):  # SciPy's solver takes one problem at a time
+        coefficients[index] = nnls(systems[index], target, maxiter=maxiter)[0]
+    total = coefficients.sum(axis=-1, keepdims=True)
+    coefficients = np.divide(coefficients, total, out=coefficients, where=total > 0)
+    distance = np.linalg.norm((coefficients[..., None, :] @ gaps)[..., 0, :], axis=-1, keepdims=True)
+    return np.where(distance > _ROUNDING, coefficients, 0.0)
 
 
 @dataclass(frozen=True)

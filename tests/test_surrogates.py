@@ -224,7 +224,8 @@ def test_mean_score_against_the_scores():
     problem, rng = network(9)
     theta, weights = rng.normal(size=problem.dim), rng.normal(size=6)
     along = rng.normal(size=problem.dim)
-    assert mean_score(problem, theta, weights) @ along == pytest.approx(np.sum(weights * problem.scores(theta, along)))
+    chance = np.exp(problem.log_probabilities(theta))
+    assert mean_score(problem, theta, chance, weights) @ along == pytest.approx(np.sum(weights * problem.scores(theta, along)))
 
 
 def adam_lengths(gradients, beta1, beta2):

@@ -1,35 +1,42 @@
-"""Execute one notebook; the result appears whole or not at all.
+"""Execute notebooks, one after another; each result appears whole or not at all.
 
-Runs in a process of its own, so that one notebook can neither slow nor break another. Reads a job (JSON) from
-standard input: ``source``, ``target``, ``key`` and ``parameters``.
+Runs in a process of its own, whose imports serve all its notebooks; each notebook has a kernel of its own. A line of standard input
+is a job (JSON): ``source``, ``target``, ``key`` and ``parameters``. The line that answers it (JSON) says what went wrong: "" if nothing.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
 from rlvrlib.execution import NotebookFailed, execute, read_notebook, write_whole
 
 
-def main() -> int:
+def run(job: dict[str, Any]) -> str:
     """Write the executed notebook to ``target``; its key, parameters and run time go into its metadata."""
-    job = json.load(sys.stdin)
     source, start = Path(job["source"]), time.monotonic()
     try:
         notebook = execute(read_notebook(source), job["parameters"], source.parent)
     except (NotebookFailed, ValueError) as error:
-        print(error)
-        return 1
+        return str(error)
     seconds = round(time.monotonic() - start, 1)
     notebook.metadata["book"] = {"key": job["key"], "parameters": job["parameters"], "seconds": seconds}
     write_whole(Path(job["target"]), nbformat.writes(notebook))
-    return 0
+    return ""
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a kernel prints past its notebook is no answer
+    for line in sys.stdin:
+        print(json.dumps(run(json.loads(line))), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

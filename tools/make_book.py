@@ -21,9 +21,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -93,8 +94,18 @@ def execute_all(root: Path, executed: Path, profile: Parameters, jobs: int, requ
         sources = [path for path in sources if requiring in read_notebook(path).metadata.get("requires", [])]
     _remove_all(executed.glob(".part-*"))  # of a run that was killed
     _remove_all(path for path in executed.glob("*.ipynb") if not (root / "notebooks" / path.name).exists())
-    processes: set[subprocess.Popen[str]] = set()
+    workers: list[Worker] = []
+    mine = threading.local()
     stopping = threading.Event()
+
+    def worker() -> Worker:
+        """That of this thread; a new one where the last has died."""
+        if getattr(mine, "worker", None) is None or mine.worker.poll() is not None:
+            mine.worker = Worker()
+            workers.append(mine.worker)
+            if stopping.is_set():  # too late for the others' end
+                mine.worker.terminate()
+        return mine.worker
 
     def bring_up_to_date(source: Path) -> bool:
         target, parameters = executed / source.name, profile.get(source.stem, {})
@@ -107,26 +118,16 @@ def execute_all(root: Path, executed: Path, profile: Parameters, jobs: int, requ
         if target.exists() and nbformat.read(target, as_version=4).metadata.get("book", {}).get("key") == key:
             print(f"{source.stem}: up to date", flush=True)
             return True
-        job = {"source": source, "target": target, "key": key, "parameters": parameters}
-        start = time.monotonic()
         if stopping.is_set():
             return False
-        process = subprocess.Popen(
-            [sys.executable, HERE / "execute_notebook.py"], text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        processes.add(process)
-        if stopping.is_set():  # it came between the two lines above
-            process.terminate()
-        output, noise = process.communicate(json.dumps(job, default=str))
-        processes.discard(process)
+        start = time.monotonic()
+        reason = worker().execute({"source": source, "target": target, "key": key, "parameters": parameters})
         seconds = time.monotonic() - start
-        if process.returncode == 0:
+        if not reason:
             print(f"{source.stem}: executed in {seconds:.1f} s", flush=True)
         elif not stopping.is_set():
-            reason = output or noise.strip()[-2000:] or f"exit status {process.returncode}"
             print(f"{source.stem}: FAILED after {seconds:.1f} s in {reason}", file=sys.stderr, flush=True)
-        return process.returncode == 0
+        return not reason
 
     with ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(bring_up_to_date, source) for source in sources]
@@ -135,8 +136,32 @@ def execute_all(root: Path, executed: Path, profile: Parameters, jobs: int, requ
         except BaseException:
             stopping.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            _stop(list(processes))
             raise
+        finally:
+            _stop(workers)
+
+
+class Worker(subprocess.Popen[str]):
+    """A process that executes one notebook after another: its imports take as long as a small notebook."""
+
+    def __init__(self) -> None:
+        self.noise = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open as long as the process)
+        command = [sys.executable, str(HERE / "execute_notebook.py")]
+        super().__init__(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.noise)
+
+    def execute(self, job: dict[str, object]) -> str:
+        """Why it failed; empty if it did not."""
+        assert self.stdin and self.stdout
+        try:
+            self.stdin.write(json.dumps(job, default=str) + "\n")
+            self.stdin.flush()
+            answer = self.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if answer:
+            return str(json.loads(answer))
+        self.noise.seek(0)
+        return self.noise.read().strip()[-2000:] or f"exit status {self.wait()}"
 
 
 def _inputs(root: Path, notebook: nbformat.NotebookNode) -> str:
@@ -154,7 +179,7 @@ def _inputs(root: Path, notebook: nbformat.NotebookNode) -> str:
         raise BookError(f"a notebook needs a file that is missing: {error}") from None
 
 
-def _stop(processes: list[subprocess.Popen[str]], patience: float = 5) -> None:
+def _stop(processes: Sequence[subprocess.Popen[str]], patience: float = 5) -> None:
     """Ask the processes to end, and end those that do not: a kernel that is just starting swallows the request."""
     for process in processes:
         process.terminate()
