@@ -30,7 +30,13 @@ class SoftmaxBandit(ABC):
     rewards : shape ``(..., N)``, zeros and ones, at least one of each along the last axis.
     dim : number of parameters.
     log_prior : shape ``(..., N)``, logits at which ``z = 0``; zero where omitted.
+
+    Attributes
+    ----------
+    max_length : 1, a response is one action.
     """
+
+    max_length = 1
 
     def __init__(self, rewards: ArrayLike, dim: int, log_prior: ArrayLike | None = None):
         rewards = np.asarray(rewards)
@@ -147,7 +153,7 @@ class SoftmaxBandit(ABC):
             weights /= np.where(rewards, right_sum[..., None], -wrong_sum[..., None])
         rare = np.asarray(~(np.minimum(right_sum, wrong_sum) > _RARE))
         if rare.any():  # each class by its own largest logit, run by run; this is also where logits fail that are not finite
-            log_odds[rare], right, wrong = self._split(total[rare], rewards[rare])
+            log_odds[rare], right, wrong = self._split(total[rare], np.broadcast_to(rewards, total.shape)[rare])
             weights[rare] = right - wrong
         return log_odds[()], weights
 
@@ -156,9 +162,11 @@ class SoftmaxBandit(ABC):
         return self._split(*self._totals(theta))
 
     def _totals(self, theta: Array) -> tuple[Array, np.ndarray]:
-        """Logits with the prior, and the rewards of the same shape."""
-        total, rewards = np.broadcast_arrays(self.logits(theta) + self.log_prior, self.rewards)
-        return total, rewards
+        """Logits with the prior, for every run and prompt, and the rewards."""
+        total = self.logits(theta) + self.log_prior
+        if self.rewards.ndim > 1:  # there may be more prompts than runs
+            total = np.broadcast_to(total, np.broadcast_shapes(total.shape, self.rewards.shape))
+        return total, self.rewards
 
     @staticmethod
     def _split(total: Array, rewards: np.ndarray) -> tuple[Array, Array, Array]:

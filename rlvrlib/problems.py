@@ -42,7 +42,8 @@ class Problem(Protocol):
 
     Leading axes are batch axes and broadcast: ``theta`` has shape ``(..., dim)``.
     Three optional methods: ``log_odds_and_gap(theta)`` and ``log_odds_gain(theta, direction, step)`` save work or digits,
-    ``length_normalized_gap(theta)`` is for random lengths; the functions of the same names below use them.
+    ``length_normalized_gap(theta)`` is for random lengths; the functions of the same names below use them. The attribute
+    ``max_length`` is optional too: it saves asking for all the bounds.
     """
 
     @property
@@ -86,7 +87,10 @@ def log_odds_and_gap(problem: Problem, theta: Array) -> tuple[Array, Array]:
 def length_normalized_gap(problem: Problem, theta: Array, gap: Array) -> Array:
     """``E[s/|o| | r=1] - E[s/|o| | r=0]``; a problem without a method of this name has responses of one length."""
     own = getattr(problem, "length_normalized_gap", None)
-    return own(theta) if own else gap / problem.regularity(np.ones(problem.dim)).max_length
+    if own:
+        return own(theta)
+    length = getattr(problem, "max_length", None)
+    return gap / (problem.regularity(np.ones(problem.dim)).max_length if length is None else length)
 
 
 def log_odds_gain(problem: Problem, theta: ArrayLike, direction: ArrayLike, step: ArrayLike) -> Array:

@@ -41,7 +41,8 @@ class TokenWindow(SoftmaxBandit):
                 f"low and high must leave correct and wrong counts from 0 to {length}, got {low!r} and {high!r}"
             )
         super().__init__(rewards, 1)
-        self.length, self.low, self.high = length, low, high
+        self.length = self.max_length = length
+        self.low, self.high = low, high
         self._counts = counts.astype(float)
         self._log_ways = _log_ways(length, self._counts)
 
@@ -116,8 +117,10 @@ class TokenWindow(SoftmaxBandit):
         rest = length - counts
         beyond = theta - np.clip(theta, -_FAR, _FAR)  # there expit underflows and the law is exponential in theta
         ones, zeros = expit(theta - beyond), expit(beyond - theta)  # shape (..., 1)
-        inner = self._log_ways[which] - _deviance(counts, length * ones) - _deviance(rest, length * zeros)
-        inner = inner - rest * np.maximum(beyond, 0) - counts * np.maximum(-beyond, 0)
+        deviance = _deviance(np.stack([counts, rest]), length * np.stack([ones, zeros], axis=-2)).sum(axis=-2)
+        inner = self._log_ways[which] - deviance - rest * np.maximum(beyond, 0) - counts * np.maximum(-beyond, 0)
+        if np.all(counts * rest):
+            return inner
         edge = np.where(counts == 0, -length * np.logaddexp(0, theta), -length * np.logaddexp(0, -theta))
         return np.where((counts == 0) | (rest == 0), edge, inner)
 

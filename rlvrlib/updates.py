@@ -52,10 +52,10 @@ def multiplier(
         raise ValueError(f"group_size must be at least 2 and whole, got {group_size!r}")
     success = np.asarray(success_rate, dtype=float)
     failure = 1 - success if failure_rate is None else np.asarray(failure_rate, dtype=float)
-    if not np.all((success >= 0) & (success <= 1) & (failure >= 0) & (failure <= 1)):
-        raise ValueError(f"success_rate and failure_rate must be in [0, 1], got {success_rate!r} and {failure_rate!r}")
-    if not np.all(np.abs(success + failure - 1) < 1e-9):
-        raise ValueError(f"failure_rate must be 1 - success_rate, got {success_rate!r} and {failure_rate!r}")
+    if not np.all((success >= 0) & (failure >= 0) & (np.abs(success + failure - 1) < 1e-9)):
+        raise ValueError(
+            f"success_rate and failure_rate must be in [0, 1], and failure_rate must be 1 - success_rate, got {success_rate!r} and {failure_rate!r}"
+        )
     if method == "log_odds":
         return np.ones_like(success)
     if method in ("reinforce", "rloo", "dr_grpo"):
