@@ -6,6 +6,7 @@ The notebooks for download lose their outputs: the page shows them, and a run ma
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import shutil
@@ -15,6 +16,8 @@ from typing import Any
 import nbformat
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
+from sphinx.search.en import SearchEnglish
 from sphinx_proof.domain import ProofDomain  # type: ignore[import-untyped]
 
 
@@ -25,13 +28,19 @@ def shorten_navigation(app: Sphinx, config: Config) -> None:
 
 def work_side_by_side(app: Sphinx, config: Config) -> None:
     """Read and write pages in several processes. Three extensions are safe for that, but do not say so or lack a method that does nothing."""
-    app.parallel = 4 * (os.cpu_count() or 1) + 1  # more than cores: small portions, so that none is left over at the end
+    app.parallel = (os.cpu_count() or 1) + 1  # each portion that is read is also taken back
     app.extensions["sphinx_multitoc_numbering"].parallel_read_safe = True  # it numbers after all is read, in the order of the one table of contents
     app.extensions["sphinx_jupyterbook_latex"].parallel_read_safe = True  # it acts on another builder
     ProofDomain.merge_domaindata = lambda self, names, data: None  # the extension keeps its theorems elsewhere, and merges those
 
 
+def write_small_portions(app: Sphinx, env: BuildEnvironment) -> None:
+    """So that none is left over at the end."""
+    app.parallel = 4 * (os.cpu_count() or 1) + 1
+
+
 def lighten(app: Sphinx, failure: Exception | None) -> None:
+    gc.freeze()  # or the collector looks at every document once more before the process may end
     if failure or app.builder.format != "html":
         return
     site = Path(app.outdir)
@@ -53,9 +62,12 @@ def lighten(app: Sphinx, failure: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     # Documents live until the build ends: looking for dead ones finds none and takes a third of the time.
     gc.disable()
+    # The search would find the stem of every word anew on every page.
+    SearchEnglish.stem = functools.cache(SearchEnglish.stem)  # type: ignore[method-assign]
     # Tables of claims are HTML of a notebook: Sphinx does not see their mathematics, and would leave MathJax out of a page without other.
     app.set_html_assets_policy("always")
     app.connect("config-inited", shorten_navigation)
     app.connect("config-inited", work_side_by_side)
+    app.connect("env-updated", write_small_portions)
     app.connect("build-finished", lighten)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
