@@ -109,7 +109,7 @@ class SoftmaxBandit(ABC):
         change = self._logit_change(theta, direction, np.asarray(step, dtype=float))
         total, rewards = self._totals(theta)
         _, right, wrong = self._split(total, rewards)
-        return _log_mean_exp(right, total, rewards, change) - _log_mean_exp(wrong, total, ~rewards, change)
+        return log_mean_exp(right, total, rewards, change) - log_mean_exp(wrong, total, ~rewards, change)
 
     def scores(self, theta: ArrayLike, direction: ArrayLike) -> Array:
         """``s_w(a) = <w, grad log pi(a)>``, shape ``(..., N)``."""
@@ -253,7 +253,7 @@ def _variance(probabilities: Array, values: Array) -> Array:
     return np.sum(probabilities * (values - mean) ** 2, axis=-1)
 
 
-def _log_mean_exp(probabilities: Array, logits: Array, members: np.ndarray, values: Array) -> Array:
+def log_mean_exp(probabilities: Array, logits: Array, members: np.ndarray, values: Array) -> Array:
     """``log E[exp(values)]`` over the members, right for small values and without overflow for large ones."""
     mean = np.sum(probabilities * values, axis=-1, keepdims=True)
     with np.errstate(divide="ignore"):

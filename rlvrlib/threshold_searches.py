@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rlvrlib.bandits import SoftmaxBandit
+from rlvrlib.bandits import SoftmaxBandit, log_mean_exp
 from rlvrlib.first_zero import first_zero, zero_between
 from rlvrlib.problems import Array, Problem, log_odds_gain, log_sum_exp, unit
 from rlvrlib.problems import alignment as gap_alignment
@@ -75,7 +75,7 @@ def failure_law(bandit: SoftmaxBandit, theta: ArrayLike, direction: ArrayLike) -
     wanted = (slope > 0) & np.any(excess > 0, axis=-1)
 
     def gain(step: Array) -> Array:
-        return -log_sum_exp(wrong + step[..., None] * excess)
+        return -log_mean_exp(np.exp(wrong), law, ~bandit.rewards, step[..., None] * excess)
 
     spread = np.max(excess, axis=-1) - np.min(np.where(np.isfinite(wrong), excess, np.inf), axis=-1)
     low = np.where(wanted, 4 * slope / np.where(wanted, spread, 1.0) ** 2, 0.0)  # half of Theorem 1'': there it is positive

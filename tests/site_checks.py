@@ -106,10 +106,16 @@ WIDTHS = (360, 768, 1440)
 
 
 AXE = resources.files("axe_playwright_python").joinpath("axe.min.js")
-# Of typeset formulas and drawings axe sees the place and the name, of formulas that are links what a screen reader would say; not the thousands of parts.
+# Of typeset formulas and drawings axe sees the place and the name, of formulas that are links what a screen reader would say; not the thousands of
+# parts. Of code it sees each kind of token once, of a long table and of the library's reference the first entries: the others are made alike.
 ACCESSIBLE = """async () => {
   for (const spoken of document.querySelectorAll("a mjx-assistive-mml")) spoken.parentElement.replaceChildren(spoken.textContent);
   for (const part of document.querySelectorAll("svg.theme-svg, mjx-container")) if (part.querySelector("*")) part.replaceChildren();
+  const kinds = new Set();
+  for (const token of document.querySelectorAll("div.highlight pre span[class]"))
+    if (kinds.has(token.className)) token.replaceWith(...token.childNodes); else kinds.add(token.className);
+  for (const row of document.querySelectorAll("tbody tr:nth-child(n + 61)")) row.remove();
+  for (const entry of [...document.querySelectorAll("article dl.py")].slice(60)) entry.remove();
   for (const hidden of document.querySelectorAll("article details")) hidden.open = true;
   const found = await axe.run(document, { resultTypes: ["violations"], preload: false });
   return found.violations.filter(rule => ["serious", "critical"].includes(rule.impact)).map(

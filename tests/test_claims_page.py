@@ -1,0 +1,79 @@
+"""The appendix "Claims and evidence" and the numbers in the prose are those of the executed notebooks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup, Tag
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+from rlvrlib import claims
+
+EXTENSIONS = Path(__file__).resolve().parent.parent / "book" / "_ext"
+PAGE = """Claims
+======
+
+.. toctree::
+
+   notebooks/a
+
+Of *one* it is :measured:`a:one`, and :predicted:`a:one` was predicted.
+
+.. claims-table::
+"""
+
+
+def write_notebook(folder: Path, measured: float) -> None:
+    rows = [claims.equals("one", "the first", "Theorem 1", 2.0, measured, tolerance=0.5).row(),
+            claims.at_most("two", "the second", "Theorem 2", 1.0, 0.5).row()]  # fmt: skip
+    cells = [
+        new_code_cell("seed: int = 7  # any", metadata={"tags": ["parameters"]}),
+        new_code_cell("claims.show()", outputs=[new_output("display_data", {"text/html": "<table/>"}, metadata={"claims": rows})]),
+    ]
+    nbformat.write(new_notebook(cells=cells), folder / "notebooks" / "a.ipynb")
+
+
+def built(folder: Path) -> Tag:
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", str(folder), str(folder / "out")]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    page = BeautifulSoup((folder / "out" / "index.html").read_text(encoding="utf-8"), "html.parser").select_one("div.body")
+    assert page
+    return page
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Path:
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "conf.py").write_text(f"import sys; sys.path.insert(0, {str(EXTENSIONS)!r})\nextensions = ['claims_page']\nexclude_patterns = ['out']\n")
+    (tmp_path / "index.rst").write_text(PAGE)
+    (tmp_path / "notebooks" / "a.rst").write_text("A notebook\n==========\n")
+    return tmp_path
+
+
+def test_another_value_of_one_claim_changes_the_appendix_and_the_prose(book: Path) -> None:
+    def cells(page: Tag) -> list[list[str]]:
+        return [[cell.get_text(strip=True) for cell in row.select("td")] for row in page.select("table.evidence tbody tr")]
+
+    write_notebook(book, 2.25)
+    page = built(book)
+    assert [row[3] for row in cells(page)] == ["2.25", "0.5"]
+    assert cells(page)[0][2::3] == ["2", "✓ holds", "7"] and "it is 2.25, and 2 was predicted" in page.get_text()
+    assert "2 claims: 2 hold, 0 fail" in page.get_text() and not page.select(".verdict-fails")
+
+    write_notebook(book, 3.75)
+    page = built(book)
+    assert [row[3] for row in cells(page)] == ["3.75", "0.5"]
+    assert cells(page)[0][5] == "✗ fails" and "it is 3.75, and 2 was predicted" in page.get_text()
+    assert "2 claims: 1 hold, 1 fail" in page.get_text() and len(page.select(".verdict-fails")) == 1
+
+
+def test_a_number_that_no_claim_has_fails_the_build(book: Path) -> None:
+    write_notebook(book, 2.25)
+    (book / "index.rst").write_text(PAGE.replace("a:one", "a:three", 1))
+    with pytest.raises(subprocess.CalledProcessError) as failure:
+        built(book)
+    assert "no claim 'three' in notebook 'a' (there are: one, two)" in failure.value.stderr
