@@ -9,6 +9,7 @@ from scipy.optimize import brentq
 from scipy.special import log_expit
 
 from rlvrlib import LogLinearBandit, QuadraticBandit, log_odds_gain, segment_regularity, thresholds
+from rlvrlib.first_zero import _lowest
 from rlvrlib.problems import alignment as gap_alignment
 
 seeds = st.integers(0, 2**32 - 1)
@@ -385,3 +386,9 @@ def test_exact_sees_a_dip_between_two_rises():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_lowest_point_between_two_steps_is_found_for_each_problem():
+    centre, depth = np.array([1.3, 1.6, 1.0]), np.array([-0.1, 0.2, 0.0])
+    bottom, lowest = _lowest(lambda step: (step - centre) ** 2 + depth, np.ones(3), np.full(3, 2.0))
+    assert bottom == pytest.approx(centre, abs=1e-4) and lowest == pytest.approx(depth, abs=1e-8)

@@ -144,6 +144,8 @@ def test_markov_chain_against_enumeration(seed):
     ends = [chain.log_odds(theta + sign * step * direction) for sign in (-1, 0, 1)]
     assert chain.curvature(theta, direction) == pytest.approx(-(ends[0] - 2 * ends[1] + ends[2]) / step**2, rel=1e-4, abs=1e-4 * scale**2)
     bounds = chain.regularity(direction)
+    turned = np.stack([direction, -direction, np.roll(direction, 1)])
+    assert chain.regularity(turned).token_range == pytest.approx([float(chain.regularity(one).token_range) for one in turned])
     assert np.all(np.abs(score @ direction) <= bounds.score_bound * (1 + 1e-12))
 
 

@@ -163,3 +163,8 @@ def test_the_weight_of_a_token_is_its_advantage_over_the_divisor_of_the_loss(los
     np.testing.assert_allclose(first, np.full(3, 0.75 / divisors[0]), rtol=1e-14)
     np.testing.assert_allclose(second, np.full(6, -0.25 / divisors[1]), rtol=1e-14)
     assert all(len(weights) == 0 for weights in empty)
+
+
+def test_the_padded_length_is_that_of_the_longest_response():
+    first, _ = updates.token_weights([1, 0], [0, 0], [1, 1], "seq-mean-token-sum-norm", method="dr_grpo", scale_rewards="none")
+    np.testing.assert_allclose(first, [0.5 / 2], rtol=1e-14)
