@@ -24,13 +24,14 @@ MIN_FIGURE = 150
 
 
 @cache
-def _parse(path: Path) -> BeautifulSoup:
+def parsed(path: Path) -> BeautifulSoup:
+    """A page without the inside of its drawings. It is read once; nobody may change it."""
     return BeautifulSoup(PARTS.sub(r"\1\2", path.read_text(encoding="utf-8")), "html.parser")
 
 
 def page_problems(site: Path, name: str, soup: BeautifulSoup | None = None) -> list[str]:
     """What is wrong with one page: external loads, broken links and references, missing pictures and alt texts."""
-    page = soup or _parse(site / name)
+    page = soup or parsed(site / name)
     problems = []
     for element in page.find_all(list(LOADING)):
         if "canonical" in element.get("rel", []):  # names the page's public address and loads nothing
@@ -39,13 +40,13 @@ def page_problems(site: Path, name: str, soup: BeautifulSoup | None = None) -> l
         if EXTERNAL.match(address):
             problems.append(f"{element.name} loads {address}")
         elif address and not address.startswith(("data:", "#")):
-            problems += _missing(site, name, address, page)
+            problems += _missing(site, name, address)
     for styles in [*page.find_all("style"), *page.find_all(style=True)]:
         if match := EXTERNAL_IN_CSS.search(styles.get("style") or styles.get_text()):
             problems.append(f"style loads {match[0]}")
     for link in page.find_all("a", href=True):
         if not urlsplit(link["href"]).scheme and not EXTERNAL.match(link["href"]):
-            problems += _missing(site, name, link["href"], page)
+            problems += _missing(site, name, link["href"])
     for image in page.select("article img, article svg.theme-svg"):
         if not (image.get("alt") or image.get("aria-label") or "").strip():
             problems.append(f"a picture without text: {str(image)[:80]}")
@@ -57,18 +58,22 @@ def page_problems(site: Path, name: str, soup: BeautifulSoup | None = None) -> l
     return problems
 
 
-def _missing(site: Path, name: str, address: str, page: BeautifulSoup) -> list[str]:
+def _missing(site: Path, name: str, address: str) -> list[str]:
     target = urlsplit(urljoin(f"/{name}", address))
     file = site / unquote(target.path).lstrip("/")
     file = file / "index.html" if file.is_dir() else file
     if not file.is_file():
         return [f"{address} leads nowhere"]
-    if target.fragment and file.suffix == ".html":
-        there = page if file == site / name else _parse(file)
-        fragment = unquote(target.fragment)
-        if not there.find(id=fragment) and not there.find(attrs={"name": fragment}):
-            return [f"{address} leads to no place on its page"]
+    if target.fragment and file.suffix == ".html" and unquote(target.fragment) not in _places(file):
+        return [f"{address} leads to no place on its page"]
     return []
+
+
+@cache
+def _places(path: Path) -> set[str]:
+    """Where a link into a page may lead."""
+    page = parsed(path)
+    return {str(tag["id"]) for tag in page.find_all(id=True)} | {str(tag["name"]) for tag in page.find_all(attrs={"name": True})}
 
 
 # Asked of a page once it is typeset. Hidden parts (a closed solution, a tab) have no size and are left out.

@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 import pytest
 from bs4 import BeautifulSoup
 from make_pdf import serve
-from site_checks import AXE, EXTERNAL_IN_CSS, SITE, look, page_problems
+from site_checks import AXE, EXTERNAL_IN_CSS, SITE, look, page_problems, parsed
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html") if "_static" not in path.parts)
@@ -66,7 +66,7 @@ def test_the_site_is_light() -> None:
 
 def test_sources_are_linked_to_their_lines() -> None:
     """Each link of the library's reference leads to a file of this repository, to the lines where a definition begins and ends."""
-    page = BeautifulSoup((SITE / "book" / "api.html").read_text(encoding="utf-8"), "html.parser")
+    page = parsed(SITE / "book" / "api.html")
     links = [link["href"] for link in page.select("article dt a.reference.external") if "/blob/" in link["href"]]
     assert len(links) > 150
     for link in links:
@@ -77,7 +77,7 @@ def test_sources_are_linked_to_their_lines() -> None:
 
 @pytest.mark.parametrize("name", READ)
 def test_figures_have_a_number_and_a_caption(name: str) -> None:
-    page = BeautifulSoup((SITE / name).read_text(encoding="utf-8"), "html.parser")
+    page = parsed(SITE / name)
     for picture in page.select("article svg.theme-svg, article figure img"):
         assert picture.find_parent("figure") and picture.find_parent("figure").select_one("figcaption .caption-text")
         if re.match(r"(book|notebooks)/\d", name):
@@ -86,14 +86,14 @@ def test_figures_have_a_number_and_a_caption(name: str) -> None:
 
 def test_symbols_of_a_chapter_are_mathematics_and_links() -> None:
     chapters = [name for name in READ if re.match(r"book/\d", name)]
-    lists = {name: BeautifulSoup((SITE / name).read_text(encoding="utf-8"), "html.parser").select("details.symbols-here li") for name in chapters}
+    lists = {name: parsed(SITE / name).select("details.symbols-here li") for name in chapters}
     assert sum(map(len, lists.values())) > 200
     assert [(name, item.get_text()) for name, items in lists.items() for item in items if not item.select_one("a[href*='#symbol-'] .math")] == []
 
 
 def test_every_page_tells_where_it_comes_from() -> None:
     for name in READ:
-        page = BeautifulSoup((SITE / name).read_text(encoding="utf-8"), "html.parser")
+        page = parsed(SITE / name)
         assert "commit" in page.select_one("p.provenance").get_text(), name
 
 
