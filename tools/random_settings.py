@@ -56,12 +56,12 @@ def _drawn(parameter: Parameter, rng: np.random.Generator) -> Any:
 
     if parameter.type == "bool":
         return bool(rng.integers(2))
-    if parameter.name.endswith("seed"):
-        return int(rng.integers(1_000_000))
     if choices := re.match(r"(?:each )?one of (.+)", parameter.range):
         return str(rng.choice(re.split(r", (?:or )?| or ", choices[1])))
+    if parameter.name.endswith("seed"):
+        return int(rng.integers(1_000_000))
     if power := re.search(r"a power of (\d+)", parameter.range):
-        return parameter.default * int(power[1]) if rng.integers(2) else parameter.default // int(power[1])
+        return round(parameter.default * float(power[1]) ** rng.integers(-1, 2))
     if isinstance(parameter.default, list):
         return parameter.default
     return number(parameter.default) if isinstance(parameter.default, int | float) else parameter.default
