@@ -130,7 +130,7 @@ def check_group_size(group_size: int) -> None:
 
 
 def log_sum_exp(values: Array) -> Array:
-    """``log sum_a exp(values_a)`` over the last axis. SciPy's ``logsumexp`` is general and takes five times as long for small arrays."""
+    """``log sum_a exp(values_a)`` over the last axis. SciPy's ``logsumexp`` is general and takes several times as long for small arrays."""
     top = np.max(values, axis=-1, keepdims=True)
     top = np.where(np.isfinite(top), top, 0.0)
     with np.errstate(divide="ignore"):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from problem_zoo import KINDS, random_problem
 from scipy.optimize import brentq
@@ -166,6 +166,7 @@ def test_theorem_3_prime_on_one_token(kind, seed):
 
 @settings(max_examples=15, deadline=None)
 @given(seed=seeds)
+@example(seed=1309)  # an alignment of 1e-5: the gain at the threshold is near rounding
 def test_the_failure_law_lies_between_the_log_linear_bound_and_the_exact_step(seed):
     problem, theta, direction, slope = census("log_linear", seed)
     law, exact = thresholds.failure_law(problem, theta, direction), thresholds.exact(problem, theta, direction)

@@ -24,7 +24,7 @@ def run(job: dict[str, Any]) -> str:
     try:
         notebook = execute(read_notebook(source), job["parameters"], source.parent)
     except (NotebookFailed, ValueError) as error:
-        return str(error)
+        return str(error) or type(error).__name__
     seconds = round(time.monotonic() - start, 1)
     notebook.metadata["book"] = {"key": job["key"], "parameters": job["parameters"], "seconds": seconds}
     write_whole(Path(job["target"]), nbformat.writes(notebook))
