@@ -21,7 +21,7 @@ LAYERS = {
     "logs": {
         "log_formats", "run_log", "run_signals", "change_points", "pressure", "planning", "verdicts", "sampled_runs", "diagnosis", "report",
     },
-    "command": {"parameters", "execution", "overview", "sweep", "calculator", "rerun", "cli", "__main__"},
+    "command": {"parameters", "execution", "overview", "sweep", "calculator", "rerun", "cli", "warm_kernels", "__main__"},
 }  # fmt: skip
 MODULES = sorted(path.stem for path in LIBRARY.glob("*.py") if path.stem != "__init__")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,26 @@ def test_papermill_documents_every_parameter(path: Path) -> None:
     assert set(documented) == declared
     for name, parameter in documented.items():
         assert parameter["help"] and parameter["inferred_type_name"] != "None", name
+
+
+def printed(path: Path) -> list[list[str]]:
+    """Each cell's outputs as text, without figures: their digits differ in the last place from one processor to the next."""
+    figure = re.compile(r"(?s)<(\?xml|svg).*</svg>")
+    shown = ("text/plain", "text/html")
+    return [
+        [figure.sub("", output.get("text") or "".join(output.get("data", {}).get(kind, "") for kind in shown)) for output in cell.outputs]
+        for cell in nbformat.read(path, as_version=4).cells
+        if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", [])
+    ]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_book_prints_what_is_committed(path: Path) -> None:
+    """Whichever processor built the book, and with whatever else beside it."""
+    executed = ROOT / "_build" / ".books" / "default" / "notebooks" / path.name
+    if not executed.exists():
+        pytest.skip("the book is not built: run `make book` first")
+    assert printed(executed) == printed(path), "run `make book`; where the new digits are right, `make refresh`"
 
 
 def test_notebooks_are_small_together() -> None:
