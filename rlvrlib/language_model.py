@@ -1,9 +1,9 @@
 r"""Exact instruments on a causal language model: the theory's quantities by teacher forcing and automatic differentiation.
 
 A verifier that accepts given answer strings makes the success rate a sum of products of token probabilities. So the log-odds,
-the Gradient Gap and the log-odds after any step are exact up to rounding. Theta is the model's own parameter vector; directions
-are flat vectors in the order of ``model.parameters()`` without gradients switched off. Needs the extra ``lm`` (PyTorch,
-transformers); works with every causal model of transformers.
+the Gradient Gap and the log-odds after any step are exact up to rounding. Theta is the model's own parameter vector, directions
+are flat vectors (`rlvrlib.parameter_vectors`). Needs the extra ``lm`` (PyTorch, transformers); works with every causal model of
+transformers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import importlib.util
 import io
 import re
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +24,12 @@ from scipy.optimize import brentq
 from torch import Tensor
 from torch.func import functional_call, jvp
 
+from rlvrlib.parameter_vectors import flat, inner, moved, parts_of, trainable
 from rlvrlib.problems import Array
 
 
 @contextmanager
-def _memory_checked() -> Iterator[None]:
+def memory_checked() -> Iterator[None]:
     """PyTorch says RuntimeError where the memory is exhausted, and no remedy."""
     try:
         yield
@@ -41,7 +42,7 @@ def _memory_checked() -> Iterator[None]:
         ) from error
 
 
-@_memory_checked()
+@memory_checked()
 def load(folder: str | Path | None = None) -> tuple[Any, Any]:
     """Model and tokenizer in float32, ready for derivatives of any kind.
 
@@ -94,41 +95,6 @@ def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
     return list(tokenizer(prompt, add_special_tokens=False).input_ids)
 
 
-def num_parameters(model: Any) -> int:
-    """``d``: the length of a direction."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-
-
-def length_of(direction: Tensor) -> float:
-    """Euclidean norm, summed in float64: in float32 the norm of 10^8 entries is wrong in the second digit."""
-    return float(torch.linalg.vector_norm(direction, dtype=torch.float64))
-
-
-def inner(one: Tensor, other: Tensor) -> float:
-    """Inner product, summed in float64."""
-    return float((one * other).sum(dtype=torch.float64))
-
-
-@contextmanager
-def moved(model: Any, direction: Tensor, step: float) -> Iterator[None]:
-    """The model at ``theta + step * direction``; afterwards its parameters are what they were, bit for bit.
-
-    Parameters are float32: a step whose entries are below their last digit is lost. On a model of 10^8 parameters steps along
-    a unit vector should be at least 1e-3.
-    """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    kept = [parameter.detach().clone() for parameter in parameters]
-    try:
-        with torch.no_grad():
-            for parameter, part in zip(parameters, _parts(parameters, direction), strict=True):
-                parameter.add_(part, alpha=step)
-        yield
-    finally:
-        with torch.no_grad():
-            for parameter, old in zip(parameters, kept, strict=True):
-                parameter.copy_(old)
-
-
 @dataclass(frozen=True)
 class TokenScores:
     """How the tokens of an answer respond to a move along a unit direction (Assumption A2), shape ``(tokens,)`` each.
@@ -179,10 +145,10 @@ class AnswerTask:
         """Tokens of the longest answer, with its end token where that counts."""
         return max(map(len, self.answers))
 
-    @_memory_checked()
+    @memory_checked()
     def log_success(self) -> Tensor:
         """``log J``, a scalar with its graph: no product underflows."""
-        rows = [_token_log_probabilities(self.model, self.prompt, ids).sum() for ids in self.answers]
+        rows = [token_log_probabilities(self.model, self.prompt, ids).sum() for ids in self.answers]
         return torch.logsumexp(torch.stack(rows), dim=0)
 
     def log_odds(self) -> float:
@@ -198,7 +164,7 @@ class AnswerTask:
             raise ValueError("model must give finite logits, got NaN: its parameters are not finite, or a step was too long")
         return value
 
-    @_memory_checked()
+    @memory_checked()
     def log_odds_and_gap(self) -> tuple[float, Tensor]:
         """``l`` and the Gradient Gap ``grad l``, a flat vector.
 
@@ -209,8 +175,8 @@ class AnswerTask:
         value = _log_odds(self.log_success())
         if not torch.isfinite(value):
             raise ValueError(f"answers must leave a failure rate above the rounding of float64, got log-odds {float(value.detach())}")
-        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        return float(value.detach()), _flat(torch.autograd.grad(value, parameters))
+        parameters = trainable(self.model)
+        return float(value.detach()), flat(torch.autograd.grad(value, parameters))
 
     def log_odds_along(self, direction: Tensor, steps: Sequence[float]) -> Array:
         """``l(theta + eta w)`` for each ``eta`` in ``steps``."""
@@ -220,12 +186,12 @@ class AnswerTask:
                 values.append(self.log_odds())
         return np.array(values)
 
-    @_memory_checked()
+    @memory_checked()
     def curvature(self, direction: Tensor) -> float:
         """``kappa_w = -w' (grad^2 l) w`` by a Hessian-vector product."""
-        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        parameters = trainable(self.model)
         gap = torch.autograd.grad(_log_odds(self.log_success()), parameters, create_graph=True)
-        parts = _parts(parameters, direction)
+        parts = parts_of(parameters, direction)
         along = sum((slope * part).sum() for slope, part in zip(gap, parts, strict=True))
         bend = torch.autograd.grad(along, parameters)
         return -float(sum((row * part).sum(dtype=torch.float64) for row, part in zip(bend, parts, strict=True)))
@@ -261,7 +227,7 @@ class AnswerTask:
                 return 0.0
         return float(brentq(gain, low, high, rtol=rtol))
 
-    @_memory_checked()
+    @memory_checked()
     def token_scores(self, direction: Tensor, *, answer: int = 0, step: float = 1e-3) -> TokenScores:
         """Token scores along ``direction`` for one answer, by forward-mode differentiation; ``h_t`` from scores at ``± step``."""
         ids = torch.tensor(self.answers[answer])[:, None]
@@ -283,7 +249,7 @@ class AnswerTask:
         """Logits of every token at each place of the answer, and their derivatives, shape ``(tokens, vocabulary)``."""
         ids = torch.tensor([self.prompt + self.answers[answer]])
         chosen = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
-        tangents = dict(zip(chosen, _parts(list(chosen.values()), direction), strict=True))
+        tangents = dict(zip(chosen, parts_of(list(chosen.values()), direction), strict=True))
         primals = {name: value.detach() for name, value in chosen.items()}
 
         def logits(parameters: dict[str, Tensor]) -> Tensor:
@@ -295,83 +261,7 @@ class AnswerTask:
         return value.double(), slope.double()
 
 
-@dataclass(frozen=True)
-class SampledGap:
-    """Gap alignment along a direction from sampled responses, with standard errors.
-
-    Attributes
-    ----------
-    success_rate, success_error : share of accepted responses.
-    alignment, alignment_error : ``<w, Gap>``; NaN-free: infinite error where one class is missing.
-    normalized, normalized_error : the same for scores divided by the length, ``<w, Gap_len>``.
-    lengths : tokens of each response.
-    """
-
-    success_rate: float
-    success_error: float
-    alignment: float
-    alignment_error: float
-    normalized: float
-    normalized_error: float
-    lengths: Array
-
-
-@_memory_checked()
-def sampled_gap(
-    model: Any, tokenizer: Any, prompt: str, accepts: Callable[[str], bool], direction: Tensor, *, group_size: int,
-    max_length: int, seed: int,
-) -> SampledGap:  # fmt: skip
-    """Estimate the alignment for any verifier: sample responses at temperature 1 and average their scores by class.
-
-    Parameters
-    ----------
-    accepts : the verifier, on the text of a response.
-    direction : flat unit vector.
-    group_size : responses, at least 2.
-    max_length : cap in tokens; a response that is cut counts as it stands.
-    seed : of the samples; PyTorch's global generator is put back afterwards.
-    """
-    if group_size < 2:
-        raise ValueError(f"group_size must be at least 2, got {group_size!r}")
-    ids = prompt_ids(tokenizer, prompt)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        batch = torch.tensor([ids] * group_size)
-        out = model.generate(
-            batch, attention_mask=torch.ones_like(batch), do_sample=True, temperature=1.0, top_k=0, top_p=1.0,
-            max_new_tokens=max_length, pad_token_id=tokenizer.eos_token_id,
-        )  # fmt: skip
-    responses = [_until(row[len(ids) :].tolist(), tokenizer.eos_token_id) for row in out]
-    rewards = np.array([bool(accepts(tokenizer.decode(row, skip_special_tokens=True))) for row in responses])
-    lengths = np.array([len(row) for row in responses], dtype=float)
-    scores = np.array([_score(model, ids, row, direction) for row in responses])
-    rate = float(rewards.mean())
-    return SampledGap(
-        rate, float(np.sqrt(rate * (1 - rate) / group_size)), *_difference(scores, rewards),
-        *_difference(scores / lengths, rewards), lengths,
-    )  # fmt: skip
-
-
-def _score(model: Any, prompt: list[int], response: list[int], direction: Tensor) -> float:
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    slopes = torch.autograd.grad(_token_log_probabilities(model, prompt, response).sum(), parameters)
-    return float(sum((row * part).sum(dtype=torch.float64) for row, part in zip(slopes, _parts(parameters, direction), strict=True)))
-
-
-def _difference(values: Array, rewards: np.ndarray) -> tuple[float, float]:
-    """Mean over the accepted less mean over the rejected, and its standard error."""
-    right, wrong = values[rewards], values[~rewards]
-    if min(len(right), len(wrong)) < 2:
-        return 0.0, np.inf
-    variance = right.var(ddof=1) / len(right) + wrong.var(ddof=1) / len(wrong)
-    return float(right.mean() - wrong.mean()), float(np.sqrt(variance))
-
-
-def _until(ids: list[int], end: int) -> list[int]:
-    return ids[: ids.index(end) + 1] if end in ids else ids
-
-
-def _token_log_probabilities(model: Any, prompt: list[int], response: list[int]) -> Tensor:
+def token_log_probabilities(model: Any, prompt: list[int], response: list[int]) -> Tensor:
     """``log pi(o_t | past)`` of every token of a response, in float64."""
     ids = torch.tensor([prompt + response])
     logits = model(ids, use_cache=False).logits[0, len(prompt) - 1 : -1].double()
@@ -384,15 +274,3 @@ def _log_odds(log_success: Tensor) -> Tensor:
     safe = torch.where(near_one, log_success, torch.full_like(log_success, -1.0))  # no gradient of the form that is not used
     far = torch.where(near_one, torch.full_like(log_success, -1.0), log_success)
     return log_success - torch.where(near_one, torch.log(-torch.expm1(safe)), torch.log1p(-torch.exp(far)))
-
-
-def _flat(parts: Sequence[Tensor]) -> Tensor:
-    return torch.cat([part.reshape(-1) for part in parts])
-
-
-def _parts(parameters: Sequence[Tensor], vector: Tensor) -> list[Tensor]:
-    """A flat vector cut into the shapes of the parameters."""
-    sizes = [parameter.numel() for parameter in parameters]
-    if vector.shape != (sum(sizes),):
-        raise ValueError(f"direction must have shape ({sum(sizes)},), one entry per parameter, got {tuple(vector.shape)}")
-    return [part.view_as(parameter) for part, parameter in zip(vector.split(sizes), parameters, strict=True)]

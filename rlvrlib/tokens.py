@@ -12,9 +12,9 @@ from scipy.special import betainc, expit, gammaln
 from rlvrlib.bandits import SoftmaxBandit
 from rlvrlib.problems import Array, Regularity, check_group_size, log_sum_exp, unit
 
-# A smaller success or failure rate is computed as a logarithm, by summing over its counts. The curvature from rates loses a
-# factor of 2 log(1/rate) to cancellation, so it changes over sooner.
-_TINY, _SMALL = 1e-280, 1e-20
+# A smaller success or failure rate is computed as a logarithm, by summing over its counts: SciPy's incomplete beta function can lose all its
+# digits below 1e-250. The curvature from rates loses a factor of 2 log(1/rate) to cancellation, so it changes over sooner.
+_TINY, _SMALL = 1e-200, 1e-20
 _FAR = 650.0
 
 

@@ -22,10 +22,10 @@ LAUNCHER = "ipykernel_launcher"  # of Python's kernels; the arguments after it a
 
 
 class WarmProvisioner(LocalProvisioner):
-    """Starts a Python kernel as a fork, on Linux; any other as usual, and all where multiprocessing forbids children (a worker of Dask)."""
+    """Starts a Python kernel as a fork, on Linux; any other as usual, and all of a process that cannot have such children."""
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
-        if sys.platform != "linux" or LAUNCHER not in cmd or multiprocessing.current_process().daemon:
+        if LAUNCHER not in cmd or not _may_fork():
             return await super().launch_kernel(cmd, **kwargs)
         arguments = cmd[cmd.index(LAUNCHER) + 1 :]
         folder = str(kwargs.get("cwd") or os.getcwd())
@@ -34,6 +34,12 @@ class WarmProvisioner(LocalProvisioner):
         self.process = _Forked(process)  # type: ignore[assignment]
         self.pid, self.cwd = process.pid, folder
         return self.connection_info
+
+
+def _may_fork() -> bool:
+    """Workers of Dask are daemons, which multiprocessing forbids children; those of joblib have a start method that a fork does not know."""
+    ours = multiprocessing.get_start_method() in multiprocessing.get_all_start_methods()
+    return sys.platform == "linux" and ours and not multiprocessing.current_process().daemon
 
 
 class _Forked:

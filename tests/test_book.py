@@ -72,7 +72,7 @@ def test_sources_are_linked_to_their_lines() -> None:
     for link in links:
         path, first, last = re.search(r"/blob/\w+/(rlvrlib/\w+\.py)#L(\d+)-L(\d+)$", link).groups()
         lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
-        assert re.match(r"\s*(def|class|@)", lines[int(first) - 1]) and int(first) <= int(last) <= len(lines), link
+        assert re.match(r"\s*(def|async def|class|@)", lines[int(first) - 1]) and int(first) <= int(last) <= len(lines), link
 
 
 @pytest.mark.parametrize("name", READ)

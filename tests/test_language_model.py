@@ -12,6 +12,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from rlvrlib import language_model as lm
+from rlvrlib.parameter_vectors import inner, length_of, moved, num_parameters
+from rlvrlib.sampled_gap import sampled_gap
 
 WORDS = ["<end>", "a", "b", "c", "ask"]
 
@@ -36,7 +38,7 @@ def task(tiny):
 
 
 def random_direction(model, seed=0):
-    vector = torch.randn(lm.num_parameters(model), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    vector = torch.randn(num_parameters(model), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return vector / vector.norm()
 
 
@@ -72,7 +74,7 @@ def test_the_gap_is_the_gradient_of_the_log_odds(tiny, task):
     for seed in range(3):
         direction = random_direction(model, seed)
         low, high = task.log_odds_along(direction, [-1e-4, 1e-4])
-        assert lm.inner(gap, direction) == pytest.approx((high - low) / 2e-4, rel=1e-6)
+        assert inner(gap, direction) == pytest.approx((high - low) / 2e-4, rel=1e-6)
 
 
 def test_the_curvature_in_three_ways(tiny, task):
@@ -86,7 +88,7 @@ def test_the_curvature_in_three_ways(tiny, task):
 def test_a_move_leaves_no_trace(tiny, task):
     model, _ = tiny
     before = [parameter.detach().clone() for parameter in model.parameters()]
-    with pytest.raises(RuntimeError), lm.moved(model, random_direction(model), 0.3):
+    with pytest.raises(RuntimeError), moved(model, random_direction(model), 0.3):
         raise RuntimeError
     task.log_odds_along(random_direction(model), [0.1, 1.0])
     assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
@@ -105,7 +107,7 @@ def test_token_scores_sum_to_the_score_and_have_mean_zero(tiny):
     for place in range(4):
         laws = []
         for step in (-1e-3, 0.0, 1e-3):
-            with lm.moved(model, direction, step):
+            with moved(model, direction, step):
                 laws.append(log_law(place))
         slope, bend, token = (laws[2] - laws[0]) / 2e-3, (laws[0] - 2 * laws[1] + laws[2]) / 1e-6, task.answers[0][place]
         assert scores.score[place] == pytest.approx(slope[token], rel=1e-4, abs=1e-7)
@@ -119,7 +121,7 @@ def test_token_scores_sum_to_the_score_and_have_mean_zero(tiny):
 
 def test_the_critical_step_is_the_first_return(tiny, task):
     _, gap = task.log_odds_and_gap()
-    direction = gap / lm.length_of(gap)
+    direction = gap / length_of(gap)
     step = task.critical_step(direction, 0.01, rtol=1e-9)
     assert 0.01 < step < np.inf
     start, *along = task.log_odds_along(direction, [0.0, 0.5 * step, step, 1.01 * step])
@@ -129,7 +131,7 @@ def test_the_critical_step_is_the_first_return(tiny, task):
 
 def test_a_search_that_begins_too_far_goes_back(tiny, task):
     _, gap = task.log_odds_and_gap()
-    direction = gap / lm.length_of(gap)
+    direction = gap / length_of(gap)
     step = task.critical_step(direction, 0.01, rtol=1e-9)
     far = 1.3 * step  # it loses there
     assert task.log_odds_along(direction, [far])[0] < task.log_odds()
@@ -138,7 +140,7 @@ def test_a_search_that_begins_too_far_goes_back(tiny, task):
 
 def test_no_critical_step_within_reach_is_infinite(tiny, task):
     _, gap = task.log_odds_and_gap()
-    direction = gap / lm.length_of(gap)
+    direction = gap / length_of(gap)
     step = task.critical_step(direction, 0.01)
     assert task.critical_step(direction, step / 64, reach=8) == np.inf
 
@@ -146,22 +148,22 @@ def test_no_critical_step_within_reach_is_infinite(tiny, task):
 def test_sampled_alignments_agree_with_the_exact_ones(tiny, task):
     model, tokenizer = tiny
     _, gap = task.log_odds_and_gap()
-    direction = gap / lm.length_of(gap)
-    found = lm.sampled_gap(
+    direction = gap / length_of(gap)
+    found = sampled_gap(
         model, tokenizer, "ask a", lambda text: text in ("a b", "c"), direction, group_size=3000, max_length=12, seed=5
     )
     success = 1 / (1 + np.exp(-task.log_odds()))
     assert abs(found.success_rate - success) < 4 * found.success_error
-    assert abs(found.alignment - lm.length_of(gap)) < 4 * found.alignment_error
+    assert abs(found.alignment - length_of(gap)) < 4 * found.alignment_error
     assert 0 < found.normalized_error < found.alignment_error
-    again = lm.sampled_gap(
+    again = sampled_gap(
         model, tokenizer, "ask a", lambda text: text in ("a b", "c"), direction, group_size=3000, max_length=12, seed=5
     )
     assert again.alignment == found.alignment
 
 
 def test_a_class_that_was_not_sampled_gives_no_estimate(tiny):
-    found = lm.sampled_gap(*tiny, "ask", lambda text: False, random_direction(tiny[0]), group_size=4, max_length=3, seed=0)
+    found = sampled_gap(*tiny, "ask", lambda text: False, random_direction(tiny[0]), group_size=4, max_length=3, seed=0)
     assert found.success_rate == 0 and found.alignment_error == np.inf
 
 
@@ -182,7 +184,7 @@ def test_log_odds_far_from_one_half_keep_their_digits():
         (lambda tiny: lm.AnswerTask(*tiny, "ask", ["a", "a"]), "answers must be different"),
         (lambda tiny: lm.AnswerTask(*tiny, "ask", ["a", "a b"], beginning=True), "none the beginning"),
         (lambda tiny: lm.AnswerTask(*tiny, "ask", ["a"]).curvature(torch.ones(3)), "direction must have shape"),
-        (lambda tiny: lm.sampled_gap(*tiny, "ask", bool, torch.ones(3), group_size=1, max_length=3, seed=0), "group_size"),
+        (lambda tiny: sampled_gap(*tiny, "ask", bool, torch.ones(3), group_size=1, max_length=3, seed=0), "group_size"),
     ],
 )
 def test_bad_input_is_named(tiny, call, message):
@@ -218,7 +220,7 @@ def test_exhausted_memory_is_named_with_a_remedy(tiny, task, monkeypatch):
             with pytest.raises(MemoryError, match="shorter answers"):
                 call()
         with pytest.raises(MemoryError, match="group_size"):
-            lm.sampled_gap(model, tokenizer, "ask", bool, direction, group_size=4, max_length=3, seed=0)
+            sampled_gap(model, tokenizer, "ask", bool, direction, group_size=4, max_length=3, seed=0)
     with monkeypatch.context() as patch:
         patch.setattr(model, "forward", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("another fault")))
         with pytest.raises(RuntimeError, match="another fault"):
@@ -230,11 +232,11 @@ def test_probabilities_that_underflow_keep_their_logarithm(tiny):
     model, tokenizer = tiny
     task = lm.AnswerTask(model, tokenizer, "ask", ["a b c " * 8], beginning=True)
     direction = torch.cat([parameter.detach().reshape(-1) for parameter in model.parameters()])
-    with lm.moved(model, direction, 40.0):
+    with moved(model, direction, 40.0):
         log_odds, gap = task.log_odds_and_gap()
         assert log_odds < -800 and np.exp(log_odds) == 0
         assert log_odds == pytest.approx(float(task.log_success().detach()), rel=1e-12)
-        assert np.isfinite(lm.length_of(gap)) and lm.length_of(gap) > 0
+        assert np.isfinite(length_of(gap)) and length_of(gap) > 0
 
 
 def test_a_success_rate_that_rounds_to_one_has_no_gap(tiny, monkeypatch):
@@ -249,7 +251,7 @@ def test_a_success_rate_that_rounds_to_one_has_no_gap(tiny, monkeypatch):
 def test_a_step_into_nowhere_is_named(tiny, task):
     model, _ = tiny
     with pytest.raises(ValueError, match="finite logits"):
-        task.log_odds_along(torch.full((lm.num_parameters(model),), np.inf, dtype=torch.float64), [1.0])
+        task.log_odds_along(torch.full((num_parameters(model),), np.inf, dtype=torch.float64), [1.0])
 
 
 def test_a_saved_model_is_loaded(tiny, tmp_path):

@@ -17,7 +17,7 @@ LAYERS = {
         "threshold_arithmetic", "threshold_searches", "thresholds", "tokens", "markov_tokens",
         "updates", "verifiers", "window_prompts", "ascent", "compiled", "many_runs", "prompts", "surrogates", "weightings",
     },
-    "language model": {"language_model"},
+    "language model": {"parameter_vectors", "language_model", "sampled_gap"},
     "logs": {
         "log_formats", "run_log", "run_signals", "change_points", "pressure", "planning", "verdicts", "sampled_runs", "diagnosis", "report",
     },

@@ -27,6 +27,14 @@ delta: float = 0.3  # alignment, in (0, 1)
 GRID = ["delta=0.5,0.1", "seed=2,5,8"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def cold_kernels() -> Iterator[None]:
+    """A notebook that kills its kernel's parent kills what computes its point, as without `make`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("JUPYTER_DEFAULT_PROVISIONER_NAME", raising=False)
+        yield
+
+
 def write(path: Path, body: str = "", kernel_waits: float = 0.0) -> Path:
     """A notebook whose claims fail at seed 8 and that itself fails at seed 5."""
     cells = [

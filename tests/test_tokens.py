@@ -3,7 +3,7 @@
 import mpmath as mp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
@@ -46,6 +46,7 @@ def test_window_against_high_precision(length, low, high, theta):
 
 @settings(max_examples=150, deadline=None)
 @given(seed=seeds)
+@example(seed=1396573)  # a failure rate of 5e-272, which SciPy's incomplete beta function gives as 9e-276
 def test_tails_and_sums_agree(seed):
     """The window's own log-odds, gap and curvature against the sums over all arms that every bandit has."""
     rng = np.random.default_rng(seed)

@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from rlvrlib.language_model import AnswerTask, length_of, load
+from rlvrlib.language_model import AnswerTask, load
+from rlvrlib.parameter_vectors import length_of
 
 # Items that are one token each, asked for in four wordings: the difficulty of a random sequence is spread evenly over its tokens.
 ITEMS = {
