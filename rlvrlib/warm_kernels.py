@@ -38,7 +38,7 @@ class WarmProvisioner(LocalProvisioner):
 
 def _may_fork() -> bool:
     """Workers of Dask are daemons, which multiprocessing forbids children; those of joblib have a start method that a fork does not know."""
-    ours = multiprocessing.get_start_method() in multiprocessing.get_all_start_methods()
+    ours = multiprocessing.get_start_method(allow_none=True) in (None, *multiprocessing.get_all_start_methods())  # asking must not settle it
     return sys.platform == "linux" and ours and not multiprocessing.current_process().daemon
 
 
