@@ -34,6 +34,14 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
+def tab(browser: Any) -> Iterator[Any]:
+    """One tab for many pages."""
+    page = browser.new_page()
+    yield page
+    page.close()
+
+
+@pytest.fixture(scope="module")
 def base() -> Iterator[str]:
     with serve(SITE) as address:
         yield address

@@ -136,17 +136,25 @@ REACHABLE = """() => [...document.querySelectorAll("article .theme-svg-frame, ar
   .map(box => `scrolls, but not by the keyboard: ${box.outerHTML.slice(0, 90)}`)"""
 
 
-def look(browser: Any, base: str, name: str, *, accessible: bool = True) -> list[str]:
+def look(page: Any, base: str, name: str) -> list[str]:
     """What is wrong with a page in a browser: at three widths, in the light theme and after a switch to the dark one.
 
     The page is loaded and typeset once; typesetting is most of the time.
+
+    Parameters
+    ----------
+    page : a tab of the browser, which may have shown other pages: a new tab takes Chromium a second or two.
     """
     problems: list[str] = []
-    context = browser.new_context(color_scheme="light", viewport={"width": WIDTHS[0], "height": 900})
-    page = context.new_page()
-    page.on("console", lambda message: problems.append(f"console: {message.text}") if message.type == "error" else None)
-    page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
-    page.on("request", lambda request: problems.append(f"asks {request.url}") if _foreign(request.url, base) else None)
+    listeners = {
+        "console": lambda message: problems.append(f"console: {message.text}") if message.type == "error" else None,
+        "pageerror": lambda error: problems.append(f"script error: {error}"),
+        "request": lambda request: problems.append(f"asks {request.url}") if _foreign(request.url, base) else None,
+    }
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size({"width": WIDTHS[0], "height": 900})
+    for event, listener in listeners.items():
+        page.on(event, listener)
     page.goto(f"{base}/{name}", wait_until="load")
     page.evaluate("() => window.MathJax?.startup?.promise.then(() => true)")
     page.evaluate("() => document.fonts.ready.then(() => true)")
@@ -156,13 +164,13 @@ def look(browser: Any, base: str, name: str, *, accessible: bool = True) -> list
             page.set_viewport_size({"width": width, "height": 900})
             problems += [f"{scheme}, {width} px: {problem}" for problem in page.evaluate(LOOK)]
     problems += page.evaluate(REACHABLE)
-    if accessible:
-        page.add_style_tag(content="* { transition: none !important }")  # a colour that is on its way has the contrast of neither theme
-        page.evaluate(AXE.read_text(encoding="utf-8"))
-        for scheme, rules in (("dark", {}), ("light", {"runOnly": ["color-contrast"]})):  # all else is the same in both
-            _switch(page, scheme)
-            problems += [f"{scheme}: {problem}" for problem in page.evaluate(ACCESSIBLE, rules)]
-    context.close()
+    page.add_style_tag(content="* { transition: none !important }")  # a colour that is on its way has the contrast of neither theme
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    for scheme, rules in (("dark", {}), ("light", {"runOnly": ["color-contrast"]})):  # all else is the same in both
+        _switch(page, scheme)
+        problems += [f"{scheme}: {problem}" for problem in page.evaluate(ACCESSIBLE, rules)]
+    for event, listener in listeners.items():
+        page.remove_listener(event, listener)
     return problems
 
 

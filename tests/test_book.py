@@ -122,8 +122,8 @@ def test_a_fault_is_found(fault: str) -> None:
 
 
 @pytest.mark.parametrize("name", READ)
-def test_page_in_a_browser(browser: Any, base: str, name: str) -> None:
-    assert look(browser, base, name) == []
+def test_page_in_a_browser(tab: Any, base: str, name: str) -> None:
+    assert look(tab, base, name) == []
 
 
 def test_search_and_a_page_pass_whole(browser: Any, base: str) -> None:
@@ -210,8 +210,8 @@ def test_search_finds_theorems(browser: Any, base: str) -> None:
         ('<p style="color: #aaa; background: #fff">pale</p>', "serious: color-contrast"),
     ],
 )
-def test_a_fault_is_seen(browser: Any, tmp_path: Path, fault: str, found: str) -> None:
+def test_a_fault_is_seen(tab: Any, tmp_path: Path, fault: str, found: str) -> None:
     head = '<!doctype html><link rel="icon" href="data:,"><meta name="viewport" content="width=device-width">'
     (tmp_path / "x.html").write_text(f"{head}<article>{fault}</article>", encoding="utf-8")
     with serve(tmp_path) as address:
-        assert any(found in problem for problem in look(browser, address, "x.html"))
+        assert any(found in problem for problem in look(tab, address, "x.html"))
