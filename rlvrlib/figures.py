@@ -17,6 +17,7 @@ import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
 from PIL import Image  # comes with matplotlib, which writes PNG with it
 
 INK = "#101418"
@@ -83,6 +84,9 @@ def use_style() -> None:
             "svg.hashsalt": "rlvr",
         }
     )
+    # Every drawing has parsers of formulas of its own, for which Matplotlib's cache would keep the same formula anew: three for each figure.
+    MathTextParser.__hash__ = lambda parser: hash(parser._output_type)  # type: ignore[method-assign]
+    MathTextParser.__eq__ = lambda parser, other: parser._output_type == getattr(other, "_output_type", None)  # type: ignore[method-assign, assignment]
     try:
         from IPython import get_ipython
         from matplotlib_inline.backend_inline import set_matplotlib_formats

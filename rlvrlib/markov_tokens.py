@@ -149,17 +149,17 @@ class MarkovTokens:
         moves = self.transitions(theta)
         batch = (*moves.shape[:-2], group_size)
         mean = np.einsum("...uv,uvd->...ud", moves, self.features)
-        moves, mean = moves[..., None, :, :], mean[..., None, :, :]
+        cumulative = np.cumsum(moves, axis=-1)
+        lead = tuple(axis[..., None] for axis in np.indices(batch[:-1], sparse=True))
         token = np.full(batch, self.base.shape[1])
         state = np.zeros(batch, dtype=int)
         rewards, lengths, scores = np.zeros(batch), np.zeros(batch), np.zeros((*batch, self.dim))
         alive = np.ones(batch, dtype=bool)
         for _ in range(self.max_length):
-            chances = np.take_along_axis(moves, token[..., None, None], axis=-2)[..., 0, :]
-            draw = (np.cumsum(chances, axis=-1) < rng.uniform(size=(*batch, 1))).sum(axis=-1)
-            draw = np.minimum(draw, chances.shape[-1] - 1)
-            step = self.features[token, draw] - np.take_along_axis(mean, token[..., None, None], axis=-2)[..., 0, :]
-            scores += alive[..., None] * step
+            here = (*lead, token)
+            draw = (cumulative[here] < rng.uniform(size=(*batch, 1))).sum(axis=-1)
+            draw = np.minimum(draw, moves.shape[-1] - 1)
+            scores += alive[..., None] * (self.features[token, draw] - mean[here])
             lengths += alive
             stopping = alive & (draw == self.stop)
             rewards = np.where(stopping, self._stopped[0][state], rewards)

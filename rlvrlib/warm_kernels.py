@@ -17,7 +17,7 @@ from typing import Any
 
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
-PRELOADED = ["ipykernel.kernelapp", "matplotlib.pyplot", "scipy.optimize", "rlvrlib", "rlvrlib.figures", "rlvrlib.claims"]
+PRELOADED = ["ipykernel.kernelapp", "ipykernel.debugger", "nbformat", "matplotlib.pyplot", "scipy.optimize", "rlvrlib", "rlvrlib.figures", "rlvrlib.claims"]
 LAUNCHER = "ipykernel_launcher"  # of Python's kernels; the arguments after it are the kernel's
 
 
@@ -66,6 +66,7 @@ class _Forked:
 @cache
 def _server() -> ForkServerContext:
     """One for this process. It ends with it, and its kernels with the server."""
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # or the debugger warns of modules that come with Python
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     return context
