@@ -84,9 +84,9 @@ def use_style() -> None:
             "svg.hashsalt": "rlvr",
         }
     )
-    # Every drawing has parsers of formulas of its own, for which Matplotlib's cache would keep the same formula anew: three for each figure.
-    MathTextParser.__hash__ = lambda parser: hash(parser._output_type)  # type: ignore[method-assign]
-    MathTextParser.__eq__ = lambda parser, other: parser._output_type == getattr(other, "_output_type", None)  # type: ignore[method-assign, assignment]
+    # Every drawing has parsers of formulas of its own. Matplotlib's cache would take each for another, and parse a formula three times a figure.
+    MathTextParser.__hash__ = _hash_of_parser  # type: ignore[method-assign, assignment]
+    MathTextParser.__eq__ = _same_parser  # type: ignore[method-assign]
     try:
         from IPython import get_ipython
         from matplotlib_inline.backend_inline import set_matplotlib_formats
@@ -95,6 +95,14 @@ def use_style() -> None:
     if get_ipython() is not None:
         set_matplotlib_formats("svg")
         get_ipython().display_formatter.formatters["image/svg+xml"].for_type(Figure, to_svg)
+
+
+def _hash_of_parser(parser: Any) -> int:
+    return hash(parser._output_type)
+
+
+def _same_parser(parser: Any, other: Any) -> bool:
+    return bool(parser._output_type == getattr(other, "_output_type", None))
 
 
 def to_svg(figure: Figure) -> str:

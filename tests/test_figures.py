@@ -7,6 +7,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.mathtext import MathTextParser
 from PIL import Image
 
 from rlvrlib import figures
@@ -122,3 +123,11 @@ def test_png_has_a_palette_and_is_the_same_in_every_run():
         off = np.abs(np.asarray(picture.convert("RGB"), dtype=int) - np.asarray(original.convert("RGB"), dtype=int))
     assert np.mean(off) < 1 and len(first) < len(plain.getvalue())
     plt.close(figure)
+
+
+def test_a_formula_is_parsed_once_for_all_drawings():
+    """Each drawing has a parser of its own; they share what they found, and not with those that draw pixels."""
+    figures.use_style()
+    first, second = (MathTextParser("path").parse(r"$\eta^{-1}$") for _ in range(2))
+    assert first is second
+    assert type(MathTextParser("agg").parse(r"$\eta^{-1}$")) is not type(first)
