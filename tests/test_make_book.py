@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import book_execution
+import book_site
 import make_book
 import nbformat
 import psutil
 import pytest
-from make_book import BookError
+from book_execution import BookError
 from nbformat.v4 import new_code_cell, new_notebook
 
 SCRIPT = Path(make_book.__file__)
@@ -41,7 +43,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def run(root: Path, profile: str = "default") -> bool:
-    return make_book.execute_all(root, root / "out", make_book.read_profile(root, profile), jobs=2)
+    return book_execution.execute_all(root, root / "out", book_execution.read_profile(root, profile), jobs=2)
 
 
 def printed(root: Path, stem: str) -> str:
@@ -63,7 +65,7 @@ def test_only_what_is_out_of_date_runs(root: Path, capfd: pytest.CaptureFixture[
     write(root, "a", "print(10 * size)")
     assert ran() == {"a"} and printed(root, "a") == "20"
     # New outputs alone (what `make refresh` writes) are no reason to run.
-    executed = make_book.cleaned(root / "out" / "a.ipynb")
+    executed = book_execution.cleaned(root / "out" / "a.ipynb")
     nbformat.write(executed, root / "notebooks" / "a.ipynb")
     assert ran() == set()
     (root / "params" / "default.yml").write_text("b: {size: 5}\n")
@@ -94,13 +96,13 @@ def test_bad_profile_is_one_line_and_writes_nothing(root: Path, text: str, named
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (SCRIPT.parent.parent / "params").glob("*.yml")))
 def test_the_profiles_of_the_repository_are_good(name: str) -> None:
-    assert make_book.read_profile(SCRIPT.parent.parent, name)
+    assert book_execution.read_profile(SCRIPT.parent.parent, name)
 
 
 @pytest.mark.parametrize("name", ["missing", "../params/mine", "html", "A b"])
 def test_bad_profile_name(root: Path, name: str) -> None:
     with pytest.raises(BookError):
-        make_book.read_profile(root, name)
+        book_execution.read_profile(root, name)
 
 
 def test_a_failing_notebook_leaves_the_others(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -150,14 +152,14 @@ def wait(condition: Callable[[], bool], seconds: float = 120) -> None:
 
 def test_refresh_writes_back_without_traces_and_only_changes(root: Path) -> None:
     assert run(root)
-    make_book.refresh(root, root / "out")
+    book_execution.refresh(root, root / "out")
     path = root / "notebooks" / "a.ipynb"
     notebook = nbformat.read(path, as_version=4)
     assert [cell.execution_count for cell in notebook.cells] == [1, 2]
     assert "papermill" not in path.read_text() and '"book"' not in path.read_text()
     stamp = path.stat().st_mtime_ns
     assert run(root)
-    make_book.refresh(root, root / "out")
+    book_execution.refresh(root, root / "out")
     assert path.stat().st_mtime_ns == stamp
 
 
@@ -174,7 +176,7 @@ def test_a_notebook_that_needs_an_absent_package_keeps_its_committed_outputs(roo
     assert run(root) and run(root)
     assert "c: committed outputs, because no_such_package is not installed" in capfd.readouterr().out
     assert (root / "out" / "c.ipynb").read_bytes() == (root / "notebooks" / "c.ipynb").read_bytes()
-    facts = make_book.provenance(root, "default", root / "out")
+    facts = book_site.provenance(root, "default", root / "out")
     assert facts["notebooks"]["c"] == {} and "seconds" in facts["notebooks"]["a"]
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import make_pdf
 import pytest
 import yaml
-from make_book import PDF_NAME, SOURCES, BookError, current_pdf, pdf_path, publish
+from book_execution import BookError
+from book_site import PDF_NAME, SOURCES, current_pdf, pdf_path, publish
 from pypdf import PdfReader
 
 ROOT = Path(__file__).resolve().parent.parent

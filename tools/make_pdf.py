@@ -24,7 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from make_book import PDF_NAME, BookError, current_pdf, exit_status, lock, make_book, pdf_path
+from book_execution import BookError
+from book_site import PDF_NAME, current_pdf, pdf_path
+from make_book import exit_status, lock, make_book
 from pypdf import PdfWriter
 from pypdf.generic import NameObject, TextStringObject
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from make_book import Worker
+from workers import Workers
 
 from rlvrlib import claims
 from rlvrlib.execution import missing_packages, read_notebook
@@ -94,15 +94,13 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=300, help="seconds for one run")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
-    mine = threading.local()
-    bad = []
+    workers, bad = Workers(), []
 
     def run(job: dict[str, Any]) -> None:
-        if getattr(mine, "worker", None) is None or mine.worker.poll() is not None:
-            mine.worker = Worker()
-        clock = threading.Timer(options.limit, mine.worker.kill)
+        worker = workers.mine()
+        clock = threading.Timer(options.limit, worker.kill)
         clock.start()
-        reason = mine.worker.execute(job)
+        reason = worker.execute(job)
         late = not clock.is_alive()
         clock.cancel()
         if late:
@@ -118,7 +116,7 @@ def main() -> int:
         setting = " ".join(f"{name}={value}" for name, value in job["parameters"].items())
         print(f"{Path(job['source']).stem}: {verdict}\n    {setting}", flush=True)
 
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool, workers:
         list(pool.map(run, jobs_of(options.notebooks, options.count, options.seed, Path(folder))))
     print(f"{len(bad)} runs raised or have a claim that fails")
     return 1 if bad else 0
