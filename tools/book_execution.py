@@ -121,7 +121,7 @@ def _remove_all(paths: Iterable[Path]) -> None:
 
 def cleaned(path: Path) -> nbformat.NotebookNode:
     """An executed notebook without what differs from run to run: times, paths, the exact Python."""
-    notebook = nbformat.v4.reads(path.read_text(encoding="utf-8"))  # not validated again: it takes a second for a book
+    notebook = nbformat.read(path, as_version=4)
     for name in ("papermill", "book"):
         notebook.metadata.pop(name, None)
     notebook.metadata.get("language_info", {}).pop("version", None)

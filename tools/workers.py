@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 SCRIPT = Path(__file__).with_name("execute_notebook.py")
+PATIENCE = 5  # seconds from asking a process to end to ending it
 
 
 class Worker(subprocess.Popen[str]):
@@ -56,12 +57,12 @@ class Workers:
                 self._mine.worker.terminate()
         return self._mine.worker
 
-    def __exit__(self, *_: object, patience: float = 5) -> None:
+    def __exit__(self, *_: object) -> None:
         """Ask them to end, and end those that do not: a kernel that is just starting swallows the request."""
         self.stopping.set()
         for worker in self._all:
             worker.terminate()
-        end = time.monotonic() + patience
+        end = time.monotonic() + PATIENCE
         for worker in self._all:
             try:
                 worker.wait(max(0, end - time.monotonic()))

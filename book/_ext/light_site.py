@@ -10,12 +10,10 @@ import functools
 import gc
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
-from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.environment import BuildEnvironment
@@ -41,27 +39,6 @@ def write_small_portions(app: Sphinx, env: BuildEnvironment) -> None:
     app.parallel = 4 * (os.cpu_count() or 1) + 1
 
 
-def findall(
-    self: nodes.Node, condition: Any = None, include_self: bool = True, descend: bool = True, siblings: bool = False, ascend: bool = False
-) -> Iterator[nodes.Node]:  # fmt: skip
-    """As `docutils.nodes.Node.findall`, without a generator for each level: hundreds of transformations look through every page."""
-    if siblings or ascend or not (include_self and descend):
-        yield from findall_of_docutils(self, condition, include_self, descend, siblings, ascend)
-        return
-    kind = condition if isinstance(condition, type) else nodes.Node
-    fits = None if isinstance(condition, type) else condition
-    waiting = [self]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, kind) and (fits is None or fits(node)):
-            yield node
-        if children := node.children:
-            waiting += children[::-1]
-
-
-findall_of_docutils = nodes.Node.findall
-
-
 def lighten(app: Sphinx, failure: Exception | None) -> None:
     gc.freeze()  # or the collector looks at every document once more before the process may end
     if failure or app.builder.format != "html":
@@ -85,7 +62,6 @@ def lighten(app: Sphinx, failure: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     # Documents live until the build ends: looking for dead ones finds none and takes a third of the time.
     gc.disable()
-    nodes.Node.findall = findall
     # The search would find the stem of every word anew on every page.
     SearchEnglish.stem = functools.cache(SearchEnglish.stem)  # type: ignore[method-assign]
     # Tables of claims are HTML of a notebook: Sphinx does not see their mathematics, and would leave MathJax out of a page without other.
