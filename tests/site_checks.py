@@ -112,20 +112,41 @@ WIDTHS = (360, 768, 1440)
 
 AXE = resources.files("axe_playwright_python").joinpath("axe.min.js")
 # Of typeset formulas and drawings axe sees the place and the name, of formulas that are links what a screen reader would say; not the thousands of
-# parts. Of code it sees each kind of token once and the beginning of what lies between, of a long table and of the library's reference the first entries: the others are made alike.
-ACCESSIBLE = """async rules => {
+# parts. Of code it sees each kind of token once, of a long table and of the library's reference the first entries: the others are made alike.
+PLAIN = """() => {
   for (const spoken of document.querySelectorAll("a mjx-assistive-mml")) spoken.parentElement.replaceChildren(spoken.textContent);
   for (const part of document.querySelectorAll("svg.theme-svg, mjx-container")) if (part.querySelector("*")) part.replaceChildren();
   const kinds = new Set();
   for (const token of document.querySelectorAll("div.highlight pre span[class]"))
     if (kinds.has(token.className)) token.replaceWith(...token.childNodes); else kinds.add(token.className);
-  for (const code of document.querySelectorAll("div.highlight pre")) {
-    code.normalize();
-    for (const text of code.childNodes) if (text.nodeType === Node.TEXT_NODE) text.data = text.data.slice(0, 20);
-  }
   for (const row of document.querySelectorAll("tbody tr:nth-child(n + 61)")) row.remove();
   for (const entry of [...document.querySelectorAll("article dl.py")].slice(60)) entry.remove();
   for (const hidden of document.querySelectorAll("article details")) hidden.open = true;
+}"""
+# The contrast of a text hangs on its element and all around it: tags, classes, colours. Of the texts that are alike in these the first two stay.
+TWO_OF_A_KIND = """() => {
+  const kinds = new Map(), counts = new Map();
+  const kind = element => {
+    if (!element) return "";
+    if (!kinds.has(element)) {
+      const { color, backgroundColor, fontSize, fontWeight } = getComputedStyle(element);
+      const own = [element.tagName, element.className, element.style.cssText, color, backgroundColor, fontSize, fontWeight];
+      kinds.set(element, `${kind(element.parentElement)}/${own}`);
+    }
+    return kinds.get(element);
+  };
+  const extra = [];
+  for (const element of document.querySelectorAll("body *")) {
+    const texts = [...element.childNodes].filter(node => node.nodeType === Node.TEXT_NODE && node.data.trim());
+    if (!texts.length || !element.checkVisibility()) continue;
+    counts.set(kind(element), (counts.get(kind(element)) ?? 0) + 1);
+    if (counts.get(kind(element)) > 2) extra.push(...texts);
+  }
+  for (const text of extra) text.remove();
+  for (const element of document.querySelectorAll("article *"))
+    if (!element.textContent.trim() && !element.querySelector("input, select, button")) element.remove();
+}"""
+ACCESSIBLE = """async rules => {
   const found = await axe.run(document, { ...rules, resultTypes: ["violations"], preload: false });
   return found.violations.filter(rule => ["serious", "critical"].includes(rule.impact)).map(
     rule => `${rule.impact}: ${rule.id}: ${rule.nodes.slice(0, 3).map(node => node.html.slice(0, 90)).join(" | ")}`);
@@ -166,9 +187,13 @@ def look(page: Any, base: str, name: str) -> list[str]:
     problems += page.evaluate(REACHABLE)
     page.add_style_tag(content="* { transition: none !important }")  # a colour that is on its way has the contrast of neither theme
     page.evaluate(AXE.read_text(encoding="utf-8"))
-    for scheme, rules in (("dark", {}), ("light", {"runOnly": ["color-contrast"]})):  # all else is the same in both
+    page.evaluate(PLAIN)
+    problems += page.evaluate(ACCESSIBLE, {"rules": {"color-contrast": {"enabled": False}}})
+    page.evaluate(TWO_OF_A_KIND)
+    for scheme, width in (("dark", WIDTHS[0]), ("light", WIDTHS[-1])):  # a phone, and a desktop with all that stands beside a page
         _switch(page, scheme)
-        problems += [f"{scheme}: {problem}" for problem in page.evaluate(ACCESSIBLE, rules)]
+        page.set_viewport_size({"width": width, "height": 900})
+        problems += [f"{scheme}: {problem}" for problem in page.evaluate(ACCESSIBLE, {"runOnly": ["color-contrast"]})]
     for event, listener in listeners.items():
         page.remove_listener(event, listener)
     return problems
@@ -176,6 +201,8 @@ def look(page: Any, base: str, name: str) -> list[str]:
 
 def _switch(page: Any, scheme: str) -> None:
     """Ask for a theme, and wait until the page has followed and two frames are drawn. A page without themes has none to wait for."""
+    if page.evaluate("scheme => document.documentElement.dataset.theme === scheme", scheme):
+        return
     page.emulate_media(color_scheme=scheme)
     page.wait_for_function("scheme => [undefined, scheme].includes(document.documentElement.dataset.theme)", arg=scheme)
     page.wait_for_timeout(100)

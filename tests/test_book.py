@@ -208,6 +208,7 @@ def test_search_finds_theorems(browser: Any, base: str) -> None:
         ('<div class="theme-svg-frame" style="width: 90px; overflow: auto"><p style="width: 300px">wide</p></div>', "not by the keyboard"),
         ('<button></button>', "critical: button-name"),
         ('<p style="color: #aaa; background: #fff">pale</p>', "serious: color-contrast"),
+        ('<style>p { background: #fff } p:last-child { color: #aaa }</style><p>one</p><p>two</p><p>three</p><p>four</p>', "serious: color-contrast"),
     ],
 )
 def test_a_fault_is_seen(tab: Any, tmp_path: Path, fault: str, found: str) -> None:

@@ -45,12 +45,12 @@ def test_a_kernel_is_forked_and_its_own(tmp_path: Path) -> None:
 
 
 def test_results_are_those_of_a_cold_kernel(tmp_path: Path) -> None:
-    sources = [
-        "import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.show()",  # a figure in the notebook
-        "from rlvrlib import figures; figures.use_style(); import matplotlib; print(sorted(matplotlib.rcParams.items()))",
-        "import numpy; print(numpy.random.default_rng(1).random(), numpy.exp(numpy.linspace(-9, 9, 99)).sum())",
-        "raise ValueError('wrong')",
-    ]
+    source = (
+        "import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.show()\n"  # a figure in the notebook
+        "from rlvrlib import figures; figures.use_style(); import matplotlib; print(sorted(matplotlib.rcParams.items()))\n"
+        "import numpy; print(numpy.random.default_rng(1).random(), numpy.exp(numpy.linspace(-9, 9, 99)).sum())"
+    )
+    sources = [source, "raise ValueError('wrong')"]
     warm = run(tmp_path, *sources)
     assert "image/" in warm and warm.endswith("failed: ValueError: wrong\n")
     assert warm == run(tmp_path, *sources, provisioner="local-provisioner")
