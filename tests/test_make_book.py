@@ -42,8 +42,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(root: Path, profile: str = "default") -> bool:
-    return book_execution.execute_all(root, root / "out", book_execution.read_profile(root, profile), jobs=2)
+def run(root: Path, jobs: int = 1) -> bool:
+    return book_execution.execute_all(root, root / "out", book_execution.read_profile(root, "default"), jobs)
 
 
 def printed(root: Path, stem: str) -> str:
@@ -107,7 +107,7 @@ def test_bad_profile_name(root: Path, name: str) -> None:
 
 def test_a_failing_notebook_leaves_the_others(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     write(root, "c", "x = 1", "raise RuntimeError('no luck')")
-    assert not run(root)
+    assert not run(root, jobs=2)
     message = capfd.readouterr().err
     assert "c: FAILED" in message and "cell 3" in message and "RuntimeError: no luck" in message
     assert sorted(path.name for path in (root / "out").iterdir()) == ["a.ipynb", "b.ipynb"]
