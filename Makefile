@@ -13,7 +13,7 @@ export MKL_NUM_THREADS = 1
 export JUPYTER_DEFAULT_PROVISIONER_NAME = warm
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book pdf test serve lm test-lm bench clean refresh lock
+.PHONY: help setup book pdf test test-all serve lm test-lm bench clean refresh lock
 # The notebooks that need the extra lm name it in their metadata.
 LM_NOTEBOOKS = $(shell grep -l '"requires"' notebooks/*.ipynb)
 
@@ -37,9 +37,12 @@ book: setup ## execute the notebooks that are out of date and build the site
 pdf: setup ## print the whole book to one PDF, _build/pdf/the-safe-step.pdf (needs Chromium)
 	@$(BIN)/python tools/make_pdf.py --profile $(PROFILE)
 
-test: setup ## build the book, then run every test: library, notebooks, site
+test: SELECTED = -m "not thorough"
+test: test-all ## build the book, then test the library, all notebooks and the site
+
+test-all: setup ## the same, and what takes long: every page in a browser, wrong theorems, the PDF, killed sweeps (CI runs this)
 	@$(BIN)/python tools/make_book.py
-	$(BIN)/python -m pytest --nbval -n auto --dist loadfile --max-worker-restart 0 tests notebooks
+	$(BIN)/python -m pytest --nbval -n auto --dist loadfile --max-worker-restart 0 $(SELECTED) tests notebooks
 
 serve: book ## build the site and serve it on http://127.0.0.1:8000 (PORT=...)
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(SITE) $(PORT)

@@ -36,6 +36,7 @@ from rlvrlib import (
 )
 from rlvrlib.execution import missing_packages, read_notebook
 
+pytestmark = pytest.mark.thorough
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 QUICK = yaml.safe_load((ROOT / "params" / "quick.yml").read_text(encoding="utf-8"))

@@ -89,6 +89,7 @@ def bookmarks(outline: list[Any]) -> Iterator[str]:
         yield from bookmarks(entry) if isinstance(entry, list) else [entry.title]
 
 
+@pytest.mark.thorough
 def test_the_pdf_is_whole(book: PdfReader) -> None:
     text = " ".join(" ".join(page.extract_text() for page in book.pages).split()).replace("\u2019", "'")
     assert len(book.pages) > 12
@@ -104,6 +105,7 @@ def test_the_pdf_is_whole(book: PdfReader) -> None:
     assert "Move the step size past the threshold" not in text  # what needs a screen is left out
 
 
+@pytest.mark.thorough
 def test_no_page_is_empty_and_no_link_leads_to_the_server(book: PdfReader) -> None:
     assert [number for number, page in enumerate(book.pages, start=1) if len(page.extract_text()) < 40] == []
     links = [link.get_object() for page in book.pages for link in page.get("/Annots", [])]
@@ -116,6 +118,7 @@ def test_what_is_too_wide_is_an_error(chromium: str, tmp_path: Path) -> None:
         make_pdf.print_page(tmp_path, tmp_path / "index.html", tmp_path / "out" / PDF_NAME, chromium)
 
 
+@pytest.mark.thorough
 def test_solutions_are_open_in_the_pdf(book: PdfReader) -> None:
     text = "".join("".join(page.extract_text() for page in book.pages).split())
     solutions = re.findall(r"\{solution\} \S+\n:class: dropdown\n\n(.+)", chapter("05_overshoot"))

@@ -203,6 +203,7 @@ def test_a_full_disk_keeps_what_is_finished(tmp_path: Path, monkeypatch: pytest.
 # ---- what is killed -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("finished", [0, 1])
 def test_a_killed_sweep_goes_on(slow: Path, table: str, tmp_path: Path, finished: int) -> None:
     process = command(slow, tmp_path)
@@ -218,6 +219,7 @@ def test_a_killed_sweep_goes_on(slow: Path, table: str, tmp_path: Path, finished
     wait(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in family))
 
 
+@pytest.mark.thorough
 def test_a_killed_process_loses_nothing(slow: Path, table: str, tmp_path: Path) -> None:
     process = command(slow, tmp_path)
     wait(lambda: list(tmp_path.glob("points/*.json")))
@@ -236,10 +238,12 @@ def test_ctrl_c_says_how_to_go_on(slow: Path, tmp_path: Path) -> None:
     assert process.returncode == 130 and "the same command goes on" in errors and "Traceback" not in errors
 
 
+@pytest.mark.thorough
 def test_a_cluster_gives_the_same_table(slow: Path, table: str, tmp_path: Path, cluster) -> None:
     assert swept(slow, tmp_path, cluster=cluster[0]) == table
 
 
+@pytest.mark.thorough
 def test_a_worker_of_the_cluster_is_killed(slow: Path, table: str, tmp_path: Path, cluster) -> None:
     address, (_, worker, _) = cluster
     process = command(slow, tmp_path, "--cluster", address)
@@ -250,6 +254,7 @@ def test_a_worker_of_the_cluster_is_killed(slow: Path, table: str, tmp_path: Pat
     assert (tmp_path / "claims.csv").read_text() == table
 
 
+@pytest.mark.thorough
 def test_a_task_that_the_cluster_gives_up_is_a_point_that_did_not_run(tmp_path: Path, cluster) -> None:
     address, _ = cluster
     # A notebook that kills the worker that runs it, at one point.
