@@ -185,6 +185,8 @@ def look(page: Any, base: str, name: str) -> list[str]:
             page.set_viewport_size({"width": width, "height": 900})
             problems += [f"{scheme}, {width} px: {problem}" for problem in page.evaluate(LOOK)]
     problems += page.evaluate(REACHABLE)
+    for event, listener in listeners.items():  # what happens to the page from here on is no fault of its scripts
+        page.remove_listener(event, listener)
     page.add_style_tag(content="* { transition: none !important }")  # a colour that is on its way has the contrast of neither theme
     page.evaluate(AXE.read_text(encoding="utf-8"))
     page.evaluate(PLAIN)
@@ -194,8 +196,6 @@ def look(page: Any, base: str, name: str) -> list[str]:
         _switch(page, scheme)
         page.set_viewport_size({"width": width, "height": 900})
         problems += [f"{scheme}: {problem}" for problem in page.evaluate(ACCESSIBLE, {"runOnly": ["color-contrast"]})]
-    for event, listener in listeners.items():
-        page.remove_listener(event, listener)
     return problems
 
 

@@ -10,7 +10,7 @@ import gzip
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urljoin
 
 import pytest
 from bs4 import BeautifulSoup
@@ -89,6 +89,15 @@ def test_symbols_of_a_chapter_are_mathematics_and_links() -> None:
     lists = {name: parsed(SITE / name).select("details.symbols-here li") for name in chapters}
     assert sum(map(len, lists.values())) > 200
     assert [(name, item.get_text()) for name, items in lists.items() for item in items if not item.select_one("a[href*='#symbol-'] .math")] == []
+
+
+def test_every_sidebar_lists_the_whole_book() -> None:
+    files = set(re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8")))
+    assert len(files) > 60
+    for name in READ:
+        links = parsed(SITE / name).select("nav.bd-docs-nav a.reference")
+        assert {urljoin(name, link["href"]).partition("#")[0] or name for link in links} == {f"{file}.html" for file in files}, name
+        assert all(re.match(r"[0-9]", link.get_text(strip=True)) for link in links if re.search(r"\/[0-9]", urljoin(f"/{name}", link["href"])))
 
 
 def test_every_page_tells_where_it_comes_from() -> None:
