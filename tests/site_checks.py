@@ -196,6 +196,7 @@ def look(page: Any, base: str, name: str) -> list[str]:
         _switch(page, scheme)
         page.set_viewport_size({"width": width, "height": 900})
         problems += [f"{scheme}: {problem}" for problem in page.evaluate(ACCESSIBLE, {"runOnly": ["color-contrast"]})]
+    page.goto("about:blank")  # or its scripts stumble over what was taken out while the next page is listened to
     return problems
 
 
