@@ -202,8 +202,6 @@ def look(page: Any, base: str, name: str) -> list[str]:
 
 def _switch(page: Any, scheme: str) -> None:
     """Ask for a theme, and wait until the page has followed and two frames are drawn. A page without themes has none to wait for."""
-    if page.evaluate("scheme => document.documentElement.dataset.theme === scheme", scheme):
-        return
     page.emulate_media(color_scheme=scheme)
     page.wait_for_function("scheme => [undefined, scheme].includes(document.documentElement.dataset.theme)", arg=scheme)
     page.wait_for_timeout(100)
