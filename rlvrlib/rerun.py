@@ -41,6 +41,7 @@ class _Pairs(typer.core.TyperCommand):
 
 
 _Notebook = Annotated[Path, typer.Argument(help="A notebook with a cell tagged `parameters`.", show_default=False)]
+_FILE = "YAML file `{name: value}`, or a profile of the book, `{notebook: {name: value}}`; %s goes before it."
 
 
 def run(
@@ -49,9 +50,7 @@ def run(
         list[str] | None,
         typer.Option("--parameter", "-p", metavar="NAME VALUE", help="A parameter that differs; may be repeated.", show_default=False),
     ] = None,
-    file: Annotated[
-        Path | None, typer.Option("--file", "-f", help="YAML file `{name: value}`; -p goes before it.", show_default=False)
-    ] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help=_FILE % "-p", show_default=False)] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the results. Default: `_build/run/NOTEBOOK`.", show_default=False)
     ] = None,
@@ -72,7 +71,7 @@ def run(
     if names:
         _list_parameters(known)
         return
-    given = _from_file(file) | dict(_pair(text) for text in parameter or [])
+    given = _from_file(file, notebook.stem) | dict(_pair(text) for text in parameter or [])
     values = parameters.checked(given, known)
     _say_unchecked(values, known)
     folder = _folder(out, "run", notebook)
@@ -102,6 +101,7 @@ def sweep(
         list[str] | None,
         typer.Option("--grid", "-g", metavar="NAME=V1,V2,...", help="Values of a parameter; may be repeated.", show_default=False),
     ] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help=_FILE % "-g", show_default=False)] = None,
     jobs: Annotated[int, typer.Option("--jobs", help="Processes on this machine; -1: one for each core.")] = -1,
     cluster: Annotated[
         str | None,
@@ -128,7 +128,8 @@ def sweep(
         raise ValueError("-g name=v1,v2,... is needed at least once")
     if jobs == 0 or jobs < -1:
         raise ValueError(f"--jobs must be at least 1, or -1 for one on each core, got {jobs}")
-    axes = sweeping.parse_grid(grid, known)
+    fixed = parameters.checked(_from_file(file, notebook.stem), known)
+    axes = {name: [value] for name, value in fixed.items()} | sweeping.parse_grid(grid, known)
     points = sweeping.grid(source, axes)
     _say_unchecked(axes, known)
     folder = _folder(out, "sweep", notebook)
@@ -166,7 +167,8 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _from_file(path: Path | None) -> dict[str, Any]:
+def _from_file(path: Path | None, stem: str) -> dict[str, Any]:
+    """The parameters in a file; of a profile, those of the notebook named ``stem``."""
     if path is None:
         return {}
     try:
@@ -175,6 +177,10 @@ def _from_file(path: Path | None) -> dict[str, Any]:
         raise ValueError(f"{path} is not YAML: {error}") from None
     if content is None:
         return {}
+    if content and isinstance(content, dict) and all(isinstance(value, dict) for value in content.values()):
+        if stem not in content:
+            raise ValueError(f"{path} has no parameters of {stem}; it has those of {', '.join(map(str, content))}")
+        content = content[stem]
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise ValueError(f"{path} must have the form {{name: value}}")
     return content

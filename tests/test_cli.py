@@ -58,6 +58,16 @@ def test_run_writes_notebook_and_page_and_prints_the_claims(notebook: Path, tmp_
     assert notebook.read_bytes() == before
 
 
+def test_a_profile_of_the_book_is_a_file_of_parameters(notebook: Path, tmp_path: Path) -> None:
+    (tmp_path / "large.yml").write_text("other: {steps: 1}\nsmall: {delta: 0.1, seed: 3}\n")
+    result = rlvr("sweep", notebook, "-f", tmp_path / "large.yml", "-g", "seed=4,6", "--jobs", 1, folder=tmp_path)
+    assert result.exit_code == 0, result.output
+    table = (tmp_path / "_build" / "sweep" / "small" / "claims.csv").read_text().splitlines()
+    assert [line.split(",")[:4] for line in table[::2]] == [["point", "delta", "seed", "claim"], ["0", "0.1", "4", "step"], ["1", "0.1", "6", "step"]]
+    (tmp_path / "large.yml").write_text("other: {steps: 1}")
+    assert "has no parameters of small; it has those of other" in error_of(rlvr("run", notebook, "-f", tmp_path / "large.yml"))
+
+
 def test_a_claim_that_fails_is_status_1(notebook: Path, tmp_path: Path) -> None:
     result = rlvr("run", notebook, "-p", "seed=8", "--out", tmp_path / "out")
     assert result.exit_code == 1 and "1 hold, 1 fail" in result.stdout
