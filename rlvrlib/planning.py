@@ -42,7 +42,7 @@ class Setting:
 
     @property
     def divisor(self) -> float:
-        """What the loss divides by: 1, or the length."""
+        """The number that the loss divides by, which is 1 or the length."""
         return 1.0 if self.aggregation == "sum" else self.length
 
 

@@ -77,7 +77,7 @@ class Pressure:
 
     @property
     def total(self) -> Array:
-        """Logarithm of the relative pressure: the sum of the factors, shape ``(windows,)``."""
+        """Logarithm of the relative pressure, which is the sum of the factors, shape ``(windows,)``."""
         return np.sum(list(self.factors.values()), axis=0)
 
 

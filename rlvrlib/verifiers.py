@@ -61,7 +61,7 @@ class NoisyVerifier:
 
     @property
     def youden_index(self) -> Array:
-        """``a - b``: 1 for a verifier without errors, 0 for one that says nothing, negative for one that misleads."""
+        """The difference ``a - b``, which is 1 for a verifier without errors, 0 for one that says nothing, negative for one that misleads."""
         return (self._rates[0] - self._rates[1])[()]
 
     def markedness(self, theta: ArrayLike) -> Array:

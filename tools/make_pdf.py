@@ -45,7 +45,8 @@ html, body, .bd-container, .bd-container__inner, .bd-main, .bd-content, .bd-arti
   display: block !important; width: auto !important; min-width: 0 !important; max-width: none !important; margin: 0 !important; padding: 0 !important;
   overflow: visible !important; }
 .toctree-wrapper > section { break-before: page; }
-h1, h2, h3, h4, .admonition-title, .rubric { break-after: avoid; }
+h1, h2, h3, h4, .admonition-title, .rubric { break-after: avoid; break-inside: avoid; }
+div.math { break-before: avoid; }
 figure, table tr, .math-wrapper, mjx-container[display="true"], div.exercise { break-inside: avoid; }
 /* The theme keeps these whole, at the price of half-empty pages. */
 .bd-main .bd-content table, div.proof.admonition, div.solution, div.cell_input, div[class*="highlight-"], div.highlight, pre { break-inside: auto !important; }
@@ -61,7 +62,18 @@ svg.theme-svg { max-width: 100% !important; min-width: 0 !important; }
 pre { white-space: pre-wrap !important; overflow-wrap: anywhere; }
 table { font-size: 8.5pt; display: table !important; overflow: visible !important; }
 table.evidence { font-size: 7pt; table-layout: fixed; width: 100% !important; overflow-wrap: anywhere; }
-mjx-container, .pst-scrollable-table-container, div.cell_output .output { overflow: visible !important; } /* what scrolls goes to the next page whole */
+table.evidence :is(th, td) { padding: 0.4em 0.25em; }
+table.evidence col:nth-child(1) { width: 26% !important; }
+table.evidence col:nth-child(2) { width: 10% !important; }
+table.evidence col:nth-child(3) { width: 11% !important; }
+table.evidence col:nth-child(4) { width: 12% !important; }
+table.evidence col:nth-child(5) { width: 12% !important; }
+table.evidence col:nth-child(6) { width: 9% !important; }
+table.evidence col:nth-child(7) { width: 15% !important; }
+table.evidence col:nth-child(8) { display: none; }
+table.evidence col:nth-child(9) { width: 5% !important; }
+/* What scrolls goes to the next page whole, and nothing scrolls on paper. */
+mjx-container:is([display], :not([display])), .pst-scrollable-table-container, div.cell_output .output { overflow: visible !important; }
 a { text-decoration: none !important; }
 """
 OPEN_EVERYTHING = """() => {
@@ -79,6 +91,13 @@ FIT = """() => {
   for (const wide of document.querySelectorAll('mjx-container[display="true"], article table'))
     if (wide.scrollWidth > width) wide.style.zoom = width / wide.scrollWidth;
 }"""
+# What takes less than a third of a page is not broken.
+KEEP_TOGETHER = """() => {
+  for (const box of document.querySelectorAll("div.proof, div.solution, div.cell_input, div[class*='highlight-']"))
+    if (box.offsetHeight < 330) box.style.setProperty("break-inside", "avoid", "important");
+}"""
+OVERFULL = """() => [...document.querySelectorAll("article :is(td, th)")].filter(cell => cell.scrollWidth > cell.clientWidth + 1)
+  .map(cell => cell.innerText.trim().slice(0, 60))"""
 HEADINGS = """() => [...document.querySelectorAll("h1, h2, h3, h4, h5, h6")].filter(heading => heading.checkVisibility())
   .map(heading => heading.innerText.replace(/\\s+/g, " ").trim())"""
 FOOTER = (
@@ -160,6 +179,9 @@ def print_page(folder: Path, page: Path, target: Path, chromium: str) -> None:
             tab.evaluate(FIT)
             if wide := tab.evaluate(WIDE):
                 raise BookError(f"wider than the printed page, which would make all of it smaller: {wide}")
+            if overfull := tab.evaluate(OVERFULL):
+                raise BookError(f"wider than their cells of a table: {overfull[:5]} and {max(0, len(overfull) - 5)} more")
+            tab.evaluate(KEEP_TOGETHER)
             tab.pdf(
                 path=part, format="A4", outline=True, tagged=True, print_background=True, display_header_footer=True,
                 header_template="<span></span>", footer_template=FOOTER, margin={"top": "16mm", "bottom": "16mm", "left": "15mm", "right": "15mm"},
