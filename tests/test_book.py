@@ -64,6 +64,12 @@ def test_the_site_is_light() -> None:
     assert sum(path.stat().st_size for path in files) < 25_000_000
 
 
+def test_no_sentence_of_the_reference_is_read_as_a_type() -> None:
+    """Of a property whose text holds a colon, napoleon takes what stands before it for a type."""
+    terms = parsed(SITE / "book" / "api.html").select("article dl.field-list dt")
+    assert terms and not [term.find_parent("dl").get_text(" ", strip=True) for term in terms if term.get_text().startswith("Type")]
+
+
 def test_sources_are_linked_to_their_lines() -> None:
     """Each link of the library's reference leads to a file of this repository, to the lines where a definition begins and ends."""
     page = parsed(SITE / "book" / "api.html")

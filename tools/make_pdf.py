@@ -96,7 +96,8 @@ KEEP_TOGETHER = """() => {
   for (const box of document.querySelectorAll("div.proof, div.solution, div.cell_input, div[class*='highlight-']"))
     if (box.offsetHeight < 330) box.style.setProperty("break-inside", "avoid", "important");
 }"""
-OVERFULL = """() => [...document.querySelectorAll("article :is(td, th)")].filter(cell => cell.scrollWidth > cell.clientWidth + 1)
+# What reaches farther than into the padding of the next cell.
+OVERFULL = """() => [...document.querySelectorAll("article :is(td, th)")].filter(cell => cell.scrollWidth > cell.clientWidth + 4)
   .map(cell => cell.innerText.trim().slice(0, 60))"""
 HEADINGS = """() => [...document.querySelectorAll("h1, h2, h3, h4, h5, h6")].filter(heading => heading.checkVisibility())
   .map(heading => heading.innerText.replace(/\\s+/g, " ").trim())"""

@@ -4,6 +4,7 @@
 {
   const library = new URL("plotly-basic.min.js", document.currentScript.src).href;
   const NARROW = 620; // pixels: below this the panels stand on one another
+  const FONT_SIZE = 13; // pixels
   let loading;
 
   // Plotly is large: it is fetched once, when the first figure is about to be seen or touched.
@@ -148,9 +149,9 @@
       const gap = 0.14;
       const wide = (1 - gap * (count - 1)) / count;
       const layout = {
-        width: this.plot.clientWidth, height: this.height(), margin: { l: 62, r: 12, t: 56, b: 52 },
+        width: this.plot.clientWidth, height: this.height(), margin: { l: 62, r: 20, t: 56, b: 52 },
         paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest", dragmode: false,
-        font: { color: ink, family: getComputedStyle(this.frame).fontFamily, size: 13 },
+        font: { color: ink, family: getComputedStyle(this.frame).fontFamily, size: FONT_SIZE },
         legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)" },
       };
       this.data.panels.forEach((panel, index) => {
@@ -174,7 +175,8 @@
 
     // Powers of ten, six at the most; on a short axis 1, 2 and 5 times them, as plain numbers.
     logTicks([low, high]) {
-      if (high - low > 1.7) return { dtick: Math.ceil((high - low) / 6) };
+      // Plotly draws powers a quarter larger than other numbers.
+      if (high - low > 1.7) return { dtick: Math.ceil((high - low) / 6), tickfont: { size: FONT_SIZE / 1.25 } };
       const powers = Array.from({ length: Math.floor(high) - Math.floor(low) + 1 }, (_, index) => Math.floor(low) + index);
       const values = powers.flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power));
       const inside = values.filter((value) => Math.log10(value) >= low && Math.log10(value) <= high);
