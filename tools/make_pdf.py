@@ -68,8 +68,8 @@ table.evidence col:nth-child(1) { width: 26% !important; }
 table.evidence col:nth-child(2) { width: 11% !important; }
 table.evidence col:nth-child(3) { width: 10% !important; }
 table.evidence col:nth-child(4) { width: 11% !important; }
-table.evidence col:nth-child(5) { width: 11% !important; }
-table.evidence col:nth-child(6) { width: 9% !important; }
+table.evidence col:nth-child(5) { width: 12% !important; }
+table.evidence col:nth-child(6) { width: 8% !important; }
 table.evidence col:nth-child(7) { width: 17% !important; }
 table.evidence col:nth-child(8) { display: none; }
 table.evidence col:nth-child(9) { width: 5% !important; }
