@@ -45,7 +45,8 @@ html, body, .bd-container, .bd-container__inner, .bd-main, .bd-content, .bd-arti
   display: block !important; width: auto !important; min-width: 0 !important; max-width: none !important; margin: 0 !important; padding: 0 !important;
   overflow: visible !important; }
 .toctree-wrapper > section { break-before: page; }
-section > :last-child, div.cell:last-child :is(div, p, table) { margin-bottom: 0 !important; } /* it could spill over to a page of its own */
+/* Space at the end of a chapter could spill over to a page of its own. */
+.toctree-wrapper, section, section > :last-child, div.cell:last-child :is(div, table) { margin-bottom: 0 !important; padding-bottom: 0 !important; }
 h1, h2, h3, h4, .admonition-title, .rubric { break-after: avoid; break-inside: avoid; }
 div.math { break-before: avoid; }
 figure, table tr, .math-wrapper, mjx-container[display="true"], div.exercise { break-inside: avoid; }
@@ -64,9 +65,9 @@ pre { white-space: pre-wrap !important; overflow-wrap: anywhere; }
 table { font-size: 8.5pt; display: table !important; overflow: visible !important; }
 table.evidence { font-size: 7pt; table-layout: fixed; width: 100% !important; overflow-wrap: anywhere; }
 table.evidence :is(th, td) { padding: 0.4em 0.25em; }
-table.evidence col:nth-child(1) { width: 26% !important; }
+table.evidence col:nth-child(1) { width: 25% !important; }
 table.evidence col:nth-child(2) { width: 11% !important; }
-table.evidence col:nth-child(3) { width: 10% !important; }
+table.evidence col:nth-child(3) { width: 11% !important; }
 table.evidence col:nth-child(4) { width: 11% !important; }
 table.evidence col:nth-child(5) { width: 12% !important; }
 table.evidence col:nth-child(6) { width: 8% !important; }
