@@ -44,9 +44,11 @@ table.evidence :is(th, td):nth-child(8) { display: none !important; }
 html, body, .bd-container, .bd-container__inner, .bd-main, .bd-content, .bd-article-container, .bd-article {
   display: block !important; width: auto !important; min-width: 0 !important; max-width: none !important; margin: 0 !important; padding: 0 !important;
   overflow: visible !important; }
-.toctree-wrapper > section { break-before: page; }
-/* Space at the end of a chapter could spill over to a page of its own. */
-.toctree-wrapper, section, section > :last-child, div.cell:last-child :is(div, table) { margin-bottom: 0 !important; padding-bottom: 0 !important; }
+/* The page breaks before the anchor of a chapter: an anchor behind a full page would get one of its own. */
+.toctree-wrapper > section, .toctree-wrapper > span { break-before: page; }
+.toctree-wrapper > span { display: block; }
+.toctree-wrapper > span + section { break-before: auto; }
+section > :last-child { margin-bottom: 0 !important; }
 h1, h2, h3, h4, .admonition-title, .rubric { break-after: avoid; break-inside: avoid; }
 div.math { break-before: avoid; }
 figure, table tr, .math-wrapper, mjx-container[display="true"], div.exercise { break-inside: avoid; }
