@@ -1,6 +1,6 @@
 """The measured speeds on the page about them, read from the newest file in ``benchmarks/results``.
 
-``{benchmark-table} tabular`` shows one part of it; the role ``{benchmark}`memory.blocks.exponent_of_seconds` `` puts one value
+``{benchmark-table} tabular`` shows one part of it, ``{benchmark-growth}`` draws time and memory against the number of runs; the role ``{benchmark}`memory.blocks.exponent_of_seconds` `` puts one value
 into a sentence. An unknown name is a warning, which fails the build.
 """
 
@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 from docutils import nodes
+from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
+
+from rlvrlib import figures
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +105,42 @@ class BenchmarkTable(SphinxDirective):
         return [nodes.table("", group)]
 
 
+class BenchmarkGrowth(SphinxDirective):
+    """``{benchmark-growth}``: seconds and peak memory against the number of runs, with the fitted power of the time."""
+
+    option_spec: ClassVar[dict[str, Any]] = {"name": directives.unchanged_required}
+
+    def run(self) -> list[nodes.Node]:
+        import matplotlib as mpl
+        import matplotlib.pyplot as plt
+
+        part = results(self.env)["memory"]
+        with mpl.rc_context():
+            figures.use_style()
+            figure, (time, peak) = figures.panels(2, height=3.2)
+            for index, (kind, found) in enumerate(part.items()):
+                runs, seconds, megabytes = (np.array([row[name] for row in found["rows"]]) for name in ("runs", "seconds", "peak_mb"))
+                time.loglog(runs, seconds, **figures.series(index, marker=True), label=kind)
+                peak.semilogx(runs, megabytes, **figures.series(index, marker=True), label=kind)
+            blocks = part["blocks"]
+            runs, seconds = (np.array([row[name] for row in blocks["rows"]]) for name in ("runs", "seconds"))
+            power = blocks["exponent_of_seconds"]
+            fitted = np.exp(np.mean(np.log(seconds / runs**power))) * runs**power
+            time.loglog(runs, fitted, **figures.role("predicted"), label=f"power {power:.2f}")
+            peak.set_yscale("symlog", linthresh=1, linscale=0.5)
+            time.set(xlabel="runs", ylabel="time (s)")
+            peak.set(xlabel="runs", ylabel="peak memory above the start (MB)")
+            time.legend()
+            svg = figures.to_svg(figure)
+            plt.close(figure)
+        alt = "Left: on logarithmic axes the time of both ways grows along straight lines of slope one. Right: the memory of blocks stays flat, that of all runs at once grows with them."
+        node = nodes.figure("", nodes.raw("", figures.inline_svg(svg, "growth-", alt), format="html"))
+        node += nodes.caption("", "Time (left) and peak memory (right) against the number of runs. Over the time in blocks lies the power that was fitted to it.")
+        self.set_source_info(node)
+        self.add_name(node)
+        return [node]
+
+
 class BenchmarkValue(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         try:
@@ -116,5 +156,6 @@ def _row(cells: list[str]) -> nodes.row:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("benchmark-table", BenchmarkTable)
+    app.add_directive("benchmark-growth", BenchmarkGrowth)
     app.add_role("benchmark", BenchmarkValue())
     return {"parallel_read_safe": True, "parallel_write_safe": True}
