@@ -118,6 +118,20 @@ def test_what_is_too_wide_is_an_error(chromium: str, tmp_path: Path) -> None:
         make_pdf.print_page(tmp_path, tmp_path / "index.html", tmp_path / "out" / PDF_NAME, chromium)
 
 
+def test_a_number_that_is_too_wide_for_its_cell_is_made_smaller(chromium: str, tmp_path: Path) -> None:
+    row = "".join(f'<td style="padding: 0; white-space: nowrap">{text}</td>' for text in ("1234567890123456", "1"))
+    table = f'<table style="table-layout: fixed; width: 120px !important; border-spacing: 0"><tr>{row}</tr></table>'
+    (tmp_path / "index.html").write_text(f"<article><h1>A table</h1>{table}</article>", encoding="utf-8")
+    heights: dict[str, float] = {}
+
+    def visit(text: str, _: object, matrix: list[float], __: object, size: float) -> None:
+        heights[text.strip()] = size * matrix[3]
+
+    make_pdf.print_page(tmp_path, tmp_path / "index.html", tmp_path / PDF_NAME, chromium)
+    PdfReader(tmp_path / PDF_NAME).pages[0].extract_text(visitor_text=visit)
+    assert 0 < abs(heights["1234567890123456"]) < 0.9 * abs(heights["1"])
+
+
 @pytest.mark.thorough
 def test_solutions_are_open_in_the_pdf(book: PdfReader) -> None:
     text = "".join("".join(page.extract_text() for page in book.pages).split())

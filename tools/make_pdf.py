@@ -94,15 +94,14 @@ FIT = """() => {
   const width = document.querySelector("article").clientWidth;
   for (const wide of document.querySelectorAll('mjx-container[display="true"], article table'))
     if (wide.scrollWidth > width) wide.style.zoom = width / wide.scrollWidth;
+  for (const cell of document.querySelectorAll("article :is(td, th)")) // what reaches farther than into the padding of the next cell
+    if (cell.scrollWidth > cell.clientWidth + 4) cell.style.fontSize = `${cell.clientWidth / cell.scrollWidth}em`;
 }"""
 # What takes less than a third of a page is not broken.
 KEEP_TOGETHER = """() => {
   for (const box of document.querySelectorAll("div.proof, div.solution, div.cell_input, div[class*='highlight-']"))
     if (box.offsetHeight < 330) box.style.setProperty("break-inside", "avoid", "important");
 }"""
-# What reaches farther than into the padding of the next cell.
-OVERFULL = """() => [...document.querySelectorAll("article :is(td, th)")].filter(cell => cell.scrollWidth > cell.clientWidth + 4)
-  .map(cell => cell.innerText.trim().slice(0, 60))"""
 HEADINGS = """() => [...document.querySelectorAll("h1, h2, h3, h4, h5, h6")].filter(heading => heading.checkVisibility())
   .map(heading => heading.innerText.replace(/\\s+/g, " ").trim())"""
 FOOTER = (
@@ -184,8 +183,6 @@ def print_page(folder: Path, page: Path, target: Path, chromium: str) -> None:
             tab.evaluate(FIT)
             if wide := tab.evaluate(WIDE):
                 raise BookError(f"wider than the printed page, which would make all of it smaller: {wide}")
-            if overfull := tab.evaluate(OVERFULL):
-                raise BookError(f"wider than their cells of a table: {overfull[:5]} and {max(0, len(overfull) - 5)} more")
             tab.evaluate(KEEP_TOGETHER)
             tab.pdf(
                 path=part, format="A4", outline=True, tagged=True, print_background=True, display_header_footer=True,

@@ -133,7 +133,7 @@ class BenchmarkGrowth(SphinxDirective):
             time.legend()
             svg = figures.to_svg(figure)
             plt.close(figure)
-        alt = "Left: on logarithmic axes the time of both ways grows along straight lines of slope one. Right: the memory of blocks stays flat, that of all runs at once grows with them."
+        alt = "Left: on logarithmic axes the time in blocks lies on the fitted line; that of all runs at once lies above it. Right: the memory of blocks stays flat, that of all runs at once grows with them."
         node = nodes.figure("", nodes.raw("", figures.inline_svg(svg, "growth-", alt), format="html"))
         node += nodes.caption("", "Time (left) and peak memory (right) against the number of runs. Over the time in blocks lies the power that was fitted to it.")
         self.set_source_info(node)
