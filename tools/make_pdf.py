@@ -44,7 +44,7 @@ table.evidence :is(th, td):nth-child(8) { display: none !important; }
 html, body, .bd-container, .bd-container__inner, .bd-main, .bd-content, .bd-article-container, .bd-article {
   display: block !important; width: auto !important; min-width: 0 !important; max-width: none !important; margin: 0 !important; padding: 0 !important;
   overflow: visible !important; }
-/* The page breaks before the anchor of a chapter: an anchor behind a full page would get one of its own. */
+/* The page breaks before the anchor of a chapter, so that links lead to the page of its heading. */
 .toctree-wrapper > section, .toctree-wrapper > span { break-before: page; }
 .toctree-wrapper > span { display: block; }
 .toctree-wrapper > span + section { break-before: auto; }
