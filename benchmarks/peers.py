@@ -20,9 +20,9 @@ Array = np.ndarray
 Call = Callable[[], tuple[Array, Array]]
 
 
-def success_and_end(path: Trajectory) -> Array:
-    """What every peer gives, in one array."""
-    return np.concatenate([path.success_rate, path.theta], axis=-1)
+def success_and_end(path: Trajectory) -> tuple[Array, Array]:
+    """What every peer gives."""
+    return path.success_rate, path.theta
 
 
 def rlvrlib_blocks(starts: Array, rewards: Array, eta: float, num_steps: int, features: Array | None = None, jobs: int = 1, compiled: bool = False) -> Call:
@@ -30,8 +30,11 @@ def rlvrlib_blocks(starts: Array, rewards: Array, eta: float, num_steps: int, fe
 
     def call() -> tuple[Array, Array]:
         blocks = ascend_blocks(bandit, starts, PolicyGradient("reinforce"), Constant(eta), num_steps, success_and_end, jobs=jobs, compiled=compiled)
-        joined = np.concatenate(list(blocks))
-        return joined[:, : num_steps + 1], joined[:, num_steps + 1 :]
+        success, ends, first = np.empty((len(starts), num_steps + 1)), np.empty(starts.shape), 0
+        for rates, last in blocks:
+            runs = slice(first, first + len(last))
+            success[runs], ends[runs], first = rates, last, runs.stop
+        return success, ends
 
     return call
 

@@ -1,19 +1,22 @@
 r"""Exact policy gradient on a bandit as one compiled loop (extra ``fast``: numba).
 
-NumPy goes through the arms a dozen times per step and calls the C library for every exponential. Here a run stays in the cache for all its
-steps, and the exponential is a polynomial that the compiler computes for four arms at a time. The formulas are those of `bandits`: each class
-of arms by its own largest logit, log-odds ``log sum_right exp - log sum_wrong exp``, and the gap is the mean of the features over the right arms
-less that over the wrong ones.
+NumPy goes through the arms a dozen times per step. Here one pass takes the step, the new logits, their exponentials and the sums. Eight runs
+go through all their steps side by side, each number of theirs a vector of eight: an arm is a row of shape ``(8,)``, and no sum changes its
+order. So a run has the same bits beside any others. The formulas are those of `bandits`: each class of arms relative to a logit of its own,
+log-odds ``log sum_right exp - log sum_wrong exp``, and the gap is the mean of the features over the right arms less that over the wrong ones.
 """
 
 from __future__ import annotations
 
+import operator
 from math import factorial
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import float64, int64, literal_unroll, njit
-from numba.extending import intrinsic
+from numba import literal_unroll, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, overload, register_model
 
 from rlvrlib.ascent import Constant, Step, Trajectory
 from rlvrlib.bandits import LogLinearBandit
@@ -26,8 +29,10 @@ _POWERS = {"reinforce": 1.0, "rloo": 1.0, "dr_grpo": 1.0, "grpo": 0.5, "gspo": 0
 
 # exp(x) = 2^k exp(r) with |r| <= log(2)/2; log(2) in two parts, so that k times the first is exact.
 _PER_LOG_2, _LOG_2, _REST = 1.4426950408889634, 0.6931471803691238, 1.9082149292705877e-10
-_ROUND = 6755399441055744.0  # 1.5 * 2^52: added to an integer it leaves it in the last bits
-_SMALLEST = -708.0  # of smaller numbers the exponential counts as that of this one: 3e-308, beside a largest of 1
+_ROUND = 6755399441055744.0  # 1.5 * 2^52: a sum with it is rounded to an integer, which its last bits hold
+_SMALLEST = -350.0  # of smaller numbers the exponential counts as that of this one, 1e-152: the square of that is no underflow, which is slow
+# Weights are relative to the largest logit of the step before. Where logits move by no more, weights and their squares stay in range.
+_FARTHEST = 300.0
 
 
 def _exponential_terms(degree: int = 11, taylor: int = 15) -> tuple[float, ...]:
@@ -41,140 +46,218 @@ def _exponential_terms(degree: int = 11, taylor: int = 15) -> tuple[float, ...]:
 
 
 _TERMS = _exponential_terms()
-# Sums may be taken in any order, so that the compiler can take several numbers at a time.
-_FAST = {"contract", "reassoc", "nsz"}
+
+# A vector holds the same number of eight runs. LLVM has such vectors on every processor, in as many registers as it needs.
+_WIDTH = 8
+_DOUBLES, _INTEGERS = ir.VectorType(ir.DoubleType(), _WIDTH), ir.VectorType(ir.IntType(64), _WIDTH)
+
+
+class _Vector(types.Type):  # type: ignore[misc]
+    """Numba's type for it."""
+
+
+@register_model(_Vector)
+class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, _DOUBLES)
+
+
+_VECTOR = _Vector("vector of eight")
+
+
+def _operator(function: Any, instruction: str) -> None:
+    @intrinsic
+    def emit(typing, one, other):
+        return _VECTOR(_VECTOR, _VECTOR), lambda context, builder, signature, values: getattr(builder, instruction)(*values)
+
+    @overload(function)
+    def typed(one, other):
+        return (lambda one, other: emit(one, other)) if one is other is _VECTOR else None
+
+
+for _pair in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul"), (operator.truediv, "fdiv")):
+    _operator(*_pair)
+
+
+def _call(builder: Any, name: str, *values: Any) -> Any:
+    """One of LLVM's functions of vectors, such as ``llvm.sqrt``."""
+    kind = ir.FunctionType(_DOUBLES, [_DOUBLES] * len(values))
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"{name}.v{_WIDTH}f64"), values)
+
+
+def _row(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+    """Pointer to a row of an array of shape ``(rows, 8)``."""
+    data = context.make_array(signature.args[0])(context, builder, values[0]).data
+    return builder.bitcast(builder.gep(data, [builder.mul(values[1], ir.Constant(values[1].type, _WIDTH))]), _DOUBLES.as_pointer())
 
 
 @intrinsic
-def _nearest(typing, number):
-    """The nearest integer. That, and not a sum and a difference, which the compiler would cancel."""
-    return float64(float64), lambda context, builder, signature, arguments: builder.call(
-        builder.module.declare_intrinsic("llvm.rint", [ir.DoubleType()]), arguments
-    )
+def _load(typing, rows, i):
+    return _VECTOR(rows, types.intp), lambda context, builder, signature, values: builder.load(_row(context, builder, signature, values), align=8)
+
+
+@intrinsic
+def _store(typing, rows, i, vector):
+    def emit(context, builder, signature, values):
+        builder.store(values[2], _row(context, builder, signature, values), align=8)
+        return context.get_dummy_value()
+
+    return types.void(rows, types.intp, _VECTOR), emit
+
+
+@intrinsic
+def _all(typing, number):
+    """Eight times the same number."""
+
+    def emit(context, builder, signature, values):
+        first = builder.insert_element(ir.Constant(_DOUBLES, ir.Undefined), values[0], ir.Constant(ir.IntType(32), 0))
+        return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(ir.IntType(32), _WIDTH), [0] * _WIDTH))
+
+    return _VECTOR(types.float64), emit
 
 
 @intrinsic
 def _fma(typing, one, other, more):
     """``one * other + more``, rounded once."""
-    return float64(float64, float64, float64), lambda context, builder, signature, arguments: builder.fma(*arguments)
+    return _VECTOR(_VECTOR, _VECTOR, _VECTOR), lambda context, builder, signature, values: _call(builder, "llvm.fma", *values)
 
 
 @intrinsic
-def _bits_of(typing, number):
-    """The bits of a number, as an integer."""
-    return int64(float64), lambda context, builder, signature, arguments: builder.bitcast(arguments[0], ir.IntType(64))
+def _larger(typing, one, other):
+    """The larger of two; where they cannot be compared, the second."""
+    return _VECTOR(_VECTOR, _VECTOR), lambda context, builder, signature, values: builder.select(builder.fcmp_ordered(">", *values), *values)
 
 
 @intrinsic
-def _number_of(typing, bits):
-    return float64(int64), lambda context, builder, signature, arguments: builder.bitcast(arguments[0], ir.DoubleType())
+def _root(typing, number):
+    return _VECTOR(_VECTOR), lambda context, builder, signature, values: _call(builder, "llvm.sqrt", *values)
 
 
-@njit(fastmath=_FAST, inline="always")
+@intrinsic
+def _times_power(typing, number, shifted):
+    """``2^k * number`` where ``shifted = k + _ROUND``: the last bits of that are ``k``, and go to the exponent."""
+
+    def emit(context, builder, signature, values):
+        number, shifted = (builder.bitcast(value, _INTEGERS) for value in values)
+        return builder.bitcast(builder.add(number, builder.shl(shifted, ir.Constant(_INTEGERS, [52] * _WIDTH))), _DOUBLES)
+
+    return _VECTOR(_VECTOR, _VECTOR), emit
+
+
+@njit
 def _exponential(x):
-    """``exp(x)`` for ``x`` of at most 0."""
-    x = x if x > _SMALLEST else _SMALLEST
-    k = _nearest(x * _PER_LOG_2)
-    r = _fma(k, -_REST, _fma(k, -_LOG_2, x))
-    p = _TERMS[0]
+    """``exp(x)`` for ``x`` of at most 700."""
+    x = _larger(x, _all(_SMALLEST))
+    shifted = _fma(x, _all(_PER_LOG_2), _all(_ROUND))
+    k = shifted - _all(_ROUND)
+    r = _fma(k, _all(-_REST), _fma(k, _all(-_LOG_2), x))
+    p = _all(_TERMS[0])
     for term in literal_unroll(_TERMS[1:]):
-        p = _fma(p, r, term)
-    return p * _number_of((_bits_of(k + _ROUND) + 1023) << 52)  # times 2^k
+        p = _fma(p, r, _all(term))
+    return _times_power(p, shifted)
 
 
-@njit(fastmath=_FAST | {"nnan"})
-def _largest(values):
-    """Not for NaN: that is seen in the parameters, after the last step."""
-    top = values[0]
-    for value in values:
-        top = max(top, value)
-    return top
+@njit
+def _step_tabular(theta, weights, factor, log_prior, reference):
+    """``theta += factor * weights``, then the weights of the new logits ``log_prior + theta``; gives the largest, and the sums of weights and squares."""
+    top, total, squares = _all(-np.inf), _all(0.0), _all(0.0)
+    for arm in range(len(log_prior)):
+        moved = _fma(factor, _load(weights, arm), _load(theta, arm))
+        logit = moved + _all(log_prior[arm])
+        weight = _exponential(logit - reference)
+        _store(theta, arm, moved)
+        _store(weights, arm, weight)
+        top, total, squares = _larger(top, logit), total + weight, _fma(weight, weight, squares)
+    return top, total, squares
 
 
-@njit(fastmath=_FAST)
-def _weigh(values, top):
-    """``exp(values - top)`` in place, with their sum and the sum of their squares."""
-    total = squares = 0.0
-    for i in range(len(values)):
-        weight = _exponential(values[i] - top)
-        values[i] = weight
-        total += weight
-        squares += weight * weight
-    return total, squares
+@njit
+def _weigh(theta, weights, features, log_prior, reference):
+    """The weights of the logits ``log_prior + features @ theta``; gives the largest, and the sum of the weights."""
+    top, total = _all(-np.inf), _all(0.0)
+    for arm in range(len(log_prior)):
+        logit = _all(log_prior[arm])
+        for j in range(len(theta)):
+            logit = _fma(_all(features[arm, j]), _load(theta, j), logit)
+        weight = _exponential(logit - reference)
+        _store(weights, arm, weight)
+        top, total = _larger(top, logit), total + weight
+    return top, total
 
 
-@njit(fastmath=_FAST)
-def _logits(weights, log_prior, features, theta):
-    """``log_prior + theta @ features``; four parameters at a time, for a quarter of the passes."""
-    for i in range(len(weights)):
-        weights[i] = log_prior[i]
-    for j in range(0, len(theta), 4):
-        a, b, c, d = theta[j], theta[j + 1], theta[j + 2], theta[j + 3]
-        for i in range(len(weights)):
-            weights[i] += (a * features[j, i] + b * features[j + 1, i]) + (c * features[j + 2, i] + d * features[j + 3, i])
+@njit
+def _add(rows, i, vector):
+    _store(rows, i, _load(rows, i) + vector)
 
 
-@njit(fastmath=_FAST)
-def _products(gap, features, weights):
-    """``features @ weights``, four at a time."""
+@njit
+def _add_mean(gap, features, weights, factor):
+    """``gap += factor * (weights @ features)``: four parameters at a time, whose sums do not wait for each other."""
     for j in range(0, len(gap), 4):
-        a = b = c = d = 0.0
-        for i in range(len(weights)):
-            a, b = a + features[j, i] * weights[i], b + features[j + 1, i] * weights[i]
-            c, d = c + features[j + 2, i] * weights[i], d + features[j + 3, i] * weights[i]
-        gap[j], gap[j + 1], gap[j + 2], gap[j + 3] = a, b, c, d
+        a = b = c = d = _all(0.0)
+        for arm in range(len(features)):
+            weight = _load(weights, arm)
+            a, b = _fma(_all(features[arm, j]), weight, a), _fma(_all(features[arm, j + 1]), weight, b)
+            c, d = _fma(_all(features[arm, j + 2]), weight, c), _fma(_all(features[arm, j + 3]), weight, d)
+        for i, total in enumerate((a, b, c, d)):
+            _add(gap, j + i, factor * total)
 
 
-@njit(fastmath=_FAST)
-def _add(target, weights, factor):
-    for i in range(len(target)):
-        target[i] += factor * weights[i]
-
-
-@njit(fastmath={"contract"}, cache=True, nogil=True)
-def _runs(thetas, features, tabular, log_prior, num_right, power, eta, num_steps, log_odds, sizes, alignments):
-    """All steps of each run, in place; the right arms come first, ``features`` has shape ``(dim, arms)``, its ``dim`` a multiple of 4."""
-    weights, gap = np.empty(len(log_prior)), np.empty(thetas.shape[1])
-    right_weights, wrong_weights = weights[:num_right], weights[num_right:]
-    for run in range(len(thetas)):
-        theta = thetas[run]
-        right_theta, wrong_theta = theta[:num_right], theta[num_right:]
-        for step in range(num_steps + 1):
+@njit(cache=True, nogil=True)
+def _runs(thetas, order, features, tabular, log_prior, num_right, power, eta, num_steps, ahead, ratios, sizes, alignments):
+    """All steps, in place. The right arms come first in ``order``, ``log_prior`` and ``features``, of shape ``(arms, multiple of 4)``."""
+    right_prior, wrong_prior, right_features, wrong_features = log_prior[:num_right], log_prior[num_right:], features[:num_right], features[num_right:]
+    found, zero, minus_half, one = np.empty((2, _WIDTH)), _all(0.0), _all(-0.5), _all(1.0)
+    for first in range(0, len(thetas), _WIDTH):
+        here = min(_WIDTH, len(thetas) - first)
+        theta, gap, weights = np.zeros((len(order), _WIDTH)), np.empty((len(order), _WIDTH)), np.zeros((len(log_prior), _WIDTH))
+        right_theta, wrong_theta, right_weights, wrong_weights = theta[:num_right], theta[num_right:], weights[:num_right], weights[num_right:]
+        for run in range(here):
+            for i in range(len(order)):
+                theta[i, run] = thetas[first + run, order[i]]
+        up = down = right_squares = wrong_squares = zero
+        right_top = wrong_top = _all(np.inf)
+        for step in range(-1, num_steps + 1):  # the first time for the largest logits alone
+            right_reference, wrong_reference = right_top, wrong_top
             if tabular:
-                for i in range(len(weights)):
-                    weights[i] = log_prior[i] + theta[i]
+                right_top, right, right_squares = _step_tabular(right_theta, right_weights, up, right_prior, right_reference)
+                wrong_top, wrong, wrong_squares = _step_tabular(wrong_theta, wrong_weights, down, wrong_prior, wrong_reference)
             else:
-                _logits(weights, log_prior, features, theta)
-            right_top, wrong_top = _largest(right_weights), _largest(wrong_weights)
-            right, right_square = _weigh(right_weights, right_top)
-            wrong, wrong_square = _weigh(wrong_weights, wrong_top)
-            ahead = right_top - wrong_top
-            log_odds[run, step] = ahead + np.log(right / wrong)
+                right_top, right = _weigh(theta, right_weights, right_features, right_prior, right_reference)
+                wrong_top, wrong = _weigh(theta, wrong_weights, wrong_features, wrong_prior, wrong_reference)
+            if step < 0:
+                continue
+            lead, up, down = right_reference - wrong_reference, one / right, one / wrong
+            _store(found, 0, lead)
+            _store(found, 1, right * down)
+            for run in range(here):
+                ahead[first + run, step], ratios[first + run, step] = found[0, run], found[1, run]
             if step == num_steps:
                 break
-            factor = eta
-            if power > 0:
-                behind = np.exp(-abs(ahead))
-                success, failure = (right, wrong * behind) if ahead > 0 else (right * behind, wrong)
-                spread = success * failure / (success + failure) ** 2  # J(1-J)
-                factor *= spread if power == 1 else np.sqrt(spread)
-            up, down = 1 / right, -1 / wrong
+            behind, before = _exponential(minus_half * _larger(zero - lead, zero)), _exponential(minus_half * _larger(lead, zero))
+            success, failure = right * behind * behind, wrong * before * before
+            per_whole = one / (success + failure)
+            spread = (success * per_whole) * (failure * per_whole)  # J(1-J)
+            factor = _all(eta) * (spread if power == 1 else _root(spread) if power > 0 else one)
             if tabular:
-                square = right_square * up**2 + wrong_square * down**2
-                _add(right_theta, right_weights, factor * up)
-                _add(wrong_theta, wrong_weights, factor * down)
+                square = right_squares * up * up + wrong_squares * down * down
+                up, down = factor * up, zero - factor * down
             else:
-                for i in range(len(right_weights)):
-                    right_weights[i] *= up
-                for i in range(len(wrong_weights)):
-                    wrong_weights[i] *= down
-                _products(gap, features, weights)
-                square = 0.0
-                for part in gap:
-                    square += part * part
-                _add(theta, gap, factor)
-            alignments[run, step] = np.sqrt(square)
-            sizes[run, step] = factor * alignments[run, step]
+                gap[:] = 0.0
+                _add_mean(gap, right_features, right_weights, up)
+                _add_mean(gap, wrong_features, wrong_weights, zero - down)
+                square = zero
+                for j in range(len(gap)):
+                    part = _load(gap, j)
+                    square = _fma(part, part, square)
+                    _add(theta, j, factor * part)
+            _store(found, 0, _root(square))
+            _store(found, 1, factor * _root(square))
+            for run in range(here):
+                alignments[first + run, step], sizes[first + run, step] = found[0, run], found[1, run]
+        for run in range(here):
+            for i in range(len(order)):
+                thetas[first + run, order[i]] = theta[i, run]
 
 
 def ascend_compiled(problem: Problem, theta0: Array, direction: Direction, step: Step, num_steps: int) -> Trajectory:
@@ -188,7 +271,8 @@ def ascend_compiled(problem: Problem, theta0: Array, direction: Direction, step:
 
     Raises
     ------
-    ValueError : another problem, direction or step, or a run that leaves the range of floating-point numbers.
+    ValueError : another problem, direction or step, a learning rate that could move a logit by more than 300, or a run that leaves the range of
+        floating-point numbers.
     """
     if not isinstance(problem, (TabularBandit, LogLinearBandit)) or problem.rewards.ndim > 1 or problem.log_prior.ndim > 1:
         raise ValueError(f"problem must be one TabularBandit or LogLinearBandit for the compiled loop, got {type(problem).__name__}")
@@ -200,19 +284,21 @@ def ascend_compiled(problem: Problem, theta0: Array, direction: Direction, step:
         raise ValueError(f"problem must have one matrix of features for the compiled loop, got shape {problem.features.shape}")
     if np.ndim(theta0) != 2 or np.shape(theta0)[1] != problem.dim or num_steps < 1:
         raise ValueError(f"theta0 must have shape (runs, {problem.dim}) and num_steps be at least 1, got {np.shape(theta0)} and {num_steps!r}")
-    order = np.argsort(~problem.rewards, kind="stable")
     tabular = isinstance(problem, TabularBandit)
-    features, theta = np.zeros((1, 1)), np.array(theta0[:, order] if tabular else theta0, dtype=float, order="C")
+    eta, arms, features = float(np.asarray(step.eta)), np.argsort(~problem.rewards, kind="stable"), np.zeros((problem.num_arms, 1))
+    theta, order, per_eta = np.array(theta0, dtype=float, order="C"), arms, 1.0
     if isinstance(problem, LogLinearBandit):
-        missing = -problem.dim % 4
-        features, theta = np.pad(problem.features[order].T, ((0, missing), (0, 0))), np.pad(theta, ((0, 0), (0, missing)))
-    log_odds, sizes, alignments = (np.empty((len(theta), num_steps + extra)) for extra in (1, 0, 0))
+        features = np.pad(problem.features[arms], ((0, 0), (0, -problem.dim % 4)))
+        theta, order = np.pad(theta, ((0, 0), (0, -problem.dim % 4))), np.arange(features.shape[1])
+        per_eta = 2 * float(np.max(np.sum(features**2, axis=1)))  # features times gap, which is at most twice as long as the longest features
+    if eta * per_eta > _FARTHEST:
+        raise ValueError(f"step must have a learning rate of at most {_FARTHEST / per_eta:.6g} for the compiled loop, got {eta!r}")
+    log_odds, ratios, sizes, alignments = (np.empty((len(theta), num_steps + extra)) for extra in (1, 1, 0, 0))
     _runs(
-        theta, features, tabular, problem.log_prior[order], int(problem.rewards.sum()), _POWERS[direction.method], float(np.asarray(step.eta)),
-        num_steps, log_odds, sizes, alignments,
+        theta, order, features, tabular, problem.log_prior[arms], int(problem.rewards.sum()), _POWERS[direction.method], eta, num_steps,
+        log_odds, ratios, sizes, alignments,
     )  # fmt: skip
-    if np.any(np.isnan(log_odds)) or not np.all(np.isfinite(theta)):
+    log_odds += np.log(ratios, out=ratios)
+    if not (np.all(np.isfinite(log_odds)) and np.all(np.isfinite(theta))):
         raise ValueError("step must keep theta within floating-point range: take a smaller one")
-    if tabular:
-        theta[:, order] = theta.copy()
     return Trajectory(log_odds, sizes, alignments, log_odds[:, 1:], theta[:, : problem.dim])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from rlvrlib.problems import Array, Problem
 _BLOCK_NUMBERS = 1 << 15
 # A multiple of the rows that the kernels of a matrix product take at a time.
 _TILE = 16
+
+
+Kept = TypeVar("Kept")
 
 
 class Starts(Protocol):
@@ -65,13 +68,13 @@ class UniformStarts:
 
 
 def ascend_blocks(
-    problem: Problem, starts: Starts, direction: Direction, step: Step, num_steps: int, keep: Callable[[Trajectory], Array], *,
+    problem: Problem, starts: Starts, direction: Direction, step: Step, num_steps: int, keep: Callable[[Trajectory], Kept], *,
     block_size: int | None = None, jobs: int = 1, compiled: bool = False,
-) -> Iterator[Array]:  # fmt: skip
+) -> Iterator[Kept]:  # fmt: skip
     """`ascend` for any number of runs; gives ``keep(trajectory)`` of each block, in the order of the runs.
 
     No run depends on its block: the results have the same bits for every ``block_size`` and every number of ``jobs``.
-    ``np.concatenate(list(...))`` joins them; with a mean in place of the list the memory does not grow with the runs.
+    ``np.concatenate(list(...))`` joins arrays; with a mean in place of the list the memory does not grow with the runs.
 
     Parameters
     ----------
@@ -124,8 +127,8 @@ def _compiled() -> Callable[..., Trajectory]:
 
 def _block(
     start: Array, run: Callable[..., Trajectory], problem: Problem, direction: Direction, step: Step, num_steps: int,
-    keep: Callable[[Trajectory], Array],
-) -> Array:  # fmt: skip
+    keep: Callable[[Trajectory], Kept],
+) -> Kept:  # fmt: skip
     return keep(run(problem, start, direction, step, num_steps))
 
 

@@ -1,7 +1,11 @@
 """Runs in blocks: the same bits for every size of block and number of processes, and nothing kept but what is asked for."""
 
+import os
+import platform
+import subprocess
 import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +24,7 @@ from rlvrlib import (
     ascend_blocks,
 )
 
+ROOT = Path(__file__).parents[1]
 NUM_ARMS, NUM_RUNS = 20, 37
 REWARDS = np.arange(NUM_ARMS) % 5 == 0
 SHARED = LogLinearBandit(np.random.default_rng(0).normal(size=(NUM_ARMS, 10)), REWARDS)
@@ -83,28 +88,67 @@ def test_the_compiled_loop_agrees_with_ascend(num_arms, method):
             np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-9, atol=1e-11, err_msg=name)
 
 
-def test_the_compiled_loop_keeps_its_digits_where_one_class_is_rare():
+@pytest.mark.parametrize("method", ["reinforce", "grpo", "log_odds"])
+def test_the_compiled_loop_keeps_its_digits_where_one_class_is_rare(method):
     from rlvrlib.compiled import ascend_compiled
 
     bandit, starts = TabularBandit([1, 0, 0]), np.array([[-600.0, 30.0, 20.0], [650.0, -40.0, 0.0], [0.0, 300.0, 299.0]])
-    one, other = (run(bandit, starts, PolicyGradient("log_odds"), Constant(0.5), 3) for run in (ascend_compiled, ascend))
+    one, other = (run(bandit, starts, PolicyGradient(method), Constant(0.5), 3) for run in (ascend_compiled, ascend))
     for name in FIELDS:
-        np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-12, atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-12, atol=1e-160, err_msg=name)
+
+
+def test_the_compiled_loop_keeps_its_digits_where_logits_move_far():
+    from rlvrlib.compiled import ascend_compiled
+
+    for bandit, eta in ((TabularBandit([1, 0, 0]), 300.0), (LogLinearBandit([[3.0, 0.0], [0.0, 3.0], [0.0, -3.0]], [1, 0, 0]), 16.0)):
+        starts = np.random.default_rng(6).normal(size=(9, bandit.dim))
+        one, other = (run(bandit, starts, PolicyGradient("log_odds"), Constant(eta), 4) for run in (ascend_compiled, ascend))
+        for name in FIELDS:
+            np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-11, atol=1e-11, err_msg=name)
 
 
 def test_the_compiled_exponential_is_right_to_the_last_digits():
-    from rlvrlib.compiled import _weigh
+    from numba import njit
 
-    values = np.concatenate([-np.geomspace(1e-300, 700, 4000), [0.0]])
-    for top in (3.0, -5.0, 0.0):
-        weights = values + top
-        exact = np.exp(weights - top)
-        total, squares = _weigh(weights, top)
-        np.testing.assert_allclose(weights, exact, rtol=4e-16, atol=0)
-        assert (total, squares) == pytest.approx((exact.sum(), exact @ exact), rel=1e-14)
-    lost = np.full(4, -1e6)
-    _weigh(lost, 0.0)
-    assert np.all((lost >= 0) & (lost < 1e-307))
+    from rlvrlib import compiled
+
+    @njit
+    def exponentials(values, found):
+        for i in range(len(values)):
+            compiled._store(found, i, compiled._exponential(compiled._load(values, i)))
+
+    values = np.concatenate([-np.geomspace(1e-300, 349, 4000), [0.0], np.geomspace(1e-300, 300, 3999)]).reshape(-1, 8)
+    found = np.empty_like(values)
+    exponentials(values, found)
+    np.testing.assert_allclose(found, np.exp(values), rtol=4e-16, atol=0)
+    exponentials(np.full((1, 8), [-1e6, -np.inf, -708, -400, -351, -1e300, -1e3, -999]), found[:1])
+    assert np.all((found[0] > 0) & (found[0] < 1e-151) & (found[0] ** 2 >= np.finfo(float).tiny))
+
+
+# The bits of some runs, as text.
+BITS = """
+import hashlib, numpy as np
+from rlvrlib import Constant, LogLinearBandit, PolicyGradient, TabularBandit
+from rlvrlib.compiled import ascend_compiled
+rng, found = np.random.default_rng(7), hashlib.sha256()
+for bandit in (TabularBandit(np.arange(21) < 4), LogLinearBandit(rng.normal(size=(21, 6)), np.arange(21) < 4)):
+    path = ascend_compiled(bandit, rng.normal(size=(19, bandit.dim)), PolicyGradient("grpo"), Constant(0.5), 30)
+    for part in (path.step_size, path.alignment, path.theta):
+        found.update(part.tobytes())
+print(found.hexdigest())
+"""
+
+
+def test_the_compiled_loop_has_the_same_bits_on_other_processors(tmp_path):
+    """What its loop computes; the logarithm in the log-odds is NumPy's."""
+    found = set()
+    for processor in ({}, {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}, {"NUMBA_CPU_NAME": "x86-64-v2", "NUMBA_CPU_FEATURES": "+sse4.1"}):
+        if processor and platform.machine() != "x86_64":
+            pytest.skip("the names of other processors are those of x86-64")
+        setting = os.environ | processor | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+        found.add(subprocess.run([sys.executable, "-c", BITS], env=setting, capture_output=True, text=True, check=True).stdout)
+    assert len(found) == 1, found
 
 
 @pytest.mark.parametrize("name", ["tabular", "shared features"])
@@ -129,8 +173,13 @@ def test_the_compiled_loop_says_what_it_cannot_do(monkeypatch):
     ):
         with pytest.raises(ValueError, match=message):
             call(*arguments)
-    with pytest.raises(ValueError, match="floating-point range"):
-        call(PROBLEMS["tabular"], PolicyGradient("log_odds"), Constant(1e308), 1.5e308)
+    for start in (np.inf, np.nan):
+        with pytest.raises(ValueError, match="floating-point range"):
+            call(PROBLEMS["tabular"], start=start)
+    with pytest.raises(ValueError, match="learning rate of at most 300 for the compiled loop, got 301"):
+        call(PROBLEMS["tabular"], step=Constant(301.0))
+    with pytest.raises(ValueError, match=r"learning rate of at most 1\.5 for the compiled loop"):
+        call(LogLinearBandit([[10.0, 0.0], [0.0, 1.0]], [1, 0]), step=Constant(1.6))
     from rlvrlib.compiled import ascend_compiled
 
     stacked = LogLinearBandit(np.ones((2, 3, 4)), [1, 0, 0])
