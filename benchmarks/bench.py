@@ -13,6 +13,8 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,7 +31,7 @@ from rlvrlib import Constant, MarkovTokens, PolicyGradient, TabularBandit, Unifo
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-NUM_ARMS, DIM, ETA = 100, 10, 0.5
+NUM_ARMS, DIM, ETA, NUM_STEPS = 100, 10, 0.5, 50
 RUNS = (1, 10, 100, 1000, 10_000, 100_000)
 MEMORY_RUNS = (1000, 10_000, 100_000, 1_000_000)
 TOLERANCE = 1e-10
@@ -37,11 +39,6 @@ OURS = {"rlvrlib": "rlvrlib", "compiled": "rlvrlib, compiled"}
 # One run after the other: what all are checked against, on so many runs. With more of them a loop takes longer and is not faster.
 REFERENCE, LOOPED = "NumPy, run by run", 1000
 PACKAGES = ("numpy", "scipy", "jax", "jaxlib", "rlax", "open_spiel", "torch", "numba", "joblib")
-
-
-def num_steps(num_runs: int) -> int:
-    """So many that a turn takes about a second at most, and at least five."""
-    return int(np.clip(5_000_000 // (num_runs * NUM_ARMS), 5, 50))
 
 
 def problem(features: bool) -> tuple[np.ndarray, np.ndarray | None]:
@@ -96,22 +93,22 @@ def policy_gradient(features: bool, runs: tuple[int, ...], turns: int, skipped: 
     rewards, matrix = problem(features)
     rows = []
     for num_runs in runs:
-        starts, steps, calls = UniformStarts(num_runs, DIM if features else NUM_ARMS, seed=2)[:], num_steps(num_runs), {}
+        starts, calls = UniformStarts(num_runs, DIM if features else NUM_ARMS, seed=2)[:], {}
         for name, peer in peers.POLICY_GRADIENT.items():
             if name == REFERENCE and num_runs > LOOPED:
                 continue
             try:
-                calls[name] = peer(starts[:], rewards, ETA, steps, matrix)
+                calls[name] = peer(starts[:], rewards, ETA, NUM_STEPS, matrix)
             except ImportError as error:
                 if not features:
                     skipped[name] = str(error)
         cores = os.cpu_count() or 1
         if cores > 1 and num_runs >= 10_000 and not features:
-            calls["rlvrlib, all cores"] = peers.rlvrlib_blocks(starts, rewards, ETA, steps, matrix, jobs=-1)
-            calls["rlvrlib, compiled, all cores"] = peers.rlvrlib_compiled(starts, rewards, ETA, steps, matrix, jobs=-1)
-        reference = peers.numpy_per_run(starts[:LOOPED], rewards, ETA, steps, matrix)
-        print(f"{num_runs} runs, {steps} steps, features: {features}", flush=True)
-        rows.append({"runs": num_runs, "steps": steps, "contenders": compare(calls, reference, num_runs * steps * NUM_ARMS, turns)})
+            calls["rlvrlib, all cores"] = peers.rlvrlib_blocks(starts, rewards, ETA, NUM_STEPS, matrix, jobs=-1)
+            calls["rlvrlib, compiled, all cores"] = peers.rlvrlib_compiled(starts, rewards, ETA, NUM_STEPS, matrix, jobs=-1)
+        reference = peers.numpy_per_run(starts[:LOOPED], rewards, ETA, NUM_STEPS, matrix)
+        print(f"{num_runs} runs, features: {features}", flush=True)
+        rows.append({"runs": num_runs, "contenders": compare(calls, reference, num_runs * NUM_STEPS * NUM_ARMS, turns)})
     return rows
 
 
@@ -213,6 +210,23 @@ def diagnose(command: Path, rows: int, turns: int) -> dict[str, Any]:
     return {"rows": rows, "seconds": spread(taken)}
 
 
+def book(python: Path, results: dict[str, Any]) -> dict[str, float]:
+    """Seconds to execute all notebooks and to build the site, once each, in a copy of the project that has neither."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy"
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns("_build", ".*", "__pycache__"))
+        # The page of these results is one of its pages.
+        write(copy / "benchmarks" / "results" / f"{results['date']}.json", results | {"book": {"execution": 0.0, "site": 0.0}})
+        print("the whole book", flush=True)
+        start = time.perf_counter()
+        made = subprocess.run([str(python), str(copy / "tools" / "make_book.py")], capture_output=True, text=True)
+        seconds = time.perf_counter() - start
+    site = re.search(r"site: built in ([0-9.]+) s", made.stdout)
+    if made.returncode or not site:
+        raise SystemExit(f"error: the book could not be made: {made.stdout[-500:]}{made.stderr[-500:]}")
+    return {"execution": seconds - float(site[1]), "site": float(site[1])}
+
+
 def machine() -> dict[str, Any]:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
@@ -236,7 +250,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--largest", type=int, default=RUNS[-1], help="leave out sizes with more runs")
-    parser.add_argument("--rlvr", type=Path, help="the command to time `diagnose` with; left out where omitted")
+    parser.add_argument("--rlvr", type=Path, help="the command to time `diagnose` with, and in whose environment the book is made; both left out where omitted")
     parser.add_argument("--out", type=Path, default=HERE / "results" / f"{date.today()}.json")
     parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -247,7 +261,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     sizes = tuple(runs for runs in RUNS if runs <= options.largest)
     results = {
-        "date": str(date.today()), "machine": machine(), "versions": versions(), "turns": options.turns, "arms": NUM_ARMS, "dim": DIM,
+        "date": str(date.today()), "machine": machine(), "versions": versions(), "turns": options.turns, "arms": NUM_ARMS, "dim": DIM, "steps": NUM_STEPS,
         "limits": limits(options.turns),
         "tabular": policy_gradient(False, sizes, options.turns, skipped),
         "shared_features": policy_gradient(True, tuple(n for n in sizes if n in (1, 1000, 10_000)), options.turns, skipped),
@@ -258,11 +272,19 @@ def main() -> None:
         # Above the number of cores, other programs ran beside the measurement.
         "load": {"before": load, "after": os.getloadavg()[0]},
     }  # fmt: skip
-    options.out.parent.mkdir(exist_ok=True)
-    draft = options.out.with_suffix(".part")
-    draft.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    draft.replace(options.out)
+    results["book"] = None
+    write(options.out, results)  # should the book fail, the rest is kept
+    if options.rlvr:
+        results["book"] = book(options.rlvr.parent / "python", results)
+        write(options.out, results)
     print(f"wrote {options.out}")
+
+
+def write(path: Path, results: dict[str, Any]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    draft = path.with_suffix(".part")
+    draft.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    draft.replace(path)
 
 
 if __name__ == "__main__":

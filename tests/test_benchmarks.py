@@ -63,10 +63,11 @@ def test_results_hold_what_the_page_shows() -> None:
     page = (ROOT / "book" / "benchmarks.md").read_text(encoding="utf-8")
     names, tables = re.findall(r"\{benchmark\}`([^`]+)`", page), re.findall(r"\{benchmark-table\} (\w+)", page)
     assert RESULTS and names and set(tables) == set(benchmark_tables.SHOWN)
+    newest = json.loads(RESULTS[-1].read_text(encoding="utf-8"))  # the page shows it
+    for name in names:
+        assert benchmark_tables.value(newest, name) is not None, name
     for path in RESULTS:
         found = json.loads(path.read_text(encoding="utf-8"))
-        for name in names:
-            assert benchmark_tables.value(found, name) is not None, name
         for name in tables:
             rows = benchmark_tables.SHOWN[name](found[name])
             assert len({len(row) for row in rows}) == 1 and (len(rows) > 1 or name == "skipped")

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from docutils import nodes
-from docutils.parsers.rst import directives
+from matplotlib.figure import Figure
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
+from theme_svg import DrawnFigure
 
 from rlvrlib import figures
 
@@ -105,40 +106,30 @@ class BenchmarkTable(SphinxDirective):
         return [nodes.table("", group)]
 
 
-class BenchmarkGrowth(SphinxDirective):
+class BenchmarkGrowth(DrawnFigure):
     """``{benchmark-growth}``: seconds and peak memory against the number of runs, with the fitted power of the time."""
 
-    option_spec: ClassVar[dict[str, Any]] = {"name": directives.unchanged_required}
+    prefix = "growth-"
+    caption = "Time (left) and peak memory (right) against the number of runs. Over the time in blocks lies the power that was fitted to it."
 
-    def run(self) -> list[nodes.Node]:
-        import matplotlib as mpl
-        import matplotlib.pyplot as plt
-
+    def draw(self) -> tuple[Figure, str]:
         part = results(self.env)["memory"]
-        with mpl.rc_context():
-            figures.use_style()
-            figure, (time, peak) = figures.panels(2, height=3.2)
-            for index, (kind, found) in enumerate(part.items()):
-                runs, seconds, megabytes = (np.array([row[name] for row in found["rows"]]) for name in ("runs", "seconds", "peak_mb"))
-                time.loglog(runs, seconds, **figures.series(index, marker=True), label=kind)
-                peak.semilogx(runs, megabytes, **figures.series(index, marker=True), label=kind)
-            blocks = part["blocks"]
-            runs, seconds = (np.array([row[name] for row in blocks["rows"]]) for name in ("runs", "seconds"))
-            power = blocks["exponent_of_seconds"]
-            fitted = np.exp(np.mean(np.log(seconds / runs**power))) * runs**power
-            time.loglog(runs, fitted, **figures.role("predicted"), label=f"power {power:.2f}")
-            peak.set_yscale("symlog", linthresh=1, linscale=0.5)
-            time.set(xlabel="runs", ylabel="time (s)")
-            peak.set(xlabel="runs", ylabel="peak memory above the start (MB)")
-            time.legend()
-            svg = figures.to_svg(figure)
-            plt.close(figure)
-        alt = "Left: on logarithmic axes the time in blocks lies on the fitted line; that of all runs at once lies above it. Right: the memory of blocks stays flat, that of all runs at once grows with them."
-        node = nodes.figure("", nodes.raw("", figures.inline_svg(svg, "growth-", alt), format="html"))
-        node += nodes.caption("", "Time (left) and peak memory (right) against the number of runs. Over the time in blocks lies the power that was fitted to it.")
-        self.set_source_info(node)
-        self.add_name(node)
-        return [node]
+        figure, (time, peak) = figures.panels(2, height=3.2)
+        for index, (kind, found) in enumerate(part.items()):
+            runs, seconds, megabytes = (np.array([row[name] for row in found["rows"]]) for name in ("runs", "seconds", "peak_mb"))
+            time.loglog(runs, seconds, **figures.series(index, marker=True), label=kind)
+            peak.semilogx(runs, megabytes, **figures.series(index, marker=True), label=kind)
+        blocks = part["blocks"]
+        runs, seconds = (np.array([row[name] for row in blocks["rows"]]) for name in ("runs", "seconds"))
+        power = blocks["exponent_of_seconds"]
+        fitted = np.exp(np.mean(np.log(seconds / runs**power))) * runs**power
+        time.loglog(runs, fitted, **figures.role("predicted"), label=f"power {power:.2f}")
+        peak.set_yscale("symlog", linthresh=1, linscale=0.5)
+        time.set(xlabel="runs", ylabel="time (s)")
+        peak.set(xlabel="runs", ylabel="peak memory above the start (MB)")
+        time.legend()
+        grows = (f"{kind} from {short(found['rows'][0]['peak_mb'])} to {short(found['rows'][-1]['peak_mb'])} MB" for kind, found in part.items())
+        return figure, f"Left: the time in blocks grows with the runs to the power {power:.2f}. Right: the peak memory goes, {'; '.join(grows)}."
 
 
 class BenchmarkValue(SphinxRole):

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from docutils import nodes
 from docutils.parsers.rst import directives
 from docutils.statemachine import StringList
+from matplotlib.figure import Figure
 from notebook_source import executed, notebook_path
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
@@ -92,10 +93,15 @@ class NotebookFigure(SphinxDirective):
         return kind("", "", *(child for paragraph in parsed for child in paragraph.children))
 
 
-class FigureLegend(SphinxDirective):
-    """``{figure-legend}``: the looks of ``rlvrlib.figures``, drawn from it."""
+class DrawnFigure(SphinxDirective):
+    """A figure that is drawn where it stands: ``draw`` gives it and its text alternative."""
 
     option_spec: ClassVar[dict[str, Any]] = {"name": directives.unchanged_required}
+    prefix: ClassVar[str]
+    caption: ClassVar[str]
+
+    def draw(self) -> tuple[Figure, str]:
+        raise NotImplementedError
 
     def run(self) -> list[nodes.Node]:
         import matplotlib as mpl
@@ -103,23 +109,35 @@ class FigureLegend(SphinxDirective):
 
         with mpl.rc_context():
             figures.use_style()
-            figure, axes = plt.subplots(figsize=(6.4, 4.2))
-            looks = [(name, look) for name, look in figures.ROLES.items()]
-            looks += [(f"curve {number + 1}", look) for number, look in enumerate(figures.SERIES)]
-            for row, (_, look) in enumerate(looks):
-                axes.plot([0, 0.5, 1], [-row] * 3, **look)
-            axes.set_yticks([-row for row in range(len(looks))], [name for name, _ in looks])
-            axes.set_xticks([])
-            axes.grid(False)
-            axes.spines[:].set_visible(False)
+            figure, alt = self.draw()
             svg = figures.to_svg(figure)
             plt.close(figure)
-        alt = "One line for each look. " + "; ".join(f"{name}: {_in_words(look)}" for name, look in looks) + "."
-        node = nodes.figure("", nodes.raw("", inline_svg(svg, "legend-", alt), format="html"))
-        node += nodes.caption("", "The legend of the book: single quantities, then the members of a family in order.")
+        node = nodes.figure("", nodes.raw("", inline_svg(svg, self.prefix, alt), format="html"))
+        node += nodes.caption("", self.caption)
         self.set_source_info(node)
         self.add_name(node)
         return [node]
+
+
+class FigureLegend(DrawnFigure):
+    """``{figure-legend}``: the looks of ``rlvrlib.figures``, drawn from it."""
+
+    prefix = "legend-"
+    caption = "The legend of the book: single quantities, then the members of a family in order."
+
+    def draw(self) -> tuple[Figure, str]:
+        import matplotlib.pyplot as plt
+
+        figure, axes = plt.subplots(figsize=(6.4, 4.2))
+        looks = [(name, look) for name, look in figures.ROLES.items()]
+        looks += [(f"curve {number + 1}", look) for number, look in enumerate(figures.SERIES)]
+        for row, (_, look) in enumerate(looks):
+            axes.plot([0, 0.5, 1], [-row] * 3, **look)
+        axes.set_yticks([-row for row in range(len(looks))], [name for name, _ in looks])
+        axes.set_xticks([])
+        axes.grid(False)
+        axes.spines[:].set_visible(False)
+        return figure, "One line for each look. " + "; ".join(f"{name}: {_in_words(look)}" for name, look in looks) + "."
 
 
 def _in_words(look: dict[str, Any]) -> str:
