@@ -179,31 +179,34 @@ class MarkovTokens:
             variance = np.sum(moves[0] * centred**2, axis=-1, keepdims=True)
             moves += [moves[0] * centred, moves[0] * (centred**2 - variance)]
         continuations = self._backward(moves, np.ones(self.max_length))
-        return [self._before(order, moves, continuations[0])[..., 0, -1] for order in range(len(moves))]
+        return [self._at_start(self._before(order, moves, continuations[0])) for order in range(len(moves))]
+
+    @staticmethod
+    def _at_start(value: Array) -> Array:
+        """What a response is worth before its first token, shape ``(2, ...)``."""
+        return np.moveaxis(value[..., 0, :, -1], -1, 0)
 
     def _backward(self, moves: list[Array], worth: Array) -> list[list[Array]]:
-        """For each time the expected worth after each next token, shape ``(2, ..., S, V)``, and its derivatives."""
-        shape = (2, *moves[0].shape[:-2], self._stopped.shape[1], self.base.shape[1])
-        lead = (slice(None), *(None,) * (len(shape) - 3))
-        values = [np.broadcast_to(self._cut[lead][..., None] * worth[-1], shape)]
+        """For each time the expected worth after each next token, shape ``(..., S, 2, V)``, and its derivatives."""
+        shape = (*moves[0].shape[:-2], *self._stopped.T.shape, self.base.shape[1])
+        values = [np.broadcast_to(self._cut.T[:, :, None] * worth[-1], shape)]
         values += [np.zeros(shape)] * (len(moves) - 1)
         times = []
         for time in range(self.max_length, 0, -1):
-            after = [value[..., self.automaton, self._tokens] for value in values]
+            after = [value[..., self.automaton[:, None, :], np.arange(2)[:, None], self._tokens] for value in values]
             for order, value in enumerate(after):  # to stop ends the response, with the length that it has then
-                value[..., self.stop] = self._stopped[lead] * worth[time - 1] if order == 0 else 0.0
+                value[..., self.stop] = self._stopped.T * worth[time - 1] if order == 0 else 0.0
             times.append(after)
             values = [self._before(order, moves, after)[..., :-1] for order in range(len(moves))]
         return times[::-1]
 
     @staticmethod
     def _before(order: int, moves: list[Array], after: list[Array]) -> Array:
-        """One step back in time, by the product rule, shape ``(2, ..., S, V + 1)``."""
-        back = [np.swapaxes(move, -1, -2) for move in moves]
-        value = np.matmul(after[order], back[0])
-        for k in range(1, order + 1):
-            value += comb(order, k) * np.matmul(after[order - k], back[k])
-        return value
+        """One step back in time, by the product rule, shape ``(..., S, 2, V + 1)``."""
+        # One product for all states, correct and wrong: many small ones cost more to begin than to compute.
+        rows = [value.reshape(*value.shape[:-3], -1, value.shape[-1]) for value in after]
+        value = sum(comb(order, k) * np.matmul(rows[order - k], np.swapaxes(moves[k], -1, -2)) for k in range(order + 1))
+        return value.reshape(*after[0].shape[:-1], -1)
 
     def _forward(self, moves: Array) -> Iterator[Array]:
         """For each time the probability of being in a state after a token, shape ``(..., S, V + 1)``."""
@@ -226,12 +229,13 @@ class MarkovTokens:
         """Probabilities of a correct and of a wrong response, shape ``(2, ...)``, and the gap of scores times the worth of a length."""
         moves = self.transitions(theta)
         continuations = self._backward([moves], worth)
-        values = self._before(0, [moves], continuations[0] if np.all(worth == 1) else self._backward([moves], np.ones_like(worth))[0])[..., 0, -1]
+        plain = continuations if np.all(worth == 1) else self._backward([moves], np.ones_like(worth))
+        values = self._at_start(self._before(0, [moves], plain[0]))
         # The sum over states and times is one product.
-        arrived, after = np.concatenate(list(self._forward(moves)), axis=-2), np.concatenate([after for (after,) in continuations], axis=-2)
-        counts = np.matmul(np.swapaxes(arrived, -1, -2), after)
-        right, wrong = counts * moves / values[..., None, None]
-        excess = right - wrong
+        arrived, after = np.concatenate(list(self._forward(moves)), axis=-2), np.concatenate([after for (after,) in continuations], axis=-3)
+        counts = np.matmul(np.swapaxes(arrived, -1, -2), after.reshape(*after.shape[:-2], -1))
+        right, wrong = np.split(counts, 2, axis=-1)
+        excess = (right / values[0, ..., None, None] - wrong / values[1, ..., None, None]) * moves
         visits = np.sum(excess, axis=-1, keepdims=True)
         return values, np.einsum("...uv,uvd->...d", excess - visits * moves, self.features)
 
