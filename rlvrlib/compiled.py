@@ -53,7 +53,7 @@ _DOUBLES, _INTEGERS = ir.VectorType(ir.DoubleType(), _WIDTH), ir.VectorType(ir.I
 
 
 class _Vector(types.Type):  # type: ignore[misc]
-    """Numba's type for it."""
+    """Numba's type for such a vector."""
 
 
 @register_model(_Vector)
@@ -263,7 +263,7 @@ def _runs(thetas, order, features, tabular, log_prior, num_right, power, eta, nu
 def ascend_compiled(problem: Problem, theta0: Array, direction: Direction, step: Step, num_steps: int) -> Trajectory:
     """`ascend` for a bandit that all runs share, a `PolicyGradient` in the limit of large groups and one constant learning rate.
 
-    The same up to rounding; alignments below 1e-150 count as 0.
+    The same up to rounding; alignments below 1e-150 count as 0, and an arm's chance within its class as at least 1e-152 of the largest.
 
     Parameters
     ----------

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from docutils import nodes
+from docutils.parsers.rst import directives
 from matplotlib.figure import Figure
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
-from theme_svg import DrawnFigure
+from theme_svg import drawn
 
 from rlvrlib import figures
 
@@ -106,11 +107,14 @@ class BenchmarkTable(SphinxDirective):
         return [nodes.table("", group)]
 
 
-class BenchmarkGrowth(DrawnFigure):
+class BenchmarkGrowth(SphinxDirective):
     """``{benchmark-growth}``: seconds and peak memory against the number of runs, with the fitted power of the time."""
 
-    prefix = "growth-"
-    caption = "Time (left) and peak memory (right) against the number of runs. Over the time in blocks lies the power that was fitted to it."
+    option_spec: ClassVar[dict[str, Any]] = {"name": directives.unchanged_required}
+
+    def run(self) -> list[nodes.Node]:
+        caption = "Time (left) and peak memory (right) against the number of runs. Over the time in blocks lies the power that was fitted to it."
+        return drawn(self, self.draw, "growth-", caption)
 
     def draw(self) -> tuple[Figure, str]:
         part = results(self.env)["memory"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 from base64 import b64decode
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -93,37 +94,30 @@ class NotebookFigure(SphinxDirective):
         return kind("", "", *(child for paragraph in parsed for child in paragraph.children))
 
 
-class DrawnFigure(SphinxDirective):
-    """A figure that is drawn where it stands: ``draw`` gives it and its text alternative."""
+def drawn(directive: SphinxDirective, draw: Callable[[], tuple[Figure, str]], prefix: str, caption: str) -> list[nodes.Node]:
+    """The figure that ``draw`` gives, with its text alternative, in the place of a directive."""
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
 
-    option_spec: ClassVar[dict[str, Any]] = {"name": directives.unchanged_required}
-    prefix: ClassVar[str]
-    caption: ClassVar[str]
-
-    def draw(self) -> tuple[Figure, str]:
-        raise NotImplementedError
-
-    def run(self) -> list[nodes.Node]:
-        import matplotlib as mpl
-        import matplotlib.pyplot as plt
-
-        with mpl.rc_context():
-            figures.use_style()
-            figure, alt = self.draw()
-            svg = figures.to_svg(figure)
-            plt.close(figure)
-        node = nodes.figure("", nodes.raw("", inline_svg(svg, self.prefix, alt), format="html"))
-        node += nodes.caption("", self.caption)
-        self.set_source_info(node)
-        self.add_name(node)
-        return [node]
+    with mpl.rc_context():
+        figures.use_style()
+        figure, alt = draw()
+        svg = figures.to_svg(figure)
+        plt.close(figure)
+    node = nodes.figure("", nodes.raw("", inline_svg(svg, prefix, alt), format="html"))
+    node += nodes.caption("", caption)
+    directive.set_source_info(node)
+    directive.add_name(node)
+    return [node]
 
 
-class FigureLegend(DrawnFigure):
+class FigureLegend(SphinxDirective):
     """``{figure-legend}``: the looks of ``rlvrlib.figures``, drawn from it."""
 
-    prefix = "legend-"
-    caption = "The legend of the book: single quantities, then the members of a family in order."
+    option_spec: ClassVar[dict[str, Any]] = {"name": directives.unchanged_required}
+
+    def run(self) -> list[nodes.Node]:
+        return drawn(self, self.draw, "legend-", "The legend of the book: single quantities, then the members of a family in order.")
 
     def draw(self) -> tuple[Figure, str]:
         import matplotlib.pyplot as plt
