@@ -9,8 +9,6 @@ SITE := _build/$(if $(filter default,$(PROFILE)),,$(PROFILE)/)html
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
-# Kernels are forked from a process that has done the imports: rlvrlib/warm_kernels.py.
-export JUPYTER_DEFAULT_PROVISIONER_NAME = warm
 
 .DEFAULT_GOAL := help
 .PHONY: help setup book pdf test test-all serve lm test-lm bench clean refresh lock

@@ -1,4 +1,6 @@
-"""How pytest treats the notebooks (``pytest --nbval notebooks``), from whatever folder it is called."""
+"""How pytest treats the notebooks (``pytest --nbval notebooks``), from whatever folder it is
+called.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A shell starts its background jobs with SIGINT ignored, and their children inherit that: the tests that interrupt a
-    # process would wait in vain.
+    # A shell starts its background jobs with SIGINT ignored, and their children inherit that: the
+    # tests that interrupt a process would wait in vain.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # As an option in pyproject.toml the path would be looked for in the current folder.
@@ -28,7 +30,8 @@ def missing(notebook: Path) -> list[str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # A notebook that needs an extra ("requires": ["torch"] in its metadata) is skipped where that is absent.
+    # A notebook that needs an extra ("requires": ["torch"] in its metadata) is skipped where that
+    # is absent.
     for item in items:
         if item.path.suffix == ".ipynb" and missing(item.path):
             item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(missing(item.path))}"))

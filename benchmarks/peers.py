@@ -1,8 +1,10 @@
-"""The same trajectories by other means: exact REINFORCE on a softmax bandit, and the log-odds of Markov tokens.
+"""The same trajectories by other means: exact REINFORCE on a softmax bandit, and the log-odds of
+Markov tokens.
 
-A peer is a function of ``(starts, rewards, eta, num_steps)`` that gives a call without arguments; the call gives the success rates, shape
-``(runs, steps + 1)``, and the last parameters, shape ``(runs, dim)``. With ``features`` of shape ``(arms, dim)`` the logits are
-``theta @ features.T``. Compilation and constants are in the preparation, so that only the runs are timed.
+A peer is a function of ``(starts, rewards, eta, num_steps)`` that gives a call without arguments;
+the call gives the success rates, shape ``(runs, steps + 1)``, and the last parameters, shape
+``(runs, dim)``. With ``features`` of shape ``(arms, dim)`` the logits are ``theta @ features.T``.
+Compilation and constants are in the preparation, so that only the runs are timed.
 """
 
 from __future__ import annotations
@@ -13,7 +15,15 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import log_softmax
 
-from rlvrlib import Constant, LogLinearBandit, MarkovTokens, PolicyGradient, TabularBandit, ascend, ascend_blocks
+from rlvrlib import (
+    Constant,
+    LogLinearBandit,
+    MarkovTokens,
+    PolicyGradient,
+    TabularBandit,
+    ascend,
+    ascend_blocks,
+)
 from rlvrlib.ascent import Trajectory
 
 Array = np.ndarray
@@ -25,11 +35,28 @@ def success_and_end(path: Trajectory) -> tuple[Array, Array]:
     return path.success_rate, path.theta
 
 
-def rlvrlib_blocks(starts: Array, rewards: Array, eta: float, num_steps: int, features: Array | None = None, jobs: int = 1, compiled: bool = False) -> Call:
+def rlvrlib_blocks(
+    starts: Array,
+    rewards: Array,
+    eta: float,
+    num_steps: int,
+    features: Array | None = None,
+    jobs: int = 1,
+    compiled: bool = False,
+) -> Call:
     bandit = TabularBandit(rewards) if features is None else LogLinearBandit(features, rewards)
 
     def call() -> tuple[Array, Array]:
-        blocks = ascend_blocks(bandit, starts, PolicyGradient("reinforce"), Constant(eta), num_steps, success_and_end, jobs=jobs, compiled=compiled)
+        blocks = ascend_blocks(
+            bandit,
+            starts,
+            PolicyGradient("reinforce"),
+            Constant(eta),
+            num_steps,
+            success_and_end,
+            jobs=jobs,
+            compiled=compiled,
+        )
         success, ends, first = np.empty((len(starts), num_steps + 1)), np.empty(starts.shape), 0
         for rates, last in blocks:
             runs = slice(first, first + len(last))
@@ -39,13 +66,24 @@ def rlvrlib_blocks(starts: Array, rewards: Array, eta: float, num_steps: int, fe
     return call
 
 
-def rlvrlib_compiled(starts: Array, rewards: Array, eta: float, num_steps: int, features: Array | None = None, jobs: int = 1) -> Call:
+def rlvrlib_compiled(
+    starts: Array,
+    rewards: Array,
+    eta: float,
+    num_steps: int,
+    features: Array | None = None,
+    jobs: int = 1,
+) -> Call:
     call = rlvrlib_blocks(starts, rewards, eta, num_steps, features, jobs, compiled=True)
-    rlvrlib_blocks(starts[:2], rewards, eta, 2, features, compiled=True)()  # compiles, or says what is missing
+    rlvrlib_blocks(
+        starts[:2], rewards, eta, 2, features, compiled=True
+    )()  # compiles, or says what is missing
     return call
 
 
-def rlvrlib_whole(starts: Array, rewards: Array, eta: float, num_steps: int, features: Array | None = None) -> Call:
+def rlvrlib_whole(
+    starts: Array, rewards: Array, eta: float, num_steps: int, features: Array | None = None
+) -> Call:
     bandit = TabularBandit(rewards) if features is None else LogLinearBandit(features, rewards)
 
     def call() -> tuple[Array, Array]:
@@ -55,7 +93,9 @@ def rlvrlib_whole(starts: Array, rewards: Array, eta: float, num_steps: int, fea
     return call
 
 
-def numpy_per_run(starts: Array, rewards: Array, eta: float, num_steps: int, features: Array | None = None) -> Call:
+def numpy_per_run(
+    starts: Array, rewards: Array, eta: float, num_steps: int, features: Array | None = None
+) -> Call:
     """One run after the other, as one writes it for a single run."""
 
     def call() -> tuple[Array, Array]:
@@ -76,7 +116,9 @@ def numpy_per_run(starts: Array, rewards: Array, eta: float, num_steps: int, fea
     return call
 
 
-def _scan(update: Callable, starts: Array, rewards: Array, num_steps: int, features: Array | None) -> Call:
+def _scan(
+    update: Callable, starts: Array, rewards: Array, num_steps: int, features: Array | None
+) -> Call:
     """A JAX update ``theta, success = update(theta, logits_of)`` in one compiled scan."""
     import jax
     import jax.numpy as jnp
@@ -93,7 +135,9 @@ def _scan(update: Callable, starts: Array, rewards: Array, num_steps: int, featu
 
     @jax.jit
     def run(theta):  # type: ignore[no-untyped-def]
-        theta, rates = jax.lax.scan(lambda theta, _: update(theta, logits, verdicts, matrix), theta, None, length=num_steps)
+        theta, rates = jax.lax.scan(
+            lambda theta, _: update(theta, logits, verdicts, matrix), theta, None, length=num_steps
+        )
         return jnp.concatenate([rates, success(theta)[None]]), theta
 
     def call() -> tuple[Array, Array]:
@@ -104,7 +148,9 @@ def _scan(update: Callable, starts: Array, rewards: Array, num_steps: int, featu
     return call
 
 
-def jax_by_hand(starts: Array, rewards: Array, eta: float, num_steps: int, features: Array | None = None) -> Call:
+def jax_by_hand(
+    starts: Array, rewards: Array, eta: float, num_steps: int, features: Array | None = None
+) -> Call:
     import jax
 
     def update(theta, logits, verdicts, matrix):  # type: ignore[no-untyped-def]
@@ -116,8 +162,12 @@ def jax_by_hand(starts: Array, rewards: Array, eta: float, num_steps: int, featu
     return _scan(update, starts, rewards, num_steps, features)
 
 
-def rlax_qpg(starts: Array, rewards: Array, eta: float, num_steps: int, features: Array | None = None) -> Call:
-    """``rlax.qpg_loss`` with one run a row. Its mean over rows times the rows is the sum, so each row has its own gradient."""
+def rlax_qpg(
+    starts: Array, rewards: Array, eta: float, num_steps: int, features: Array | None = None
+) -> Call:
+    """``rlax.qpg_loss`` with one run a row. Its mean over rows times the rows is the sum, so each
+    row has its own gradient.
+    """
     import jax
     import jax.numpy as jnp
     import rlax
@@ -134,7 +184,9 @@ def rlax_qpg(starts: Array, rewards: Array, eta: float, num_steps: int, features
     return _scan(update, starts, rewards, num_steps, features)
 
 
-def openspiel_qpg(starts: Array, rewards: Array, eta: float, num_steps: int, features: Array | None = None) -> Call:
+def openspiel_qpg(
+    starts: Array, rewards: Array, eta: float, num_steps: int, features: Array | None = None
+) -> Call:
     """OpenSpiel's ``BatchQPGLoss``, which needs PyTorch."""
     import torch
     from open_spiel.python.pytorch.losses.rl_losses import BatchQPGLoss
@@ -150,7 +202,9 @@ def openspiel_qpg(starts: Array, rewards: Array, eta: float, num_steps: int, fea
             logits = theta if matrix is None else theta @ matrix.T
             rates.append((torch.softmax(logits.detach(), dim=1) @ verdicts).numpy())
             if step < num_steps:
-                loss = objective.loss(logits, verdicts.expand(len(theta), -1).contiguous()) * len(theta)
+                loss = objective.loss(logits, verdicts.expand(len(theta), -1).contiguous()) * len(
+                    theta
+                )
                 (gradient,) = torch.autograd.grad(loss, theta)
                 theta = (theta - eta * gradient).detach()
         return np.stack(rates, axis=-1), theta.detach().numpy()
@@ -158,8 +212,12 @@ def openspiel_qpg(starts: Array, rewards: Array, eta: float, num_steps: int, fea
     return call
 
 
-def numba_loop(starts: Array, rewards: Array, eta: float, num_steps: int, features: Array | None = None) -> Call:
-    """What a compiled loop would gain: one run after the other, all passes over the arms in one, tabular alone."""
+def numba_loop(
+    starts: Array, rewards: Array, eta: float, num_steps: int, features: Array | None = None
+) -> Call:
+    """What a compiled loop would gain: one run after the other, all passes over the arms in one,
+    tabular alone.
+    """
     import numba
 
     if features is not None:
@@ -189,9 +247,15 @@ def numba_loop(starts: Array, rewards: Array, eta: float, num_steps: int, featur
 
 
 POLICY_GRADIENT: dict[str, Callable[..., Call]] = {
-    "rlvrlib": rlvrlib_blocks, "rlvrlib, compiled": rlvrlib_compiled, "rlvrlib, all runs at once": rlvrlib_whole, "rlax": rlax_qpg, "JAX by hand": jax_by_hand,
-    "OpenSpiel": openspiel_qpg, "numba": numba_loop, "NumPy, run by run": numpy_per_run,
-}  # fmt: skip
+    "rlvrlib": rlvrlib_blocks,
+    "rlvrlib, compiled": rlvrlib_compiled,
+    "rlvrlib, all runs at once": rlvrlib_whole,
+    "rlax": rlax_qpg,
+    "JAX by hand": jax_by_hand,
+    "OpenSpiel": openspiel_qpg,
+    "numba": numba_loop,
+    "NumPy, run by run": numpy_per_run,
+}
 
 
 def tokens_batched(chain: MarkovTokens, theta: Array) -> Call:
@@ -213,7 +277,9 @@ def tokens_per_run(chain: MarkovTokens, theta: Array) -> Call:
             for state in range(states):
                 for token in range(vocabulary):
                     stops = token == chain.stop
-                    reached[:, state, token] = ends[:, state] if stops else value[:, chain.automaton[state, token], token]
+                    reached[:, state, token] = (
+                        ends[:, state] if stops else value[:, chain.automaton[state, token], token]
+                    )
             after.append(reached)
             value = (reached @ policy.T)[:, :, :vocabulary]
         final = (after[-1] @ policy.T)[:, 0, -1]
@@ -228,7 +294,9 @@ def tokens_per_run(chain: MarkovTokens, theta: Array) -> Call:
         counts /= final[:, None, None]
         excess = counts[0] - counts[1]
         excess -= excess.sum(axis=-1, keepdims=True) * policy
-        return float(np.log(final[0]) - np.log(final[1])), np.einsum("uv,uvd->d", excess, chain.features)
+        return float(np.log(final[0]) - np.log(final[1])), np.einsum(
+            "uv,uvd->d", excess, chain.features
+        )
 
     def call() -> tuple[Array, Array]:
         values = [one(row) for row in theta]
@@ -243,10 +311,19 @@ def tokens_enumerated(chain: MarkovTokens, theta: Array) -> Call:
     words = [
         (*head, chain.stop)
         for length in range(chain.max_length)
-        for head in itertools.product([token for token in range(vocabulary) if token != chain.stop], repeat=length)
+        for head in itertools.product(
+            [token for token in range(vocabulary) if token != chain.stop], repeat=length
+        )
     ]
-    words += list(itertools.product([token for token in range(vocabulary) if token != chain.stop], repeat=chain.max_length))
-    used, right = np.zeros((len(words), vocabulary + 1, vocabulary)), np.zeros(len(words), dtype=bool)
+    words += list(
+        itertools.product(
+            [token for token in range(vocabulary) if token != chain.stop], repeat=chain.max_length
+        )
+    )
+    used, right = (
+        np.zeros((len(words), vocabulary + 1, vocabulary)),
+        np.zeros(len(words), dtype=bool),
+    )
     for row, word in enumerate(words):
         state, last = 0, vocabulary
         for token in word:
@@ -257,7 +334,9 @@ def tokens_enumerated(chain: MarkovTokens, theta: Array) -> Call:
     flat = used.reshape(len(words), -1)
 
     def call() -> tuple[Array, Array]:
-        log_policy = log_softmax(chain.base + np.einsum("uvd,rd->ruv", chain.features, theta), axis=-1)
+        log_policy = log_softmax(
+            chain.base + np.einsum("uvd,rd->ruv", chain.features, theta), axis=-1
+        )
         chance = np.exp(log_policy.reshape(len(theta), -1) @ flat.T)
         rates = np.stack([chance @ right, chance @ ~right])
         counts = np.stack([(chance * right) @ flat, (chance * ~right) @ flat]) / rates[..., None]
@@ -268,10 +347,16 @@ def tokens_enumerated(chain: MarkovTokens, theta: Array) -> Call:
     return call
 
 
-TOKENS = {"rlvrlib": tokens_batched, "NumPy, run by run": tokens_per_run, "NumPy, every response": tokens_enumerated}
+TOKENS = {
+    "rlvrlib": tokens_batched,
+    "NumPy, run by run": tokens_per_run,
+    "NumPy, every response": tokens_enumerated,
+}
 
 
 def agree(found: tuple[Array, Array], expected: tuple[Array, Array]) -> float:
     """The largest difference, absolute where numbers are below 1 and relative above."""
     pairs = zip(found, expected, strict=True)
-    return max(float(np.max(np.abs(one - other) / np.maximum(1, np.abs(other)))) for one, other in pairs)
+    return max(
+        float(np.max(np.abs(one - other) / np.maximum(1, np.abs(other)))) for one, other in pairs
+    )

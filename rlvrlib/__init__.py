@@ -1,18 +1,35 @@
-"""Exact instruments for reinforcement learning from verifiable rewards: log-odds, gaps, thresholds, trajectories."""
+"""Exact instruments for RLVR: log-odds, gaps, thresholds, trajectories."""
 
-from rlvrlib import prompts, thresholds, updates
+from rlvrlib import batches, thresholds, updates
 from rlvrlib.ascent import Constant, FixedLength, LongStep, ThresholdStep, Trajectory, ascend
 from rlvrlib.bandits import LogLinearBandit
+from rlvrlib.batches import BatchMean, BatchThreshold
+from rlvrlib.blocks import UniformStarts, ascend_blocks
 from rlvrlib.contextual import ContextualBandit, contextual_bandit
 from rlvrlib.correlated import CorrelatedWindow
-from rlvrlib.directions import Adam, Clipped, Momentum, PolicyGradient, Prescribed, RateSchedule, SampledGradient, TrainedOn
-from rlvrlib.many_runs import UniformStarts, ascend_blocks
+from rlvrlib.directions import (
+    Adam,
+    Clipped,
+    Momentum,
+    PolicyGradient,
+    Prescribed,
+    RateSchedule,
+    SampledGradient,
+    TrainedOn,
+)
 from rlvrlib.markov_tokens import MarkovTokens
+from rlvrlib.moving import Curriculum, MovingProblem, Schedule, Shifted, Steered, harder
 from rlvrlib.nonlinear import NetworkBandit, QuadraticBandit, segment_regularity
 from rlvrlib.overshoot import OvershootInstance, critical_step
-from rlvrlib.problems import Problem, Regularity, alignment, failure_rate, log_odds_gain, success_rate, unit
-from rlvrlib.prompts import BatchMean, BatchThreshold
-from rlvrlib.schedules import Curriculum, MovingProblem, Schedule, Shifted, Steered, harder
+from rlvrlib.problems import (
+    Problem,
+    Regularity,
+    alignment,
+    failure_rate,
+    log_odds_gain,
+    success_rate,
+    unit,
+)
 from rlvrlib.surrogates import ClippedSurrogate, KLPenalty, kl_gradient
 from rlvrlib.tabular import TabularBandit
 from rlvrlib.tokens import TokenWindow
@@ -62,6 +79,7 @@ __all__ = [
     "alignment",
     "ascend",
     "ascend_blocks",
+    "batches",
     "contextual_bandit",
     "critical_step",
     "failure_rate",
@@ -69,7 +87,6 @@ __all__ = [
     "kl_gradient",
     "log_odds_gain",
     "noisy_bandit",
-    "prompts",
     "segment_regularity",
     "success_rate",
     "thresholds",

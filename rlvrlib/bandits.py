@@ -1,9 +1,10 @@
 r"""Softmax policies over finitely many responses, solved exactly by sums over arms.
 
-``pi(a) ~ exp(log_prior_a + z_a(theta))`` with a 0/1 reward per arm. `SoftmaxBandit` derives log-odds, gap and curvature
-from the logits and their first two derivatives (theory, Identities 1 to 3); its subclasses differ in the logits alone.
-A bandit may be a stack of prompts: rewards of shape ``(..., N)`` against ``theta`` of shape ``(..., d)``. Prompts that
-share one ``theta`` take ``theta[..., None, :]``.
+``pi(a) ~ exp(log_prior_a + z_a(theta))`` with a 0/1 reward per arm. `SoftmaxBandit` derives
+log-odds, gap and curvature from the logits and their first two derivatives (theory, Identities 1 to
+3); its subclasses differ in the logits alone. A bandit may be a stack of prompts: rewards of shape
+``(..., N)`` against ``theta`` of shape ``(..., d)``. Prompts that share one ``theta`` take
+``theta[..., None, :]``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from rlvrlib.problems import Array, Regularity, log_sum_exp, unit
 
 # The logarithm below which exp underflows to zero.
 _LOG_TINY = -745.0
-# The share of a class below which its arms lose digits when the largest logit of all is subtracted from theirs.
+# The share of a class below which its arms lose digits when the largest logit of all is subtracted
+# from theirs.
 _RARE = 1e-200
 
 
@@ -50,9 +52,13 @@ class SoftmaxBandit(ABC):
             )
         self._right, self._wrong = self.rewards.astype(float), (~self.rewards).astype(float)
         self.dim = dim
-        self.log_prior = np.zeros(self.num_arms) if log_prior is None else check_finite("log_prior", log_prior)
+        self.log_prior = (
+            np.zeros(self.num_arms) if log_prior is None else check_finite("log_prior", log_prior)
+        )
         if self.log_prior.shape[-1:] != (self.num_arms,):
-            raise ValueError(f"log_prior must have {self.num_arms} arms, got shape {self.log_prior.shape}")
+            raise ValueError(
+                f"log_prior must have {self.num_arms} arms, got shape {self.log_prior.shape}"
+            )
 
     @property
     def num_arms(self) -> int:
@@ -83,11 +89,15 @@ class SoftmaxBandit(ABC):
         return _not_nan(log_softmax(self.logits(self._theta(theta)) + self.log_prior, axis=-1))
 
     def log_odds(self, theta: ArrayLike) -> Array:
-        """``logsumexp`` over the correct arms minus ``logsumexp`` over the wrong ones, shape ``(...)``."""
+        """``logsumexp`` over the correct arms minus ``logsumexp`` over the wrong ones, shape
+        ``(...)``.
+        """
         return self._excess(self._theta(theta))[0]
 
     def gradient_gap(self, theta: ArrayLike) -> Array:
-        """``E[grad z | r=1] - E[grad z | r=0]`` (Identity 1; the normalizer cancels), shape ``(..., d)``."""
+        """``E[grad z | r=1] - E[grad z | r=0]`` (Identity 1; the normalizer cancels), shape ``(...,
+        d)``.
+        """
         return self.log_odds_and_gap(self._theta(theta))[1]
 
     def log_odds_and_gap(self, theta: ArrayLike) -> tuple[Array, Array]:
@@ -101,21 +111,31 @@ class SoftmaxBandit(ABC):
         theta, direction = self._theta(theta), self._theta(direction, "direction")
         _, right, wrong = self._classes(theta)
         slopes, bends = self.logit_slopes(theta, direction), self.logit_curvatures(theta, direction)
-        return _variance(wrong, slopes) - _variance(right, slopes) + np.sum((wrong - right) * bends, axis=-1)
+        return (
+            _variance(wrong, slopes)
+            - _variance(right, slopes)
+            + np.sum((wrong - right) * bends, axis=-1)
+        )
 
     def log_odds_gain(self, theta: ArrayLike, direction: ArrayLike, step: ArrayLike) -> Array:
-        """``log E[exp(dz)|+] - log E[exp(dz)|-]`` with ``dz`` the change of the logits (Identity 3), shape ``(...)``."""
+        """``log E[exp(dz)|+] - log E[exp(dz)|-]`` with ``dz`` the change of the logits (Identity
+        3), shape ``(...)``.
+        """
         theta, direction = self._theta(theta), self._theta(direction, "direction")
         change = self._logit_change(theta, direction, np.asarray(step, dtype=float))
         total, rewards = self._totals(theta)
         _, right, wrong = self._split(total, rewards)
-        return log_mean_exp(right, total, rewards, change) - log_mean_exp(wrong, total, ~rewards, change)
+        return log_mean_exp(right, total, rewards, change) - log_mean_exp(
+            wrong, total, ~rewards, change
+        )
 
     def scores(self, theta: ArrayLike, direction: ArrayLike) -> Array:
         """``s_w(a) = <w, grad log pi(a)>``, shape ``(..., N)``."""
         theta, direction = self._theta(theta), self._theta(direction, "direction")
         slopes = self.logit_slopes(theta, direction)
-        return slopes - np.sum(np.exp(self.log_probabilities(theta)) * slopes, axis=-1, keepdims=True)
+        return slopes - np.sum(
+            np.exp(self.log_probabilities(theta)) * slopes, axis=-1, keepdims=True
+        )
 
     def score_derivatives(self, theta: ArrayLike, direction: ArrayLike) -> Array:
         """``h_w(a) = w' (grad^2 log pi(a)) w``, shape ``(..., N)``."""
@@ -125,14 +145,22 @@ class SoftmaxBandit(ABC):
         mean_bend = np.sum(probabilities * bends, axis=-1)
         return bends - (mean_bend + _variance(probabilities, slopes))[..., None]
 
-    def sample(self, theta: ArrayLike, group_size: int, rng: np.random.Generator) -> tuple[Array, Array, Array]:
-        """Rewards and lengths (1), shape ``(..., G)``, and scores, shape ``(..., G, d)``, of ``group_size`` draws."""
+    def sample(
+        self, theta: ArrayLike, group_size: int, rng: np.random.Generator
+    ) -> tuple[Array, Array, Array]:
+        """Rewards and lengths (1), shape ``(..., G)``, and scores, shape ``(..., G, d)``, of
+        ``group_size`` draws.
+        """
         if group_size < 2:
             raise ValueError(f"group_size must be at least 2, got {group_size!r}")
         theta = self._theta(theta)
         probabilities = np.exp(self.log_probabilities(theta))
-        draws = rng.uniform(size=(group_size, *probabilities.shape[:-1], 1))  # the group first: the stack stays in place
-        arms = np.minimum(np.sum(np.cumsum(probabilities, axis=-1) < draws, axis=-1), self.num_arms - 1)
+        draws = rng.uniform(
+            size=(group_size, *probabilities.shape[:-1], 1)
+        )  # the group first: the stack stays in place
+        arms = np.minimum(
+            np.sum(np.cumsum(probabilities, axis=-1) < draws, axis=-1), self.num_arms - 1
+        )
         chosen = arms[..., None] == np.arange(self.num_arms)
         rewards = np.any(chosen & self.rewards, axis=-1).astype(float)
         scores = self.mean_logit_gradient(theta, chosen - probabilities)
@@ -143,7 +171,9 @@ class SoftmaxBandit(ABC):
         return self.logits(theta + step[..., None] * direction) - self.logits(theta)
 
     def _excess(self, theta: Array) -> tuple[Array, Array]:
-        """Log-odds and ``P(a | r=1) - P(a | r=0)``, with one exponential per arm and few arrays of the arms' size."""
+        """Log-odds and ``P(a | r=1) - P(a | r=0)``, with one exponential per arm and few arrays of
+        the arms' size.
+        """
         total, rewards = self._totals(theta)
         with np.errstate(divide="ignore", invalid="ignore"):
             weights = total - total.max(axis=-1, keepdims=True)
@@ -152,13 +182,19 @@ class SoftmaxBandit(ABC):
             log_odds = np.asarray(np.log(right_sum) - np.log(wrong_sum))
             weights /= np.where(rewards, right_sum[..., None], -wrong_sum[..., None])
         rare = np.asarray(~(np.minimum(right_sum, wrong_sum) > _RARE))
-        if rare.any():  # each class by its own largest logit, run by run; this is also where logits fail that are not finite
-            log_odds[rare], right, wrong = self._split(total[rare], np.broadcast_to(rewards, total.shape)[rare])
+        # each class by its own largest logit, run by run; this is also where logits fail that are
+        # not finite
+        if rare.any():
+            log_odds[rare], right, wrong = self._split(
+                total[rare], np.broadcast_to(rewards, total.shape)[rare]
+            )
             weights[rare] = right - wrong
         return log_odds[()], weights
 
     def _classes(self, theta: Array) -> tuple[Array, Array, Array]:
-        """Log-odds and the probabilities of the arms given success and given failure; one exponential per arm."""
+        """Log-odds and the probabilities of the arms given success and given failure; one
+        exponential per arm.
+        """
         return self._split(*self._totals(theta))
 
     def _totals(self, theta: Array) -> tuple[Array, np.ndarray]:
@@ -199,7 +235,9 @@ class LogLinearBandit(SoftmaxBandit):
     def __init__(self, features: ArrayLike, rewards: ArrayLike, log_prior: ArrayLike | None = None):
         self.features = check_finite("features", features)
         if self.features.ndim < 2:
-            raise ValueError(f"features must have shape (..., arms, dim), got shape {self.features.shape}")
+            raise ValueError(
+                f"features must have shape (..., arms, dim), got shape {self.features.shape}"
+            )
         super().__init__(rewards, self.features.shape[-1], log_prior)
         if self.features.shape[-2] != self.num_arms:
             raise ValueError(
@@ -220,13 +258,19 @@ class LogLinearBandit(SoftmaxBandit):
         return weighted_sum(weights, self.features)
 
     def regularity(self, direction: ArrayLike) -> Regularity:
-        """With ``D`` the range of ``<w, features>``: ``|s_w| <= D`` and ``0 >= h_w = -Var(s_w) >= -D^2/4``."""
+        """With ``D`` the range of ``<w, features>``: ``|s_w| <= D`` and ``0 >= h_w = -Var(s_w) >=
+        -D^2/4``.
+        """
         spread = np.ptp(self.logit_slopes(np.zeros(self.dim), unit(direction)), axis=-1)
         return Regularity(spread, spread**2 / 4, spread, spread**2 / 4, 1)
 
     def wrong_feature_range(self, direction: ArrayLike) -> Array:
-        """``D_-``, the range of ``<w, features>`` over the wrong arms (Theorem 1''), shape ``(...)``."""
-        slopes, rewards = np.broadcast_arrays(self.logit_slopes(np.zeros(self.dim), unit(direction)), self.rewards)
+        """``D_-``, the range of ``<w, features>`` over the wrong arms (Theorem 1''), shape
+        ``(...)``.
+        """
+        slopes, rewards = np.broadcast_arrays(
+            self.logit_slopes(np.zeros(self.dim), unit(direction)), self.rewards
+        )
         high = np.max(slopes, axis=-1, where=~rewards, initial=-np.inf)
         return high - np.min(slopes, axis=-1, where=~rewards, initial=np.inf)
 
@@ -254,18 +298,24 @@ def _variance(probabilities: Array, values: Array) -> Array:
 
 
 def log_mean_exp(probabilities: Array, logits: Array, members: np.ndarray, values: Array) -> Array:
-    """``log E[exp(values)]`` over the members, right for small values and without overflow for large ones."""
+    """``log E[exp(values)]`` over the members, right for small values and without overflow for
+    large ones.
+    """
     mean = np.sum(probabilities * values, axis=-1, keepdims=True)
     with np.errstate(divide="ignore"):
         log_probabilities = np.log(probabilities)
     lost = members & (probabilities == 0)
-    if np.any(lost):  # a probability that underflows still counts: a long step can bring its arm back
+    if np.any(
+        lost
+    ):  # a probability that underflows still counts: a long step can bring its arm back
         rest = logits - log_sum_exp(np.where(members, logits, -np.inf))[..., None]
         log_probabilities = np.where(lost, rest, log_probabilities)
     counts = (probabilities > 0) | (log_probabilities + (values - mean) > _LOG_TINY)
     centred = np.where(counts, values - mean, 0.0)
     near = np.max(np.abs(centred), axis=-1) < 1
-    small = np.log1p(np.sum(probabilities * np.expm1(np.where(near[..., None], centred, 0.0)), axis=-1))
+    small = np.log1p(
+        np.sum(probabilities * np.expm1(np.where(near[..., None], centred, 0.0)), axis=-1)
+    )
     if np.all(near):
         return mean[..., 0] + small
     return mean[..., 0] + np.where(near, small, log_sum_exp(centred + log_probabilities))
@@ -273,14 +323,18 @@ def log_mean_exp(probabilities: Array, logits: Array, members: np.ndarray, value
 
 def _not_nan(values: Array) -> Array:
     if np.any(np.isnan(values)):
-        raise ValueError("theta must be finite and leave every logit finite, got logits that overflow or are undefined")
+        raise ValueError(
+            "theta must be finite and leave every logit finite, got logits that overflow or are undefined"
+        )
     return values
 
 
 def check_finite(name: str, values: ArrayLike) -> Array:
     values = np.asarray(values, dtype=float)
     if not np.all(np.isfinite(values)):
-        raise ValueError(f"{name} must be finite, got {np.count_nonzero(~np.isfinite(values))} entries that are not")
+        raise ValueError(
+            f"{name} must be finite, got {np.count_nonzero(~np.isfinite(values))} entries that are not"
+        )
     return values
 
 

@@ -1,4 +1,6 @@
-"""The paper's contextual bandit: one context per prompt, and weights that the arms have apart or share."""
+"""The paper's contextual bandit: one context per prompt, and weights that the arms have apart or
+share.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,11 @@ from rlvrlib.problems import Array
 
 
 class ContextualBandit(LogLinearBandit):
-    """Contexts with one weight vector per arm: ``z_a = <theta_a, x>``, ``theta`` of length ``arms * context_dim``.
+    """Contexts with one weight vector per arm: ``z_a = <theta_a, x>``, ``theta`` of length ``arms *
+    context_dim``.
 
-    The features would be ``e_a (x) x``; they are never written out. On a single context the policy is tabular
-    (theory, Proposition 1), since the logits move independently.
+    The features would be ``e_a (x) x``; they are never written out. On a single context the policy
+    is tabular (theory, Proposition 1), since the logits move independently.
 
     Parameters
     ----------
@@ -43,23 +46,33 @@ class ContextualBandit(LogLinearBandit):
 
 
 def contextual_bandit(
-    num_contexts: int, rng: np.random.Generator, *, num_arms: int = 100, context_dim: int = 10,
-    correct_share: float = 0.1, shared_features: bool = False, realizable: bool = True,
-) -> LogLinearBandit:  # fmt: skip
-    """A stack of contexts like the paper's: ``x`` uniform in ``[0,1]^context_dim``, linear scores, 0/1 rewards.
+    num_contexts: int,
+    rng: np.random.Generator,
+    *,
+    num_arms: int = 100,
+    context_dim: int = 10,
+    correct_share: float = 0.1,
+    shared_features: bool = False,
+    realizable: bool = True,
+) -> LogLinearBandit:
+    """A stack of contexts like the paper's: ``x`` uniform in ``[0,1]^context_dim``, linear scores,
+    0/1 rewards.
 
-    The paper's notes fix neither arms nor rewards; the choice here is ours. A hidden policy of the same form scores every
-    arm, and an arm is correct where its hidden score is among the top ``correct_share`` of that context's arms: the rewards
-    are realizable. Otherwise the same number of correct arms is drawn at random, for each context anew.
-    Per-arm weights: ``z_a = <theta_a, x>``. Shared features: ``z_a = <theta, x * v_a>`` with
-    Gaussian arm vectors ``v_a`` and ``theta`` of length ``context_dim``.
+    The paper's notes fix neither arms nor rewards; the choice here is ours. A hidden policy of the
+    same form scores every arm, and an arm is correct where its hidden score is among the top
+    ``correct_share`` of that context's arms: the rewards are realizable. Otherwise the same number
+    of correct arms is drawn at random, for each context anew. Per-arm weights: ``z_a = <theta_a,
+    x>``. Shared features: ``z_a = <theta, x * v_a>`` with Gaussian arm vectors ``v_a`` and
+    ``theta`` of length ``context_dim``.
 
     Raises
     ------
     ValueError : a size below one, or a share that leaves no correct or no wrong arm.
     """
     if min(num_contexts, context_dim) < 1:
-        raise ValueError(f"num_contexts and context_dim must be at least 1, got {num_contexts} and {context_dim}")
+        raise ValueError(
+            f"num_contexts and context_dim must be at least 1, got {num_contexts} and {context_dim}"
+        )
     num_correct = round(correct_share * num_arms)
     if not 0 < num_correct < num_arms:
         raise ValueError(

@@ -1,7 +1,8 @@
 r"""Tokens with a controlled correlation, from independent to copying, solved exactly.
 
-Two ways to correlate the tokens of `TokenWindow` that leave the law of a single token alone. At ``theta = 0`` both give the
-same responses with the same probabilities; they differ in how ``theta`` enters.
+Two ways to correlate the tokens of `TokenWindow` that leave the law of a single token alone. At
+``theta = 0`` both give the same responses with the same probabilities; they differ in how ``theta``
+enters.
 """
 
 from __future__ import annotations
@@ -18,27 +19,33 @@ MECHANISMS = ("persistence", "copying")
 
 
 class CorrelatedWindow:
-    """``T`` binary tokens of a Markov chain; correct iff ``low <= number of ones <= high``; ``dim = 1``.
+    """``T`` binary tokens of a Markov chain; correct iff ``low <= number of ones <= high``.
 
-    The first token is a one with probability ``expit(theta)``. After a token ``u`` the next one is a one with probability
+    One parameter: ``dim = 1``. The first token is a one with probability ``expit(theta)``. After a
+    token ``u`` the next one is a one with probability
 
-    - ``"persistence"``: ``expit(theta + (2u - 1) 2 artanh(rho))``. Logits are linear in ``theta``; at ``theta = 0`` each token
-      is fair and tokens at a distance ``k`` have the correlation ``rho^k``.
-    - ``"copying"``: ``rho u + (1 - rho) expit(theta)``: a token repeats the last one with probability ``rho`` and is drawn anew
-      otherwise. Each token is a one with probability ``expit(theta)``, whatever ``theta`` and ``rho``, and tokens at a distance
-      ``k`` have the correlation ``rho^k``. Logits are not linear in ``theta``.
+    - ``"persistence"``: ``expit(theta + (2u - 1) 2 artanh(rho))``. Logits are linear in ``theta``;
+      at ``theta = 0`` each token is fair and tokens at a distance ``k`` have the correlation
+      ``rho^k``.
+    - ``"copying"``: ``rho u + (1 - rho) expit(theta)``: a token repeats the last one with
+      probability ``rho`` and is drawn anew otherwise. Each token is a one with probability
+      ``expit(theta)``, whatever ``theta`` and ``rho``, and tokens at a distance ``k`` have the
+      correlation ``rho^k``. Logits are not linear in ``theta``.
 
     Parameters
     ----------
     length : ``T``, at least 1.
-    low, high : the window of counts that are correct, within 0 and ``T``; neither empty nor everything.
+    low, high : the window of counts that are correct, within 0 and ``T``; neither empty nor
+        everything.
     correlation : ``rho``, in [0, 1): 0 gives independent tokens, 1 would be a response of copies.
     mechanism : one of the two names above.
     """
 
     dim = 1
 
-    def __init__(self, length: int, low: int, high: int, correlation: float, mechanism: str = "persistence"):
+    def __init__(
+        self, length: int, low: int, high: int, correlation: float, mechanism: str = "persistence"
+    ):
         if length < 1:
             raise ValueError(f"length must be at least 1, got {length!r}")
         if not (0 <= low <= high <= length and high - low < length):
@@ -46,7 +53,9 @@ class CorrelatedWindow:
                 f"low and high must leave correct and wrong counts from 0 to {length}, got {low!r} and {high!r}"
             )
         if not 0 <= correlation < 1:
-            raise ValueError(f"correlation must be in [0, 1), got {correlation!r}: at 1 all tokens are one decision")
+            raise ValueError(
+                f"correlation must be in [0, 1), got {correlation!r}: at 1 all tokens are one decision"
+            )
         if mechanism not in MECHANISMS:
             raise ValueError(f"mechanism must be one of {', '.join(MECHANISMS)}, got {mechanism!r}")
         self.length, self.low, self.high = length, low, high
@@ -73,15 +82,19 @@ class CorrelatedWindow:
         return (wrong - right) * self._theta(direction, "direction")[..., 0] ** 2
 
     def regularity(self, direction: ArrayLike) -> Regularity:
-        """Token scores lie in an interval of length 1 and their derivatives between -1/4 and 1/4, for both mechanisms."""
+        """Token scores lie in an interval of length 1 and their derivatives between -1/4 and 1/4,
+        for both mechanisms.
+        """
         one = np.ones(unit(self._theta(direction, "direction")).shape[:-1])
         return Regularity(self.length * one, self.length / 4 * one, one, one / 4, self.length)
 
     def conditional_variance(self, theta: ArrayLike, direction: ArrayLike) -> Array:
-        """``V``: largest sum over a response of the variances of its token scores given the past, shape ``(...)``.
+        """``V``: largest sum over a response of the variances of its token scores given the past,
+        shape ``(...)``.
 
-        Along a unit direction it is ``T p (1-p)`` for ``rho = 0``. At ``theta = 0`` it is ``(1 + (T-1)(1 - rho^2)) / 4`` with
-        persistence and ``(1 + (T-1)(1 - rho)/(1 + rho)) / 4`` with copying, whatever the past.
+        Along a unit direction it is ``T p (1-p)`` for ``rho = 0``. At ``theta = 0`` it is ``(1 +
+        (T-1)(1 - rho^2)) / 4`` with persistence and ``(1 + (T-1)(1 - rho)/(1 + rho)) / 4`` with
+        copying, whatever the past.
         """
         moves = self._moves(self._theta(theta))
         variance = np.sum(moves[1] ** 2 / moves[0], axis=-1)
@@ -95,11 +108,21 @@ class CorrelatedWindow:
     def _moves(self, theta: Array) -> Array:
         """``P(v | u)`` and its first two derivatives in ``theta``, shape ``(3, ..., 3, 2)``."""
         rho = self.correlation
-        shift = 2 * np.arctanh(rho) * np.array([-1.0, 1.0, 0.0]) if self.mechanism == "persistence" else np.zeros(3)
+        shift = (
+            2 * np.arctanh(rho) * np.array([-1.0, 1.0, 0.0])
+            if self.mechanism == "persistence"
+            else np.zeros(3)
+        )
         ones, zeros = expit(theta + shift), expit(-theta - shift)
         slope = ones * zeros
         bend = slope * (zeros - ones)
-        moves = np.stack([np.stack([zeros, ones], -1), np.stack([-slope, slope], -1), np.stack([-bend, bend], -1)])
+        moves = np.stack(
+            [
+                np.stack([zeros, ones], -1),
+                np.stack([-slope, slope], -1),
+                np.stack([-bend, bend], -1),
+            ]
+        )
         if self.mechanism == "copying":
             moves[..., :2, :] *= 1 - rho
             moves[0, ..., :2, :] += rho * np.eye(2)
@@ -129,10 +152,11 @@ class CorrelatedWindow:
 
 
 def _law_of_ones(moves: Array, length: int) -> Array:
-    """Law of the number of ones of ``length`` tokens and its derivatives, shape ``(orders, length + 1)``.
+    """Law of the number of ones of ``length`` tokens and its derivatives, shape ``(orders, length +
+    1)``.
 
-    Transitions are polynomials in a mark of the ones; the power of their matrix is found by squaring, so that all terms of the
-    law itself are positive: no digits are lost in its tails.
+    Transitions are polynomials in a mark of the ones; the power of their matrix is found by
+    squaring, so that all terms of the law itself are positive: no digits are lost in its tails.
     """
     orders = len(moves)
     marked = np.zeros((orders, 3, 2, 2))  # order, last token, token, its ones

@@ -1,6 +1,8 @@
-"""Where to go: the exact and the sampled update of each method, and optimizers on top of them (theory section 4).
+"""Where to go: the exact and the sampled update of each method, and optimizers on top of them
+(theory section 4).
 
-A direction gives an unnormalized update ``u``; `ascend` moves by a step along it. Stateless directions carry ``None``.
+A direction gives an unnormalized update ``u``; `ascend` moves by a step along it. Stateless
+directions carry ``None``.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ class Direction(Protocol):
 
     def initial_state(self, theta: Array) -> Any: ...
 
-    def update(self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any) -> tuple[Array, Any]:
+    def update(
+        self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any
+    ) -> tuple[Array, Any]:
         """Unnormalized update, shape ``(..., dim)``, and the next state."""
 
 
@@ -33,10 +37,11 @@ class PolicyGradient:
 
     Parameters
     ----------
-    method : name of a method of `updates.multiplier`; ``"log_odds"`` is ascent on the log-odds themselves.
+    method : name of a method of `updates.multiplier`; ``"log_odds"`` is ascent on the log-odds
+        themselves.
     group_size : mean update over groups of this size; the population limit where omitted.
-    prompts : train on the mean over this stack of prompts, its last axis, with one shared ``theta`` of shape
-        ``(..., 1, dim)``; train on the problem itself where omitted.
+    prompts : train on the mean over this stack of prompts, its last axis, with one shared ``theta``
+        of shape ``(..., 1, dim)``; train on the problem itself where omitted.
     length_normalized : whether to divide scores by the length; by default as the method does.
     """
 
@@ -52,14 +57,22 @@ class PolicyGradient:
     def initial_state(self, theta: Array) -> None:
         return None
 
-    def update(self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: None) -> tuple[Array, None]:
+    def update(
+        self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: None
+    ) -> tuple[Array, None]:
         if self.prompts is not None:
             problem = self.prompts
             log_odds, gap = log_odds_and_gap(problem, theta)
-        shorten = self.method in LENGTH_NORMALIZED if self.length_normalized is None else self.length_normalized
+        shorten = (
+            self.method in LENGTH_NORMALIZED
+            if self.length_normalized is None
+            else self.length_normalized
+        )
         if shorten:
             gap = length_normalized_gap(problem, theta, gap)
-        factor = multiplier(self.method, expit(log_odds), self.group_size, failure_rate=expit(-log_odds))
+        factor = multiplier(
+            self.method, expit(log_odds), self.group_size, failure_rate=expit(-log_odds)
+        )
         update = factor[..., None] * gap
         return (update if self.prompts is None else update.mean(axis=-2, keepdims=True)), None
 
@@ -68,16 +81,18 @@ class PolicyGradient:
 class SampledGradient:
     """Update of a method from one group of sampled responses per run: what a trainer really does.
 
-    ``sum_i A_i s_i / G`` with the advantages ``A_i`` of the group: ``r`` (REINFORCE), ``r`` minus the mean of the others (RLOO), ``r -
-    mean`` (Dr. GRPO), ``(r - mean)/std`` on ``s/|o|`` (GRPO, GSPO), and ``sum A_i s_i / sum |o_i|`` (DAPO). The problem must have
-    ``sample(theta, group_size, rng) -> rewards, lengths, scores``.
+    ``sum_i A_i s_i / G`` with the advantages ``A_i`` of the group: ``r`` (REINFORCE), ``r`` minus
+    the mean of the others (RLOO), ``r - mean`` (Dr. GRPO), ``(r - mean)/std`` on ``s/|o|`` (GRPO,
+    GSPO), and ``sum A_i s_i / sum |o_i|`` (DAPO). The problem must have ``sample(theta, group_size,
+    rng) -> rewards, lengths, scores``.
 
     Parameters
     ----------
     method : one of the names above, in lower case with underscores.
     group_size : ``G``, at least 2.
     rng : source of the samples; it moves on with every update.
-    ddof : 0 for the population standard deviation (the theory's law), 1 for the sample one (TRL and verl).
+    ddof : 0 for the population standard deviation (the theory's law), 1 for the sample one (TRL and
+        verl).
     max_resamples : DAPO draws a group without spread again, up to this often.
     """
 
@@ -89,14 +104,18 @@ class SampledGradient:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS or self.method == "log_odds":
-            raise ValueError(f"method must be one of {', '.join(METHODS[:-1])}, got {self.method!r}")
+            raise ValueError(
+                f"method must be one of {', '.join(METHODS[:-1])}, got {self.method!r}"
+            )
         if self.group_size < 2:
             raise ValueError(f"group_size must be at least 2, got {self.group_size!r}")
 
     def initial_state(self, theta: Array) -> None:
         return None
 
-    def update(self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: None) -> tuple[Array, None]:
+    def update(
+        self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: None
+    ) -> tuple[Array, None]:
         rewards, lengths, scores = problem.sample(theta, self.group_size, self.rng)  # type: ignore[attr-defined]
         if self.method == "dapo":
             for _ in range(self.max_resamples):
@@ -104,7 +123,10 @@ class SampledGradient:
                 if not flat.any():
                     break
                 again = problem.sample(theta, self.group_size, self.rng)  # type: ignore[attr-defined]
-                rewards, lengths = (np.where(flat[..., None], new, old) for new, old in zip(again[:2], (rewards, lengths), strict=True))
+                rewards, lengths = (
+                    np.where(flat[..., None], new, old)
+                    for new, old in zip(again[:2], (rewards, lengths), strict=True)
+                )
                 scores = np.where(flat[..., None, None], again[2], scores)
         weights = self._advantages(rewards)
         if self.method in LENGTH_NORMALIZED:
@@ -134,7 +156,9 @@ class Prescribed:
     def initial_state(self, theta: Array) -> int:
         return 0
 
-    def update(self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: int) -> tuple[Array, int]:
+    def update(
+        self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: int
+    ) -> tuple[Array, int]:
         if state >= len(self.vectors):
             raise ValueError(f"vectors must hold one direction per step, got {len(self.vectors)}")
         return np.broadcast_to(self.vectors[state], theta.shape), state + 1
@@ -142,12 +166,14 @@ class Prescribed:
 
 @dataclass(frozen=True)
 class RateSchedule:
-    """A learning-rate schedule on top of another direction: update number ``k`` is multiplied by ``factors[k]``.
+    """A learning-rate schedule on top of another direction: update number ``k`` is multiplied by
+    ``factors[k]``.
 
     Parameters
     ----------
     direction : what is multiplied.
-    factors : shape ``(steps, ...)``, non-negative and finite, one for each step, and for each run where they differ.
+    factors : shape ``(steps, ...)``, non-negative and finite, one for each step, and for each run
+        where they differ.
     """
 
     direction: Direction
@@ -156,12 +182,16 @@ class RateSchedule:
     def __post_init__(self) -> None:
         factors = np.asarray(self.factors)
         if factors.ndim < 1 or not np.all((factors >= 0) & np.isfinite(factors)):
-            raise ValueError(f"factors must be non-negative, finite and of shape (steps, ...), got {self.factors!r}")
+            raise ValueError(
+                f"factors must be non-negative, finite and of shape (steps, ...), got {self.factors!r}"
+            )
 
     def initial_state(self, theta: Array) -> tuple[Any, int]:
         return self.direction.initial_state(theta), 0
 
-    def update(self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any) -> tuple[Array, Any]:
+    def update(
+        self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any
+    ) -> tuple[Array, Any]:
         inner, count = state
         if count >= len(self.factors):
             raise ValueError(f"factors must hold one number per step, got {len(self.factors)}")
@@ -171,9 +201,11 @@ class RateSchedule:
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """Another direction, computed on ``problem`` instead of on the one that is measured: a proxy for what is wanted.
+    """Another direction, computed on ``problem`` instead of on the one that is measured: a proxy
+    for what is wanted.
 
-    With a noisy verifier as ``problem`` the run follows the verdicts, and its trajectory records the true success rate.
+    With a noisy verifier as ``problem`` the run follows the verdicts, and its trajectory records
+    the true success rate.
     """
 
     problem: Problem
@@ -182,13 +214,18 @@ class TrainedOn:
     def initial_state(self, theta: Array) -> Any:
         return self.direction.initial_state(theta)
 
-    def update(self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any) -> tuple[Array, Any]:
-        return self.direction.update(self.problem, theta, *log_odds_and_gap(self.problem, theta), state)
+    def update(
+        self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any
+    ) -> tuple[Array, Any]:
+        return self.direction.update(
+            self.problem, theta, *log_odds_and_gap(self.problem, theta), state
+        )
 
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam on top of another direction: ``mean / (sqrt(square) + epsilon)``, both moments bias-corrected.
+    """Adam on top of another direction: ``mean / (sqrt(square) + epsilon)``, both moments
+    bias-corrected.
 
     ``beta1 = beta2 = 0`` with ``epsilon = 0`` is the sign of the update; weight decay is left out.
     """
@@ -207,14 +244,18 @@ class Adam:
     def initial_state(self, theta: Array) -> tuple[Any, int, Array, Array]:
         return self.direction.initial_state(theta), 0, np.zeros_like(theta), np.zeros_like(theta)
 
-    def update(self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any) -> tuple[Array, Any]:
+    def update(
+        self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any
+    ) -> tuple[Array, Any]:
         inner, count, mean, square = state
         gradient, inner = self.direction.update(problem, theta, log_odds, gap, inner)
         mean = self.beta1 * mean + (1 - self.beta1) * gradient
         square = self.beta2 * square + (1 - self.beta2) * gradient**2
         count += 1
         scale = np.sqrt(square / (1 - self.beta2**count)) + self.epsilon
-        update = np.divide(mean / (1 - self.beta1**count), scale, out=np.zeros_like(mean), where=scale > 0)
+        update = np.divide(
+            mean / (1 - self.beta1**count), scale, out=np.zeros_like(mean), where=scale > 0
+        )
         return update, (inner, count, mean, square)
 
 
@@ -232,7 +273,9 @@ class Momentum:
     def initial_state(self, theta: Array) -> tuple[Any, Array]:
         return self.direction.initial_state(theta), np.zeros_like(theta)
 
-    def update(self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any) -> tuple[Array, Any]:
+    def update(
+        self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any
+    ) -> tuple[Array, Any]:
         inner, velocity = state
         gradient, inner = self.direction.update(problem, theta, log_odds, gap, inner)
         velocity = self.beta * velocity + gradient
@@ -253,7 +296,9 @@ class Clipped:
     def initial_state(self, theta: Array) -> Any:
         return self.direction.initial_state(theta)
 
-    def update(self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any) -> tuple[Array, Any]:
+    def update(
+        self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any
+    ) -> tuple[Array, Any]:
         update, state = self.direction.update(problem, theta, log_odds, gap, state)
         norm = np.linalg.norm(update, axis=-1, keepdims=True)
         return update * np.minimum(1, self.max_norm / np.maximum(norm, self.max_norm)), state

@@ -1,4 +1,6 @@
-"""The first positive zero of many functions at once: where the gain of a step comes back to nothing."""
+"""The first positive zero of many functions at once: where the gain of a step comes back to
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +13,24 @@ from rlvrlib.problems import Array
 
 # The scan: its first point in natural scales, and the ratio of neighbouring points.
 _FIRST, _RATIO = 1e-4, 1.05
-# Points of the scan that are evaluated at once: as many as one call does in the time of a few, not so many that most are of no use.
+# Points of the scan that are evaluated at once: as many as one call does in the time of a few, not
+# so many that most are of no use.
 _AT_ONCE, _VALUES = 32, 4096
 
 
-def first_zero(gain: Callable[[Array], Array], scale: Array, wanted: NDArray[np.bool_], reach: float) -> Array:
-    """First positive zero of each ``gain``, shape ``(...)``: infinite if there is none up to ``reach * scale``.
+def first_zero(
+    gain: Callable[[Array], Array], scale: Array, wanted: NDArray[np.bool_], reach: float
+) -> Array:
+    """First positive zero of each ``gain``, shape ``(...)``: infinite if there is none up to
+    ``reach * scale``.
 
-    The gain is scanned on a geometric grid, every dip of the grid is searched, and SciPy's root finder takes the first
-    bracket. A dip narrower than a thousandth of its position can be missed.
+    The gain is scanned on a geometric grid, every dip of the grid is searched, and SciPy's root
+    finder takes the first bracket. A dip narrower than a thousandth of its position can be missed.
 
     Parameters
     ----------
-    gain : maps steps, with any leading axes before shape ``(...)``, to gains that are positive for small steps.
+    gain : maps steps, with any leading axes before shape ``(...)``, to gains that are positive for
+        small steps.
     scale : natural scale of each step, positive, shape ``(...)``.
     wanted : whether to search, shape ``(...)``; elsewhere the result is 0.
     reach : how far to search, in natural scales, at least 1.
@@ -37,14 +44,19 @@ def first_zero(gain: Callable[[Array], Array], scale: Array, wanted: NDArray[np.
     return np.where(found, zero_between(gain, low, high, found), np.where(wanted, np.inf, 0.0))[()]
 
 
-def zero_between(gain: Callable[[Array], Array], low: Array, high: Array, wanted: NDArray[np.bool_]) -> Array:
-    """Zero of each ``gain`` between ``low`` and ``high``, where it has opposite signs; 0 where it is not ``wanted``.
+def zero_between(
+    gain: Callable[[Array], Array], low: Array, high: Array, wanted: NDArray[np.bool_]
+) -> Array:
+    """Zero of each ``gain`` between ``low`` and ``high``, where it has opposite signs; 0 where it
+    is not ``wanted``.
 
     Raises
     ------
     ValueError : a gain that is lost in rounding.
     """
-    from scipy.optimize import elementwise  # a third of a second to load, which the command rlvr does not need
+    from scipy.optimize import (
+        elementwise,  # a third of a second to load, which the command rlvr does not need
+    )
 
     index = np.flatnonzero(wanted)
     result = np.zeros(wanted.size)
@@ -58,17 +70,23 @@ def zero_between(gain: Callable[[Array], Array], low: Array, high: Array, wanted
         return gain(steps.reshape(wanted.shape)).reshape(-1)[index]
 
     bracket = start[index], np.where(wanted, high, 0.0).reshape(-1)[index]
-    root = elementwise.find_root(gain_of, bracket, args=(index,), tolerances={"xrtol": 1e-15, "fatol": 0})
+    root = elementwise.find_root(
+        gain_of, bracket, args=(index,), tolerances={"xrtol": 1e-15, "fatol": 0}
+    )
     if not np.all(root.success):
-        raise ValueError("theta and direction give a gain that is lost in rounding: no step has a measurable gain")
+        raise ValueError(
+            "theta and direction give a gain that is lost in rounding: no step has a measurable gain"
+        )
     result[index] = root.x
     return result.reshape(wanted.shape)
 
 
 def _first_bracket(
     gain: Callable[[Array], Array], scale: Array, reach: float, wanted: NDArray[np.bool_]
-) -> tuple[Array, Array]:  # fmt: skip
-    """Steps around the first sign change of the gain: positive at the lower end; the upper end infinite if none."""
+) -> tuple[Array, Array]:
+    """Steps around the first sign change of the gain: positive at the lower end; the upper end
+    infinite if none.
+    """
     grid = np.geomspace(_FIRST, reach, int(np.ceil(np.log(reach / _FIRST) / np.log(_RATIO))))
     low, high = np.zeros(scale.shape), np.where(wanted, np.inf, 0.0)
     older = previous = np.zeros(scale.shape)
@@ -76,20 +94,26 @@ def _first_bracket(
         crossed = np.isinf(high) & ~(value > 0)
         low = np.where(crossed, scale * grid[max(index - 1, 0)] * (1.0 if index else _FIRST), low)
         high = np.where(crossed, scale * point, high)
-        # A convex dip goes no lower than the secants through its sides, prolonged: only then is a closer look needed.
+        # A convex dip goes no lower than the secants through its sides, prolonged: only then is a
+        # closer look needed.
         depth = previous - _RATIO * (np.maximum(older, value) - previous)
         dipped = np.isinf(high) & (previous < older) & (previous <= value) & (depth <= 0)
         if np.any(dipped):
             bottom, depth = _lowest(gain, scale * grid[index - 2], scale * point)
             crossed = dipped & ~(depth > 0)
-            low, high = np.where(crossed, scale * grid[index - 2], low), np.where(crossed, bottom, high)
+            low, high = (
+                np.where(crossed, scale * grid[index - 2], low),
+                np.where(crossed, bottom, high),
+            )
         if np.all(np.isfinite(high)):
             break
         older, previous = previous, value
     return low, high
 
 
-def _scan(gain: Callable[[Array], Array], scale: Array, grid: Array) -> Iterator[tuple[float, Array]]:
+def _scan(
+    gain: Callable[[Array], Array], scale: Array, grid: Array
+) -> Iterator[tuple[float, Array]]:
     """The points of the grid, each with the gains there."""
     size = min(max(_VALUES // max(scale.size, 1), 1), _AT_ONCE)
     for first in range(0, len(grid), size):
@@ -98,12 +122,17 @@ def _scan(gain: Callable[[Array], Array], scale: Array, grid: Array) -> Iterator
 
 
 def _lowest(gain: Callable[[Array], Array], left: Array, right: Array) -> tuple[Array, Array]:
-    """Where the gain is lowest between two steps, by three rounds of zooming in, and its value there."""
+    """Where the gain is lowest between two steps, by three rounds of zooming in, and its value
+    there.
+    """
     for _ in range(3):
         points = left + (right - left) * np.linspace(0, 1, 33).reshape(-1, *(1,) * left.ndim)
         values = gain(points)
         best = np.argmin(values, axis=0)[None]
         width = (right - left) / 32
-        bottom, depth = np.take_along_axis(points, best, 0)[0], np.take_along_axis(values, best, 0)[0]
+        bottom, depth = (
+            np.take_along_axis(points, best, 0)[0],
+            np.take_along_axis(values, best, 0)[0],
+        )
         left, right = np.maximum(bottom - width, left), np.minimum(bottom + width, right)
     return bottom, depth

@@ -1,6 +1,8 @@
-"""Responses of random length, solved exactly: a Markov chain of tokens with a stop token, judged by a finite automaton.
+"""Responses of random length, solved exactly: a Markov chain of tokens with a stop token, judged by
+a finite automaton.
 
-A `Problem` (theory section 5). A response ends with its stop token, which counts, or at the cap ``T_max``.
+A `Problem` (theory section 5). A response ends with its stop token, which counts, or at the cap
+``T_max``.
 """
 
 from __future__ import annotations
@@ -18,10 +20,11 @@ from rlvrlib.problems import Array, Regularity, check_group_size, unit
 class MarkovTokens:
     """Tokens of a Markov chain with a stop token and a hard cap, judged by a finite automaton.
 
-    ``P(v | u) = softmax_v(base[u, v] + <features[u, v], theta>)``; row ``V`` is the start. The automaton reads every token but
-    the stop token; a response is correct iff it stops in an accepting state. One that reaches the cap is cut there: wrong,
-    unless ``accept_at_cap`` lets its state decide. Exact by forward-backward dynamic programming over the last token, the state
-    and the time.
+    ``P(v | u) = softmax_v(base[u, v] + <features[u, v], theta>)``; row ``V`` is the start. The
+    automaton reads every token but the stop token; a response is correct iff it stops in an
+    accepting state. One that reaches the cap is cut there: wrong, unless ``accept_at_cap`` lets its
+    state decide. Exact by forward-backward dynamic programming over the last token, the state and
+    the time.
 
     Parameters
     ----------
@@ -35,9 +38,16 @@ class MarkovTokens:
     """
 
     def __init__(
-        self, base: ArrayLike, features: ArrayLike, stop: int, max_length: int, automaton: ArrayLike,
-        accepting: ArrayLike, *, accept_at_cap: bool = False,
-    ):  # fmt: skip
+        self,
+        base: ArrayLike,
+        features: ArrayLike,
+        stop: int,
+        max_length: int,
+        automaton: ArrayLike,
+        accepting: ArrayLike,
+        *,
+        accept_at_cap: bool = False,
+    ):
         self.base, self.features = np.asarray(base, dtype=float), np.asarray(features, dtype=float)
         self.automaton, accepting = np.asarray(automaton), np.asarray(accepting).astype(bool)
         self.stop, self.max_length = stop, max_length
@@ -55,22 +65,32 @@ class MarkovTokens:
 
     def _check(self, accepting: np.ndarray) -> None:
         vocabulary, states = self.base.shape[-1], len(accepting)
-        if self.base.shape != (vocabulary + 1, vocabulary) or self.features.shape[:-1] != self.base.shape:
+        if (
+            self.base.shape != (vocabulary + 1, vocabulary)
+            or self.features.shape[:-1] != self.base.shape
+        ):
             raise ValueError(
                 "base and features must have shapes (V + 1, V) and (V + 1, V, d), got "
                 f"{self.base.shape} and {self.features.shape}"
             )
-        if np.any(np.isnan(self.base) | (self.base == np.inf)) or not np.all(np.isfinite(self.features)):
+        if np.any(np.isnan(self.base) | (self.base == np.inf)) or not np.all(
+            np.isfinite(self.features)
+        ):
             raise ValueError("base must be finite or -inf, and features finite")
         if not np.all(np.isfinite(self.base).any(axis=-1)):
             raise ValueError("base must allow a token after every token: a row of -inf has no law")
         if not 0 <= self.stop < vocabulary:
             raise ValueError(f"stop must be a token from 0 to {vocabulary - 1}, got {self.stop!r}")
         if np.all(np.isinf(self.base[:, self.stop])):
-            raise ValueError("base must allow the stop token after some token: this chain cannot stop")
+            raise ValueError(
+                "base must allow the stop token after some token: this chain cannot stop"
+            )
         if self.max_length < 1:
             raise ValueError(f"max_length must be at least 1, got {self.max_length!r}")
-        if self.automaton.shape != (states, vocabulary) or not np.isin(self.automaton, np.arange(states)).all():
+        if (
+            self.automaton.shape != (states, vocabulary)
+            or not np.isin(self.automaton, np.arange(states)).all()
+        ):
             raise ValueError(
                 f"automaton must have shape (S, V) = {states, vocabulary} with entries from 0 to {states - 1}, got shape "
                 f"{self.automaton.shape}"
@@ -78,15 +98,21 @@ class MarkovTokens:
 
     def transitions(self, theta: ArrayLike) -> Array:
         """``P(v | u)``, shape ``(..., V + 1, V)``; the last row is the start."""
-        return softmax(self.base + np.einsum("uvd,...d->...uv", self.features, self._theta(theta)), axis=-1)
+        return softmax(
+            self.base + np.einsum("uvd,...d->...uv", self.features, self._theta(theta)), axis=-1
+        )
 
     def log_odds(self, theta: ArrayLike) -> Array:
-        """Shape ``(...)``. Both probabilities are sums of positive terms, so both keep their digits."""
+        """Shape ``(...)``. Both probabilities are sums of positive terms, so both keep their
+        digits.
+        """
         right, wrong = self._values(theta)[0]
         return np.log(right) - np.log(wrong)
 
     def gradient_gap(self, theta: ArrayLike) -> Array:
-        """``E[s | r=1] - E[s | r=0]`` from the expected numbers of transitions, shape ``(..., dim)``."""
+        """``E[s | r=1] - E[s | r=0]`` from the expected numbers of transitions, shape ``(...,
+        dim)``.
+        """
         return self.log_odds_and_gap(theta)[1]
 
     def log_odds_and_gap(self, theta: ArrayLike) -> tuple[Array, Array]:
@@ -99,15 +125,21 @@ class MarkovTokens:
         return self._values_and_gap(theta, 1 / np.arange(1, self.max_length + 1))[1]
 
     def curvature(self, theta: ArrayLike, direction: ArrayLike) -> Array:
-        """``-w' (grad^2 l) w``, by differentiating the dynamic program twice along the direction, shape ``(...)``."""
+        """``-w' (grad^2 l) w``, by differentiating the dynamic program twice along the direction,
+        shape ``(...)``.
+        """
         values = self._values(theta, self._theta(direction, "direction"))
         slope, bend = values[1] / values[0], values[2] / values[0]
         right, wrong = bend - slope**2
         return wrong - right
 
     def regularity(self, direction: ArrayLike) -> Regularity:
-        """``R_p`` is the widest range of ``<w, features>`` over the tokens that may follow a token; ``0 >= h >= -R_p^2/4``."""
-        along = np.einsum("uvd,...d->...uv", self.features, unit(self._theta(direction, "direction")))
+        """``R_p`` is the widest range of ``<w, features>`` over the tokens that may follow a token;
+        ``0 >= h >= -R_p^2/4``.
+        """
+        along = np.einsum(
+            "uvd,...d->...uv", self.features, unit(self._theta(direction, "direction"))
+        )
         allowed = np.isfinite(self.base)
         high = np.max(np.where(allowed, along, -np.inf), axis=-1)
         spread = np.max(high - np.min(np.where(allowed, along, np.inf), axis=-1), axis=-1)
@@ -115,9 +147,11 @@ class MarkovTokens:
         return Regularity(cap * spread, cap * spread**2 / 4, spread, spread**2 / 4, cap)
 
     def conditional_variance(self, theta: ArrayLike, direction: ArrayLike) -> Array:
-        """``V``: largest sum over a response of the variances of its token scores given the past, shape ``(...)``.
+        """``V``: largest sum over a response of the variances of its token scores given the past,
+        shape ``(...)``.
 
-        ``sum_t Var(s_t | past) <= V`` for every response, with equality for one: the longest path through the chain.
+        ``sum_t Var(s_t | past) <= V`` for every response, with equality for one: the longest path
+        through the chain.
         """
         moves = self.transitions(theta)
         along = np.einsum("uvd,...d->...uv", self.features, self._theta(direction, "direction"))
@@ -131,7 +165,9 @@ class MarkovTokens:
         return longest[..., -1]
 
     def length_law(self, theta: ArrayLike) -> tuple[Array, Array]:
-        """``P(|o| = t | r=1)`` and ``P(|o| = t | r=0)`` for ``t = 1 ... T_max``, shape ``(..., T_max)`` each."""
+        """``P(|o| = t | r=1)`` and ``P(|o| = t | r=0)`` for ``t = 1 ... T_max``, shape ``(...,
+        T_max)`` each.
+        """
         moves = self.transitions(theta)
         ends = []
         for arrived in self._forward(moves):
@@ -143,8 +179,12 @@ class MarkovTokens:
         right, wrong = law / law.sum(axis=-1, keepdims=True)
         return right, wrong
 
-    def sample(self, theta: ArrayLike, group_size: int, rng: np.random.Generator) -> tuple[Array, Array, Array]:
-        """Rewards and lengths, shape ``(..., G)``, and scores, shape ``(..., G, dim)``, of ``group_size`` responses."""
+    def sample(
+        self, theta: ArrayLike, group_size: int, rng: np.random.Generator
+    ) -> tuple[Array, Array, Array]:
+        """Rewards and lengths, shape ``(..., G)``, and scores, shape ``(..., G, dim)``, of
+        ``group_size`` responses.
+        """
         check_group_size(group_size)
         moves = self.transitions(theta)
         batch = (*moves.shape[:-2], group_size)
@@ -171,7 +211,9 @@ class MarkovTokens:
         return np.where(alive, self._cut[0][state], rewards), lengths, scores
 
     def _values(self, theta: ArrayLike, direction: Array | None = None) -> list[Array]:
-        """Probabilities of a correct and of a wrong response, shape ``(2, ...)``, with two derivatives if asked for."""
+        """Probabilities of a correct and of a wrong response, shape ``(2, ...)``, with two
+        derivatives if asked for.
+        """
         moves = [self.transitions(theta)]
         if direction is not None:
             along = np.einsum("uvd,...d->...uv", self.features, direction)
@@ -179,7 +221,10 @@ class MarkovTokens:
             variance = np.sum(moves[0] * centred**2, axis=-1, keepdims=True)
             moves += [moves[0] * centred, moves[0] * (centred**2 - variance)]
         continuations = self._backward(moves, np.ones(self.max_length))
-        return [self._at_start(self._before(order, moves, continuations[0])) for order in range(len(moves))]
+        return [
+            self._at_start(self._before(order, moves, continuations[0]))
+            for order in range(len(moves))
+        ]
 
     @staticmethod
     def _at_start(value: Array) -> Array:
@@ -187,14 +232,21 @@ class MarkovTokens:
         return np.moveaxis(value[..., 0, :, -1], -1, 0)
 
     def _backward(self, moves: list[Array], worth: Array) -> list[list[Array]]:
-        """For each time the expected worth after each next token, shape ``(..., S, 2, V)``, and its derivatives."""
+        """For each time the expected worth after each next token, shape ``(..., S, 2, V)``, and its
+        derivatives.
+        """
         shape = (*moves[0].shape[:-2], *self._stopped.T.shape, self.base.shape[1])
         values = [np.broadcast_to(self._cut.T[:, :, None] * worth[-1], shape)]
         values += [np.zeros(shape)] * (len(moves) - 1)
         times = []
         for time in range(self.max_length, 0, -1):
-            after = [value[..., self.automaton[:, None, :], np.arange(2)[:, None], self._tokens] for value in values]
-            for order, value in enumerate(after):  # to stop ends the response, with the length that it has then
+            after = [
+                value[..., self.automaton[:, None, :], np.arange(2)[:, None], self._tokens]
+                for value in values
+            ]
+            for order, value in enumerate(
+                after
+            ):  # to stop ends the response, with the length that it has then
                 value[..., self.stop] = self._stopped.T * worth[time - 1] if order == 0 else 0.0
             times.append(after)
             values = [self._before(order, moves, after)[..., :-1] for order in range(len(moves))]
@@ -203,13 +255,19 @@ class MarkovTokens:
     @staticmethod
     def _before(order: int, moves: list[Array], after: list[Array]) -> Array:
         """One step back in time, by the product rule, shape ``(..., S, 2, V + 1)``."""
-        # One product for all states, correct and wrong: many small ones cost more to begin than to compute.
+        # One product for all states, correct and wrong: many small ones cost more to begin than to
+        # compute.
         rows = [value.reshape(*value.shape[:-3], -1, value.shape[-1]) for value in after]
-        value = sum(comb(order, k) * np.matmul(rows[order - k], np.swapaxes(moves[k], -1, -2)) for k in range(order + 1))
+        value = sum(
+            comb(order, k) * np.matmul(rows[order - k], np.swapaxes(moves[k], -1, -2))
+            for k in range(order + 1)
+        )
         return value.reshape(*after[0].shape[:-1], -1)
 
     def _forward(self, moves: Array) -> Iterator[Array]:
-        """For each time the probability of being in a state after a token, shape ``(..., S, V + 1)``."""
+        """For each time the probability of being in a state after a token, shape ``(..., S, V +
+        1)``.
+        """
         arrived = np.zeros((*moves.shape[:-2], self._stopped.shape[1], self.base.shape[1] + 1))
         arrived[..., 0, -1] = 1.0
         yield arrived
@@ -220,19 +278,32 @@ class MarkovTokens:
 
     def _arrivals(self, mass: Array) -> Array:
         size = mass.shape[-2] * mass.shape[-1]
-        place = self.automaton * mass.shape[-1] + self._tokens + size * np.arange(mass.size // size)[:, None, None]
-        going = np.asarray(np.bincount(place.ravel(), mass.ravel(), minlength=mass.size), dtype=float).reshape(mass.shape)
+        place = (
+            self.automaton * mass.shape[-1]
+            + self._tokens
+            + size * np.arange(mass.size // size)[:, None, None]
+        )
+        going = np.asarray(
+            np.bincount(place.ravel(), mass.ravel(), minlength=mass.size), dtype=float
+        ).reshape(mass.shape)
         going[..., self.stop] = 0.0
         return going
 
     def _values_and_gap(self, theta: ArrayLike, worth: Array) -> tuple[Array, Array]:
-        """Probabilities of a correct and of a wrong response, shape ``(2, ...)``, and the gap of scores times the worth of a length."""
+        """Probabilities of a correct and of a wrong response, shape ``(2, ...)``, and the gap of
+        scores times the worth of a length.
+        """
         moves = self.transitions(theta)
         continuations = self._backward([moves], worth)
-        plain = continuations if np.all(worth == 1) else self._backward([moves], np.ones_like(worth))
+        plain = (
+            continuations if np.all(worth == 1) else self._backward([moves], np.ones_like(worth))
+        )
         values = self._at_start(self._before(0, [moves], plain[0]))
         # The sum over states and times is one product.
-        arrived, after = np.concatenate(list(self._forward(moves)), axis=-2), np.concatenate([after for (after,) in continuations], axis=-3)
+        arrived, after = (
+            np.concatenate(list(self._forward(moves)), axis=-2),
+            np.concatenate([after for (after,) in continuations], axis=-3),
+        )
         counts = np.matmul(np.swapaxes(arrived, -1, -2), after.reshape(*after.shape[:-2], -1))
         right, wrong = np.split(counts, 2, axis=-1)
         excess = (right / values[0, ..., None, None] - wrong / values[1, ..., None, None]) * moves

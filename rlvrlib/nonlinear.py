@@ -1,4 +1,6 @@
-"""Policies whose logits are not linear in ``theta``: here the Hessian terms of Identity 2 do not cancel."""
+"""Policies whose logits are not linear in ``theta``: here the Hessian terms of Identity 2 do not
+cancel.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ _TANH_CURVATURE = 4 / (3 * np.sqrt(3))
 
 
 class NetworkBandit(SoftmaxBandit):
-    """Logits of a small tanh network: ``z_a = sum_h v_h tanh(<theta_h, x_a>)``; not log-linear, so ``h_w`` matters.
+    """Logits of a small tanh network: ``z_a = sum_h v_h tanh(<theta_h, x_a>)``; not log-linear, so
+    ``h_w`` matters.
 
     Parameters
     ----------
@@ -24,9 +27,16 @@ class NetworkBandit(SoftmaxBandit):
     """
 
     def __init__(
-        self, inputs: ArrayLike, output_weights: ArrayLike, rewards: ArrayLike, log_prior: ArrayLike | None = None
-    ):  # fmt: skip
-        self.inputs, self.output_weights = check_finite("inputs", inputs), check_finite("output_weights", output_weights)
+        self,
+        inputs: ArrayLike,
+        output_weights: ArrayLike,
+        rewards: ArrayLike,
+        log_prior: ArrayLike | None = None,
+    ):
+        self.inputs, self.output_weights = (
+            check_finite("inputs", inputs),
+            check_finite("output_weights", output_weights),
+        )
         if self.inputs.ndim < 2 or self.output_weights.ndim < 1:
             raise ValueError(
                 "inputs and output_weights must have shapes (..., arms, p) and (..., units), got shapes "
@@ -34,7 +44,9 @@ class NetworkBandit(SoftmaxBandit):
             )
         super().__init__(rewards, self.output_weights.shape[-1] * self.inputs.shape[-1], log_prior)
         if self.inputs.shape[-2] != self.num_arms:
-            raise ValueError(f"inputs must have shape (..., {self.num_arms}, p), got shape {self.inputs.shape}")
+            raise ValueError(
+                f"inputs must have shape (..., {self.num_arms}, p), got shape {self.inputs.shape}"
+            )
 
     def _units(self, theta: Array) -> Array:
         weights = theta.reshape(*theta.shape[:-1], self.output_weights.shape[-1], -1)
@@ -44,7 +56,9 @@ class NetworkBandit(SoftmaxBandit):
         return inner_products(np.tanh(self._units(theta)), self.output_weights)
 
     def logit_slopes(self, theta: Array, direction: Array) -> Array:
-        return inner_products(self._units(direction) * _tanh_slope(self._units(theta)), self.output_weights)
+        return inner_products(
+            self._units(direction) * _tanh_slope(self._units(theta)), self.output_weights
+        )
 
     def logit_curvatures(self, theta: Array, direction: Array) -> Array:
         units = self._units(theta)
@@ -52,15 +66,21 @@ class NetworkBandit(SoftmaxBandit):
         return inner_products(bend * self._units(direction) ** 2, self.output_weights)
 
     def mean_logit_gradient(self, theta: Array, weights: Array) -> Array:
-        outer = weights[..., None] * self.output_weights[..., None, :] * _tanh_slope(self._units(theta))
+        outer = (
+            weights[..., None] * self.output_weights[..., None, :] * _tanh_slope(self._units(theta))
+        )
         gradient = np.einsum("...nh,...np->...hp", outer, self.inputs)
         return gradient.reshape(*gradient.shape[:-2], self.dim)
 
     def regularity(self, direction: ArrayLike) -> Regularity:
-        """From ``|tanh'| <= 1`` and ``|tanh''| <= 4/(3 sqrt 3)``; valid everywhere, hence loose near most theta."""
+        """From ``|tanh'| <= 1`` and ``|tanh''| <= 4/(3 sqrt 3)``; valid everywhere, hence loose
+        near most theta.
+        """
         units = np.abs(self._units(unit(direction)))
         slope = np.max(inner_products(units, np.abs(self.output_weights)), axis=-1)
-        bend = _TANH_CURVATURE * np.max(inner_products(units**2, np.abs(self.output_weights)), axis=-1)
+        bend = _TANH_CURVATURE * np.max(
+            inner_products(units**2, np.abs(self.output_weights)), axis=-1
+        )
         lipschitz = 2 * bend + slope**2
         return Regularity(2 * slope, lipschitz, 2 * slope, lipschitz, 1)
 
@@ -72,9 +92,11 @@ class NetworkBandit(SoftmaxBandit):
 
 
 class QuadraticBandit(SoftmaxBandit):
-    """Logits ``z_a = <slopes_a, theta> + <bends_a, theta^2> / 2``: the simplest policy that is not log-linear.
+    """Logits ``z_a = <slopes_a, theta> + <bends_a, theta^2> / 2``: the simplest policy that is not
+    log-linear.
 
-    Its scores are unbounded over all of ``theta``; measure them along a segment (`segment_regularity`).
+    Its scores are unbounded over all of ``theta``; measure them along a segment
+    (`segment_regularity`).
 
     Parameters
     ----------
@@ -84,11 +106,19 @@ class QuadraticBandit(SoftmaxBandit):
     """
 
     def __init__(
-        self, slopes: ArrayLike, bends: ArrayLike, rewards: ArrayLike, log_prior: ArrayLike | None = None
-    ):  # fmt: skip
-        self.slopes, self.bends = np.broadcast_arrays(check_finite("slopes", slopes), check_finite("bends", bends))
+        self,
+        slopes: ArrayLike,
+        bends: ArrayLike,
+        rewards: ArrayLike,
+        log_prior: ArrayLike | None = None,
+    ):
+        self.slopes, self.bends = np.broadcast_arrays(
+            check_finite("slopes", slopes), check_finite("bends", bends)
+        )
         if self.slopes.ndim < 2:
-            raise ValueError(f"slopes must have shape (..., arms, dim), got shape {self.slopes.shape}")
+            raise ValueError(
+                f"slopes must have shape (..., arms, dim), got shape {self.slopes.shape}"
+            )
         super().__init__(rewards, self.slopes.shape[-1], log_prior)
         if self.slopes.shape[-2] != self.num_arms:
             raise ValueError(
@@ -100,7 +130,9 @@ class QuadraticBandit(SoftmaxBandit):
         return inner_products(self.slopes, theta) + inner_products(self.bends, theta**2) / 2
 
     def logit_slopes(self, theta: Array, direction: Array) -> Array:
-        return inner_products(self.slopes, direction) + inner_products(self.bends, theta * direction)
+        return inner_products(self.slopes, direction) + inner_products(
+            self.bends, theta * direction
+        )
 
     def logit_curvatures(self, theta: Array, direction: Array) -> Array:
         return inner_products(self.bends, direction**2)
@@ -117,18 +149,27 @@ class QuadraticBandit(SoftmaxBandit):
 
 
 def segment_regularity(
-    bandit: SoftmaxBandit, theta: ArrayLike, direction: ArrayLike, step: ArrayLike, num_points: int = 65
+    bandit: SoftmaxBandit,
+    theta: ArrayLike,
+    direction: ArrayLike,
+    step: ArrayLike,
+    num_points: int = 65,
 ) -> tuple[Array, Array]:
-    """Largest ``|s_w|`` and ``|h_w|`` over all arms on the segment from ``theta`` to ``theta + step * direction``.
+    """Largest ``|s_w|`` and ``|h_w|`` over all arms on the segment from ``theta`` to ``theta + step
+    * direction``.
 
-    The measured counterpart of `regularity`, on ``num_points`` evenly spaced points. Both have shape ``(...)``.
+    The measured counterpart of `regularity`, on ``num_points`` evenly spaced points. Both have
+    shape ``(...)``.
     """
     theta, direction = np.asarray(theta, dtype=float), np.asarray(direction, dtype=float)
     reach = np.asarray(step, dtype=float)[..., None] * direction
     axes = max(reach.ndim, bandit.log_odds(theta).ndim + 1)  # a stack may share one theta
     shares = np.linspace(0, 1, num_points).reshape(-1, *(1,) * axes)
     points = theta + shares * reach
-    score, derivative = bandit.scores(points, direction), bandit.score_derivatives(points, direction)
+    score, derivative = (
+        bandit.scores(points, direction),
+        bandit.score_derivatives(points, direction),
+    )
     return np.max(np.abs(score), axis=(0, -1)), np.max(np.abs(derivative), axis=(0, -1))
 
 

@@ -1,7 +1,8 @@
-r"""The overshooting instance: perfect sign of the gap at every step, and yet collapse above a sharp step (Theorem 2).
+r"""The overshooting instance: perfect sign of the gap at every step, and yet collapse above a sharp
+step (Theorem 2).
 
-With probability ``J0`` the one correct response, whose features are ``delta`` in each of ``K`` coordinates; otherwise a
-wrong response whose features are independent fair signs. Then
+With probability ``J0`` the one correct response, whose features are ``delta`` in each of ``K``
+coordinates; otherwise a wrong response whose features are independent fair signs. Then
 ``l(theta) = l0 + sum_k (delta theta_k - log cosh theta_k)``.
 """
 
@@ -58,12 +59,19 @@ class OvershootInstance:
         return self.delta - np.tanh(self._theta(theta))
 
     def curvature(self, theta: ArrayLike, direction: ArrayLike) -> Array:
-        """``sum_k w_k^2 / cosh^2 theta_k``, shape ``(...)``: the score variance of the wrong responses alone."""
+        """``sum_k w_k^2 / cosh^2 theta_k``, shape ``(...)``: the score variance of the wrong
+        responses alone.
+        """
         # 1 / cosh^2 without overflow; 1 - tanh^2 would lose its digits far out
-        return np.sum(np.asarray(direction, dtype=float) ** 2 * np.exp(-2 * log_cosh(self._theta(theta))), axis=-1)
+        return np.sum(
+            np.asarray(direction, dtype=float) ** 2 * np.exp(-2 * log_cosh(self._theta(theta))),
+            axis=-1,
+        )
 
     def log_odds_gain(self, theta: ArrayLike, direction: ArrayLike, step: ArrayLike) -> Array:
-        """``sum_k (delta m_k - log(cosh(theta_k + m_k) / cosh theta_k))`` for the move ``m = step * direction``."""
+        """``sum_k (delta m_k - log(cosh(theta_k + m_k) / cosh theta_k))`` for the move ``m = step *
+        direction``.
+        """
         theta = self._theta(theta)
         move = np.asarray(step, dtype=float)[..., None] * np.asarray(direction, dtype=float)
         bounded = np.clip(move, -1, 1)
@@ -72,7 +80,9 @@ class OvershootInstance:
         return np.sum(self.delta * move - np.where(np.abs(move) < 1, short, long), axis=-1)
 
     def regularity(self, direction: ArrayLike) -> Regularity:
-        """The features along ``w``: ``delta sum w_k`` for the correct response, within ``±sum |w_k|`` for the wrong ones."""
+        """The features along ``w``: ``delta sum w_k`` for the correct response, within ``±sum
+        |w_k|`` for the wrong ones.
+        """
         direction = unit(direction)
         reach = np.sum(np.abs(direction), axis=-1)
         correct = self.delta * np.sum(direction, axis=-1)
@@ -82,7 +92,9 @@ class OvershootInstance:
     def as_bandit(self) -> LogLinearBandit:
         """The same problem as an ordinary bandit with ``1 + 2^K`` arms; the first one is correct."""
         if self.num_steps > 16:
-            raise ValueError(f"num_steps must be at most 16 for a bandit of 1 + 2^K arms, got {self.num_steps}")
+            raise ValueError(
+                f"num_steps must be at most 16 for a bandit of 1 + 2^K arms, got {self.num_steps}"
+            )
         signs = np.array(list(product((-1.0, 1.0), repeat=self.num_steps)))
         features = np.vstack([np.full(self.num_steps, self.delta), signs])
         wrong = np.log1p(-self.initial_success) - self.num_steps * np.log(2)
@@ -92,21 +104,27 @@ class OvershootInstance:
     def _theta(self, theta: ArrayLike) -> Array:
         theta = np.asarray(theta, dtype=float)
         if theta.shape[-1:] != (self.dim,) or np.any(np.isnan(theta)):
-            raise ValueError(f"theta must be a number in each of {self.dim} entries of its last axis, got {theta!r}")
+            raise ValueError(
+                f"theta must be a number in each of {self.dim} entries of its last axis, got {theta!r}"
+            )
         return theta
 
 
 def critical_step(delta: ArrayLike) -> Array:
-    """``eta_c(delta)``, the positive solution of ``log cosh eta = delta eta``; infinite for ``delta >= 1``.
+    """``eta_c(delta)``, the positive solution of ``log cosh eta = delta eta``; infinite for ``delta
+    >= 1``.
 
     Below it the log-odds rise at every step, above it they fall at every step (Theorem 2).
-    ``eta_c = 2 delta + O(delta^3)`` for small ``delta`` and ``~ log 2 / (1 - delta)`` as ``delta -> 1``.
+    ``eta_c = 2 delta + O(delta^3)`` for small ``delta`` and ``~ log 2 / (1 - delta)`` as ``delta ->
+    1``.
 
     Raises
     ------
     ValueError : ``delta`` is not positive.
     """
-    from scipy.optimize import elementwise  # a third of a second to load, which the command rlvr does not need
+    from scipy.optimize import (
+        elementwise,  # a third of a second to load, which the command rlvr does not need
+    )
 
     delta = np.asarray(delta, dtype=float)
     if not np.all(delta > 0):
@@ -114,21 +132,28 @@ def critical_step(delta: ArrayLike) -> Array:
     inside = np.where((delta < 1) & (delta > _SERIES), delta, 0.5)
 
     def excess(eta: Array, delta: Array) -> Array:
-        # Both lines are log cosh(eta) - delta eta; each keeps its digits where the other loses them.
+        # Both lines are log cosh(eta) - delta eta; each keeps its digits where the other loses
+        # them.
         small = np.log1p(2 * np.sinh(np.minimum(eta, 1) / 2) ** 2) - delta * eta
         large = (1 - delta) * eta - np.log(2) + np.log1p(np.exp(-2 * eta))
         return np.where(eta < 1, small, large)
 
     # eta^2/2 >= log cosh eta >= eta - log 2 puts the root between 2 delta and log 2 / (1 - delta).
     bracket = (inside, 1.1 * np.log(2) / (1 - inside))
-    root = elementwise.find_root(excess, bracket, args=(inside,), tolerances={"xrtol": 4e-16, "fatol": 0})
+    root = elementwise.find_root(
+        excess, bracket, args=(inside,), tolerances={"xrtol": 4e-16, "fatol": 0}
+    )
     tiny = np.minimum(delta, _SERIES)  # its square may vanish; the next term is below rounding
-    return np.where(delta < 1, np.where(delta > _SERIES, root.x, 2 * tiny * (1 + 2 * tiny**2 / 3)), np.inf)[()]
+    return np.where(
+        delta < 1, np.where(delta > _SERIES, root.x, 2 * tiny * (1 + 2 * tiny**2 / 3)), np.inf
+    )[()]
 
 
 def log_cosh(values: ArrayLike) -> Array:
     """``log cosh``, without overflow and without cancellation near 0."""
     size = np.abs(np.asarray(values, dtype=float))
     return np.where(
-        size < 1, np.log1p(2 * np.sinh(np.minimum(size, 1) / 2) ** 2), size - np.log(2) + np.log1p(np.exp(-2 * size))
+        size < 1,
+        np.log1p(2 * np.sinh(np.minimum(size, 1) / 2) ** 2),
+        size - np.log(2) + np.log1p(np.exp(-2 * size)),
     )

@@ -1,8 +1,9 @@
 r"""What every theorem takes: a problem is its log-odds.
 
-With success rate :math:`J` and log-odds :math:`l = \log(J/(1-J))`, the Gradient Gap is the gradient of :math:`l`, the
-success and failure rates are ``expit(l)`` and ``expit(-l)``, and the curvature along a unit vector ``w`` is minus the
-second derivative of :math:`l`. A problem gives these four, and nothing else in the library needs to know its policy.
+With success rate :math:`J` and log-odds :math:`l = \log(J/(1-J))`, the Gradient Gap is the gradient
+of :math:`l`, the success and failure rates are ``expit(l)`` and ``expit(-l)``, and the curvature
+along a unit vector ``w`` is minus the second derivative of :math:`l`. A problem gives these four,
+and nothing else in the library needs to know its policy.
 """
 
 from __future__ import annotations
@@ -41,9 +42,10 @@ class Problem(Protocol):
     """One prompt, or a stack of prompts, with a policy over responses and a 0/1 reward.
 
     Leading axes are batch axes and broadcast: ``theta`` has shape ``(..., dim)``.
-    Three optional methods: ``log_odds_and_gap(theta)`` and ``log_odds_gain(theta, direction, step)`` save work or digits,
-    ``length_normalized_gap(theta)`` is for random lengths; the functions of the same names below use them. The attribute
-    ``max_length`` is optional too: it saves asking for all the bounds.
+    Three optional methods: ``log_odds_and_gap(theta)`` and ``log_odds_gain(theta, direction,
+    step)`` save work or digits, ``length_normalized_gap(theta)`` is for random lengths; the
+    functions of the same names below use them. The attribute ``max_length`` is optional too: it
+    saves asking for all the bounds.
     """
 
     @property
@@ -79,13 +81,17 @@ def alignment(problem: Problem, theta: ArrayLike, direction: ArrayLike) -> Array
 
 
 def log_odds_and_gap(problem: Problem, theta: Array) -> tuple[Array, Array]:
-    """Log-odds and gap at once; problems that share work between the two say so by a method of this name."""
+    """Log-odds and gap at once; problems that share work between the two say so by a method of this
+    name.
+    """
     combined = getattr(problem, "log_odds_and_gap", None)
     return combined(theta) if combined else (problem.log_odds(theta), problem.gradient_gap(theta))
 
 
 def length_normalized_gap(problem: Problem, theta: Array, gap: Array) -> Array:
-    """``E[s/|o| | r=1] - E[s/|o| | r=0]``; a problem without a method of this name has responses of one length."""
+    """``E[s/|o| | r=1] - E[s/|o| | r=0]``; a problem without a method of this name has responses of
+    one length.
+    """
     own = getattr(problem, "length_normalized_gap", None)
     if own:
         return own(theta)
@@ -93,7 +99,9 @@ def length_normalized_gap(problem: Problem, theta: Array, gap: Array) -> Array:
     return gap / (problem.regularity(np.ones(problem.dim)).max_length if length is None else length)
 
 
-def log_odds_gain(problem: Problem, theta: ArrayLike, direction: ArrayLike, step: ArrayLike) -> Array:
+def log_odds_gain(
+    problem: Problem, theta: ArrayLike, direction: ArrayLike, step: ArrayLike
+) -> Array:
     """``l(theta + step * direction) - l(theta)``, shape ``(...)``.
 
     A problem may offer a method of this name that does not subtract two nearly equal numbers.
@@ -114,7 +122,9 @@ def unit(direction: ArrayLike) -> Array:
     ValueError : a direction has length zero or is not finite.
     """
     direction = np.asarray(direction, dtype=float)
-    scale = np.max(np.abs(direction), axis=-1, keepdims=True)  # first, so that squares neither overflow nor vanish
+    scale = np.max(
+        np.abs(direction), axis=-1, keepdims=True
+    )  # first, so that squares neither overflow nor vanish
     if not np.all(np.isfinite(scale) & (scale > 0)):
         raise ValueError(
             f"direction must be finite and of positive length, got {direction!r}: a zero direction has no alignment"
@@ -124,13 +134,17 @@ def unit(direction: ArrayLike) -> Array:
 
 
 def check_group_size(group_size: int) -> None:
-    """Raise a ValueError unless a group holds two responses or more: one alone has no mean to be compared with."""
+    """Raise a ValueError unless a group holds two responses or more: one alone has no mean to be
+    compared with.
+    """
     if group_size < 2:
         raise ValueError(f"group_size must be at least 2, got {group_size!r}")
 
 
 def log_sum_exp(values: Array) -> Array:
-    """``log sum_a exp(values_a)`` over the last axis. SciPy's ``logsumexp`` is general and takes several times as long for small arrays."""
+    """``log sum_a exp(values_a)`` over the last axis. SciPy's ``logsumexp`` is general and takes
+    several times as long for small arrays.
+    """
     top = np.max(values, axis=-1, keepdims=True)
     top = np.where(np.isfinite(top), top, 0.0)
     with np.errstate(divide="ignore"):

@@ -1,4 +1,6 @@
-"""Power laws from measurements that may be censored: the exponent of a median, with its uncertainty."""
+"""Power laws from measurements that may be censored: the exponent of a median, with its
+uncertainty.
+"""
 
 from __future__ import annotations
 
@@ -30,30 +32,47 @@ class PowerLaw:
 
 
 def median_exponent(
-    sizes: ArrayLike, values: ArrayLike, *, rng: np.random.Generator, level: float = 0.95, num_resamples: int = 2000
+    sizes: ArrayLike,
+    values: ArrayLike,
+    *,
+    rng: np.random.Generator,
+    level: float = 0.95,
+    num_resamples: int = 2000,
 ) -> PowerLaw:
     """Fit a power law to the medians over the rows.
 
-    A value that was only found to lie beyond the end of the search is infinite (censored on the right). A median needs only its
-    rank, so it is not biased as long as it is finite; sizes at which it is infinite are left out.
+    A value that was only found to lie beyond the end of the search is infinite (censored on the
+    right). A median needs only its rank, so it is not biased as long as it is finite; sizes at
+    which it is infinite are left out.
 
     Parameters
     ----------
     sizes : shape ``(sizes,)``, positive, all different.
-    values : shape ``(rows, sizes)``, positive; infinite where censored. Rows (prompts, say) are resampled as wholes.
+    values : shape ``(rows, sizes)``, positive; infinite where censored. Rows (prompts, say) are
+        resampled as wholes.
     rng : of the resamples.
     level : of the interval, in (0, 1).
     num_resamples : number of bootstrap resamples.
 
     Raises
     ------
-    ValueError : shapes that do not fit, values that are not positive, or fewer than two finite medians.
+    ValueError : shapes that do not fit, values that are not positive, or fewer than two finite
+        medians.
     """
     sizes, values = np.asarray(sizes, dtype=float), np.asarray(values, dtype=float)
-    if values.ndim != 2 or sizes.shape != values.shape[1:] or len(np.unique(sizes)) < len(sizes) or not np.all(sizes > 0):
-        raise ValueError(f"values must have one column for each of the different, positive sizes, got {values.shape} and {sizes!r}")
+    if (
+        values.ndim != 2
+        or sizes.shape != values.shape[1:]
+        or len(np.unique(sizes)) < len(sizes)
+        or not np.all(sizes > 0)
+    ):
+        raise ValueError(
+            f"values must have one column for each of the different, positive sizes, got {values.shape} and {sizes!r}"
+        )
     if not np.all(values > 0):
-        raise ValueError(f"values must be positive (infinite where censored), got {values[~(values > 0)][0]!r}")
+        raise ValueError(
+            f"values must be positive (infinite where censored), got {values[~(values > 0)][0]!r}"
+        )
     if not 0 < level < 1:
         raise ValueError(f"level must be in (0, 1), got {level!r}")
     medians = np.median(values, axis=0)
@@ -62,9 +81,18 @@ def median_exponent(
         raise ValueError(f"values must have finite medians at two sizes or more, got {medians!r}")
     exponent, constant = np.polyfit(np.log(sizes[kept]), np.log(medians[kept]), 1)
     rows = rng.integers(len(values), size=(num_resamples, len(values)))
-    slopes = [_slope(sizes[kept], medians) for medians in np.median(values[rows][:, :, kept], axis=1)]
+    slopes = [
+        _slope(sizes[kept], medians) for medians in np.median(values[rows][:, :, kept], axis=1)
+    ]
     low, high = np.nanquantile(slopes, [(1 - level) / 2, (1 + level) / 2])
-    return PowerLaw(float(exponent), float(np.exp(constant)), float(low), float(high), sizes[kept], medians[kept])
+    return PowerLaw(
+        float(exponent),
+        float(np.exp(constant)),
+        float(low),
+        float(high),
+        sizes[kept],
+        medians[kept],
+    )
 
 
 def _slope(sizes: Array, medians: Array) -> float:

@@ -1,6 +1,8 @@
-r"""Other objectives than the success rate: the clipped ratio of PPO over several updates, and a KL penalty to the start.
+r"""Other objectives than the success rate: the clipped ratio of PPO over several updates, and a KL
+penalty to the start.
 
-Both are directions for a `SoftmaxBandit`: one response is one action, so the ratio is that of the whole response.
+Both are directions for a `SoftmaxBandit`: one response is one action, so the ratio is that of the
+whole response.
 """
 
 from __future__ import annotations
@@ -20,15 +22,23 @@ _ORDERS = ("policy-reference", "reference-policy")
 
 
 def mean_score(problem: SoftmaxBandit, theta: Array, chance: Array, weights: Array) -> Array:
-    """``sum_a weights_a s(a)`` with the scores ``s = grad log pi`` and ``chance = pi(a)`` at theta, shape ``(..., dim)``."""
-    return problem.mean_logit_gradient(theta, weights - weights.sum(axis=-1, keepdims=True) * chance)
+    """``sum_a weights_a s(a)`` with the scores ``s = grad log pi`` and ``chance = pi(a)`` at theta,
+    shape ``(..., dim)``.
+    """
+    return problem.mean_logit_gradient(
+        theta, weights - weights.sum(axis=-1, keepdims=True) * chance
+    )
 
 
-def kl_gradient(problem: SoftmaxBandit, theta: Array, reference: Array, order: str = "policy-reference") -> Array:
-    """Gradient in ``theta`` of a KL divergence between the policy and the one at ``reference``, shape ``(..., dim)``.
+def kl_gradient(
+    problem: SoftmaxBandit, theta: Array, reference: Array, order: str = "policy-reference"
+) -> Array:
+    """Gradient in ``theta`` of a KL divergence between the policy and the one at ``reference``,
+    shape ``(..., dim)``.
 
-    ``"policy-reference"`` is ``KL(pi || pi_ref)``: ``E_pi[s log(pi / pi_ref)]``. ``"reference-policy"`` is ``KL(pi_ref || pi)``:
-    ``-E_ref[s]``, which is also the mean gradient of the estimator ``q - log q - 1``, ``q = pi_ref / pi``, on samples of ``pi``.
+    ``"policy-reference"`` is ``KL(pi || pi_ref)``: ``E_pi[s log(pi / pi_ref)]``.
+    ``"reference-policy"`` is ``KL(pi_ref || pi)``: ``-E_ref[s]``, which is also the mean gradient
+    of the estimator ``q - log q - 1``, ``q = pi_ref / pi``, on samples of ``pi``.
 
     Raises
     ------
@@ -44,13 +54,15 @@ def kl_gradient(problem: SoftmaxBandit, theta: Array, reference: Array, order: s
 
 @dataclass(frozen=True)
 class KLPenalty:
-    """Another direction minus ``beta`` times the exact gradient of the KL divergence to a reference.
+    """Another direction minus ``beta`` times the exact gradient of the KL divergence to a
+    reference.
 
     Parameters
     ----------
     direction : the update without the penalty.
     beta : weight of the penalty, non-negative, shape ``(...)`` as the runs.
-    reference : parameters of the reference policy, shape ``(..., dim)``; where the run starts if omitted.
+    reference : parameters of the reference policy, shape ``(..., dim)``; where the run starts if
+        omitted.
     order : see `kl_gradient`.
     """
 
@@ -69,26 +81,34 @@ class KLPenalty:
         reference = theta if self.reference is None else np.asarray(self.reference, dtype=float)
         return self.direction.initial_state(theta), reference
 
-    def update(self, problem: SoftmaxBandit, theta: Array, log_odds: Array, gap: Array, state: Any) -> tuple[Array, Any]:
+    def update(
+        self, problem: SoftmaxBandit, theta: Array, log_odds: Array, gap: Array, state: Any
+    ) -> tuple[Array, Any]:
         inner, reference = state
         update, inner = self.direction.update(problem, theta, log_odds, gap, inner)
         weight = np.asarray(self.beta, dtype=float)[..., None]
-        return update - weight * kl_gradient(problem, theta, reference, self.order), (inner, reference)
+        return update - weight * kl_gradient(problem, theta, reference, self.order), (
+            inner,
+            reference,
+        )
 
 
 @dataclass(frozen=True)
 class ClippedSurrogate:
     """Gradient of PPO's clipped surrogate, for several updates on each batch of the old policy.
 
-    The surrogate is ``E_old min(rho A, clip(rho, 1 - clip, 1 + clip) A)`` with ``rho = pi / pi_old``. Its gradient is ``E_old[rho A s]``
-    over the responses that are not clipped: those without ``A > 0, rho > 1 + clip`` and without ``A < 0, rho < 1 - clip``. One step
-    of `ascend` is one update; the batch is renewed every ``num_updates`` steps.
+    The surrogate is ``E_old min(rho A, clip(rho, 1 - clip, 1 + clip) A)`` with ``rho = pi /
+    pi_old``. Its gradient is ``E_old[rho A s]`` over the responses that are not clipped: those
+    without ``A > 0, rho > 1 + clip`` and without ``A < 0, rho < 1 - clip``. One step of `ascend` is
+    one update; the batch is renewed every ``num_updates`` steps.
 
     Parameters
     ----------
     num_updates : updates on one batch, at least 1.
-    clip : half-width of the interval around 1, positive, shape ``(...)`` as the runs; infinite for no clipping.
-    group_size : responses drawn per batch, at least 2; all responses with their exact probabilities where omitted.
+    clip : half-width of the interval around 1, positive, shape ``(...)`` as the runs; infinite for
+        no clipping.
+    group_size : responses drawn per batch, at least 2; all responses with their exact probabilities
+        where omitted.
     rng : source of the samples, needed with ``group_size``.
     normalized : ``A`` is ``(r - mean) / std`` over the batch (GRPO), or ``r - mean`` (Dr. GRPO).
     """
@@ -105,15 +125,21 @@ class ClippedSurrogate:
         if not np.all(np.asarray(self.clip) > 0):
             raise ValueError(f"clip must be positive, got {self.clip!r}")
         if self.group_size is not None and (self.group_size < 2 or self.rng is None):
-            raise ValueError(f"group_size must be at least 2 and come with rng, got {self.group_size!r} and {self.rng!r}")
+            raise ValueError(
+                f"group_size must be at least 2 and come with rng, got {self.group_size!r} and {self.rng!r}"
+            )
 
     def initial_state(self, theta: Array) -> None:
         return None
 
-    def update(self, problem: SoftmaxBandit, theta: Array, log_odds: Array, gap: Array, state: Any) -> tuple[Array, Any]:
+    def update(
+        self, problem: SoftmaxBandit, theta: Array, log_odds: Array, gap: Array, state: Any
+    ) -> tuple[Array, Any]:
         here = problem.log_probabilities(theta)
         count, old, weights = (0, here, self._batch(problem, here)) if state is None else state
-        ratio = np.exp(np.minimum(here - old, _LOG_LARGE))  # beyond, the response has no weight in the batch
+        ratio = np.exp(
+            np.minimum(here - old, _LOG_LARGE)
+        )  # beyond, the response has no weight in the batch
         width = np.asarray(self.clip, dtype=float)[..., None]
         clipped = np.where(weights > 0, ratio > 1 + width, ratio < 1 - width)
         update = mean_score(problem, theta, np.exp(here), np.where(clipped, 0.0, weights * ratio))
@@ -123,7 +149,10 @@ class ClippedSurrogate:
         """Share of each response in the batch times its advantage, shape ``(..., arms)``."""
         share = np.exp(log_probabilities)
         if self.group_size is not None and self.rng is not None:  # they come together
-            share = self.rng.multinomial(self.group_size, share / share.sum(axis=-1, keepdims=True)) / self.group_size
+            share = (
+                self.rng.multinomial(self.group_size, share / share.sum(axis=-1, keepdims=True))
+                / self.group_size
+            )
         success = np.sum(share * problem.rewards, axis=-1, keepdims=True)
         failure = np.sum(share * ~problem.rewards, axis=-1, keepdims=True)
         advantage = np.where(problem.rewards, failure, -success)

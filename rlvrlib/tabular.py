@@ -10,7 +10,8 @@ from rlvrlib.problems import Array, Regularity, unit
 
 
 class TabularBandit(SoftmaxBandit):
-    """``pi(a) ~ exp(log_prior_a + theta_a)``: one parameter for each arm (theory, Proposition 1); ``dim`` is the number of arms.
+    """``pi(a) ~ exp(log_prior_a + theta_a)``: one parameter for each arm (theory, Proposition 1);
+    ``dim`` is the number of arms.
 
     What `LogLinearBandit` is with the unit vectors as features, without a product with them.
 

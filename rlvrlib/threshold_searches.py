@@ -1,6 +1,8 @@
-"""Thresholds that are found and not bounded: the first zero of the gain itself, or of a law of the wrong responses.
+"""Thresholds that are found and not bounded: the first zero of the gain itself, or of a law of the
+wrong responses.
 
-Both are functions of a `Problem`, where those of `rlvrlib.thresholds` take numbers; `thresholds` has them under the same names.
+Both are functions of a `Problem`, where those of `rlvrlib.thresholds` take numbers; `thresholds`
+has them under the same names.
 """
 
 from __future__ import annotations
@@ -18,9 +20,9 @@ from rlvrlib.threshold_arithmetic import positive_part
 def exact(problem: Problem, theta: ArrayLike, direction: ArrayLike, *, reach: float = 1e6) -> Array:
     """First positive zero of ``l(theta + eta w) - l(theta)`` in ``eta``, shape ``(...)``.
 
-    0 where the alignment is not positive, infinite where the gain stays positive up to ``reach`` natural scales
-    ``dmu / (|kappa| + dmu^2)``. The search is that of `rlvrlib.first_zero`: a dip narrower than a thousandth of its position
-    can be missed.
+    0 where the alignment is not positive, infinite where the gain stays positive up to ``reach``
+    natural scales ``dmu / (|kappa| + dmu^2)``. The search is that of `rlvrlib.first_zero`: a dip
+    narrower than a thousandth of its position can be missed.
 
     Parameters
     ----------
@@ -49,10 +51,12 @@ def exact(problem: Problem, theta: ArrayLike, direction: ArrayLike, *, reach: fl
 
 
 def failure_law(bandit: SoftmaxBandit, theta: ArrayLike, direction: ArrayLike) -> Array:
-    """Zero of ``log E[exp(eta (s_w - E[s_w | r=1])) | r=0]``: below it the log-odds of a log-linear policy rise (failure law).
+    """Zero of ``log E[exp(eta (s_w - E[s_w | r=1])) | r=0]``: below it the log-odds of a log-linear
+    policy rise (failure law).
 
-    It needs the law of the wrong scores, not only a bound on them; with one correct response it is the exact threshold.
-    Infinite where no wrong response scores above the mean of the correct ones. Shape ``(...)``.
+    It needs the law of the wrong scores, not only a bound on them; with one correct response it is
+    the exact threshold. Infinite where no wrong response scores above the mean of the correct ones.
+    Shape ``(...)``.
 
     Parameters
     ----------
@@ -65,21 +69,29 @@ def failure_law(bandit: SoftmaxBandit, theta: ArrayLike, direction: ArrayLike) -
     """
     theta, direction = np.asarray(theta, dtype=float), unit(direction)
     if np.any(bandit.logit_curvatures(theta, direction)):
-        raise ValueError(f"bandit must be log-linear, got {type(bandit).__name__}: the law of its scores does not bound the gain")
+        raise ValueError(
+            f"bandit must be log-linear, got {type(bandit).__name__}: the law of its scores does not bound the gain"
+        )
     law, scores = bandit.log_probabilities(theta), bandit.scores(theta, direction)
     right, wrong = np.where(bandit.rewards, law, -np.inf), np.where(bandit.rewards, -np.inf, law)
     right, wrong = (part - log_sum_exp(part)[..., None] for part in (right, wrong))
     excess = scores - np.sum(np.exp(right) * scores, axis=-1, keepdims=True)
     slope = -np.sum(np.exp(wrong) * excess, axis=-1)  # the alignment
-    excess = np.where(np.isfinite(wrong), excess, 0.0)  # of the wrong responses; the correct ones have no weight
+    excess = np.where(
+        np.isfinite(wrong), excess, 0.0
+    )  # of the wrong responses; the correct ones have no weight
     wanted = (slope > 0) & np.any(excess > 0, axis=-1)
 
     def gain(step: Array) -> Array:
         return -log_mean_exp(np.exp(wrong), law, ~bandit.rewards, step[..., None] * excess)
 
     spread = np.max(excess, axis=-1) - np.min(np.where(np.isfinite(wrong), excess, np.inf), axis=-1)
-    low = np.where(wanted, 4 * slope / np.where(wanted, spread, 1.0) ** 2, 0.0)  # half of Theorem 1'': there it is positive
+    low = np.where(
+        wanted, 4 * slope / np.where(wanted, spread, 1.0) ** 2, 0.0
+    )  # half of Theorem 1'': there it is positive
     high = 2 * low
     while np.any(rising := wanted & (gain(high) >= 0)):
         low, high = np.where(rising, high, low), np.where(rising, 2 * high, high)
-    return np.where(wanted, zero_between(gain, low, high, wanted), np.where(slope > 0, np.inf, 0.0))[()]
+    return np.where(
+        wanted, zero_between(gain, low, high, wanted), np.where(slope > 0, np.inf, 0.0)
+    )[()]

@@ -1,10 +1,12 @@
-r"""Every theorem on the step size as a function: the supremum of the steps that are guaranteed to improve.
+r"""Every theorem on the step size as a function: the supremum of the steps that are guaranteed to
+improve.
 
-A step is the length ``eta`` of a move along a unit vector ``w`` whose alignment ``dmu = <w, Gap>`` is given. The bounds that
-a function takes must hold on the whole segment that the step covers. Every threshold is 0 where the alignment is not
-positive and infinite where nothing limits the step.
+A step is the length ``eta`` of a move along a unit vector ``w`` whose alignment ``dmu = <w, Gap>``
+is given. The bounds that a function takes must hold on the whole segment that the step covers.
+Every threshold is 0 where the alignment is not positive and infinite where nothing limits the step.
 
-``theory`` is the reference of the book; Theorem 1 is the paper's (arXiv 2510.08539), the others are this book's.
+``theory`` is the reference of the book; Theorem 1 is the paper's (arXiv 2510.08539), the others are
+this book's.
 """
 
 from __future__ import annotations
@@ -14,7 +16,14 @@ from numpy.typing import ArrayLike
 from scipy.special import log_expit
 
 from rlvrlib.problems import Array, log_sum_exp
-from rlvrlib.threshold_arithmetic import finite, non_negative, positive_part, product, prompt_weights, ratio
+from rlvrlib.threshold_arithmetic import (
+    finite,
+    non_negative,
+    positive_part,
+    product,
+    prompt_weights,
+    ratio,
+)
 from rlvrlib.threshold_searches import exact as exact  # both belong to what a reader looks for here
 from rlvrlib.threshold_searches import failure_law as failure_law
 
@@ -28,16 +37,24 @@ def paper(alignment: ArrayLike, score_bound: ArrayLike, score_lipschitz: ArrayLi
     score_bound : ``G_o`` of Assumption A1, non-negative, broadcast against ``alignment``.
     score_lipschitz : ``L_o`` of Assumption A1, likewise.
     """
-    score_bound, score_lipschitz = non_negative(score_bound=score_bound), non_negative(score_lipschitz=score_lipschitz)
+    score_bound, score_lipschitz = (
+        non_negative(score_bound=score_bound),
+        non_negative(score_lipschitz=score_lipschitz),
+    )
     return ratio(positive_part(alignment), 2 * (score_lipschitz + 8 * score_bound**2))
 
 
 def trajectory(alignment: ArrayLike, score_bound: ArrayLike, score_lipschitz: ArrayLike) -> Array:
-    """``2 dmu / (2 L_o + G_o^2)``: below it the log-odds rise (Theorem 1', two-sided trajectory bound).
+    """``2 dmu / (2 L_o + G_o^2)``: below it the log-odds rise (Theorem 1', two-sided trajectory
+    bound).
 
-    Up to half of it, the log-odds gain lies between ``eta dmu / 2`` and ``3 eta dmu / 2``. Parameters as in `paper`.
+    Up to half of it, the log-odds gain lies between ``eta dmu / 2`` and ``3 eta dmu / 2``.
+    Parameters as in `paper`.
     """
-    score_bound, score_lipschitz = non_negative(score_bound=score_bound), non_negative(score_lipschitz=score_lipschitz)
+    score_bound, score_lipschitz = (
+        non_negative(score_bound=score_bound),
+        non_negative(score_lipschitz=score_lipschitz),
+    )
     return ratio(2 * positive_part(alignment), 2 * score_lipschitz + score_bound**2)
 
 
@@ -59,17 +76,24 @@ def success_rise(alignment: ArrayLike, log_odds: ArrayLike, curvature_bound: Arr
     ----------
     alignment : ``dmu``, any shape.
     log_odds : ``l``, where the step starts.
-    curvature_bound : ``a``, with ``h_w >= -a`` on the correct responses along the segment; non-negative.
+    curvature_bound : ``a``, with ``h_w >= -a`` on the correct responses along the segment;
+        non-negative.
     """
     failure = np.exp(log_expit(-finite(log_odds=log_odds)))
-    return ratio(2 * failure * positive_part(alignment), non_negative(curvature_bound=curvature_bound))
+    return ratio(
+        2 * failure * positive_part(alignment), non_negative(curvature_bound=curvature_bound)
+    )
 
 
 def failure_fall(
-    alignment: ArrayLike, log_odds: ArrayLike, max_length: ArrayLike, token_range: ArrayLike,
+    alignment: ArrayLike,
+    log_odds: ArrayLike,
+    max_length: ArrayLike,
+    token_range: ArrayLike,
     curvature_bound: ArrayLike = 0.0,
-) -> Array:  # fmt: skip
-    """``2 J F dmu / (a_+ F + sigma^2 Phi(F))``: below it the failure rate ``F = 1-J`` falls (Theorem 3').
+) -> Array:
+    """``2 J F dmu / (a_+ F + sigma^2 Phi(F))``: below it the failure rate ``F = 1-J`` falls
+    (Theorem 3').
 
     ``sigma^2 = T_max R_p^2 / 4`` and ``Phi(F) = min(1, 2 F log(2e/F))``.
 
@@ -79,24 +103,36 @@ def failure_fall(
     log_odds : ``l``, where the step starts.
     max_length : ``T_max``, cap on the response length in tokens, at least 1.
     token_range : ``R_p``, length of an interval that holds every token score along ``w``.
-    curvature_bound : ``a_+``, with ``h_w <= a_+`` on the wrong responses; 0 for logits linear in ``theta``.
+    curvature_bound : ``a_+``, with ``h_w <= a_+`` on the wrong responses; 0 for logits linear in
+        ``theta``.
     """
-    return _failure_fall(alignment, log_odds, max_length, token_range, curvature_bound, sharper=False)
+    return _failure_fall(
+        alignment, log_odds, max_length, token_range, curvature_bound, sharper=False
+    )
 
 
 def sharper_failure_fall(
-    alignment: ArrayLike, log_odds: ArrayLike, max_length: ArrayLike, token_range: ArrayLike,
+    alignment: ArrayLike,
+    log_odds: ArrayLike,
+    max_length: ArrayLike,
+    token_range: ArrayLike,
     curvature_bound: ArrayLike = 0.0,
-) -> Array:  # fmt: skip
-    """The same as `failure_fall` with ``min(1, 2 F log(2/F))`` for ``Phi(F)``: a little longer (sharper logarithm).
+) -> Array:
+    """The same as `failure_fall` with ``min(1, 2 F log(2/F))`` for ``Phi(F)``: a little longer
+    (sharper logarithm).
 
     Parameters as in `failure_fall`.
     """
-    return _failure_fall(alignment, log_odds, max_length, token_range, curvature_bound, sharper=True)
+    return _failure_fall(
+        alignment, log_odds, max_length, token_range, curvature_bound, sharper=True
+    )
 
 
-def angle(alignment: ArrayLike, log_odds: ArrayLike, max_length: ArrayLike, token_range: ArrayLike) -> Array:
-    """``2 sqrt(JF) dmu / beta_T``: below it the success rate rises, for logits linear in ``theta`` (angle theorem).
+def angle(
+    alignment: ArrayLike, log_odds: ArrayLike, max_length: ArrayLike, token_range: ArrayLike
+) -> Array:
+    """``2 sqrt(JF) dmu / beta_T``: below it the success rate rises, for logits linear in ``theta``
+    (angle theorem).
 
     Parameters as in `failure_fall`.
     """
@@ -106,10 +142,12 @@ def angle(alignment: ArrayLike, log_odds: ArrayLike, max_length: ArrayLike, toke
 
 
 def angle_bend(max_length: ArrayLike, token_range: ArrayLike) -> Array:
-    """``beta_T``: the angle ``2 arcsin sqrt(J)`` bends down by at most this along a unit vector (angle theorem).
+    """``beta_T``: the angle ``2 arcsin sqrt(J)`` bends down by at most this along a unit vector
+    (angle theorem).
 
-    ``(2 sigma^2 / T) sqrt(sum_{t<T} (sqrt(t) + 1/2)^2)`` with ``sigma^2 = T_max R_p^2 / 4``: GRPO on token sums improves at
-    every step for rates below ``2 / beta_T``, REINFORCE below ``4 / beta_T``. Parameters as in `failure_fall`.
+    ``(2 sigma^2 / T) sqrt(sum_{t<T} (sqrt(t) + 1/2)^2)`` with ``sigma^2 = T_max R_p^2 / 4``: GRPO
+    on token sums improves at every step for rates below ``2 / beta_T``, REINFORCE below ``4 /
+    beta_T``. Parameters as in `failure_fall`.
     """
     variance, lengths = _score_variance(max_length, token_range), np.asarray(max_length, dtype=int)
     squares = np.cumsum((np.sqrt(np.arange(np.max(lengths))) + 0.5) ** 2)
@@ -117,10 +155,14 @@ def angle_bend(max_length: ArrayLike, token_range: ArrayLike) -> Array:
 
 
 def variance_fall(
-    alignment: ArrayLike, log_odds: ArrayLike, variance: ArrayLike, token_range: ArrayLike,
+    alignment: ArrayLike,
+    log_odds: ArrayLike,
+    variance: ArrayLike,
+    token_range: ArrayLike,
     curvature_bound: ArrayLike = 0.0,
-) -> Array:  # fmt: skip
-    """``2 J F dmu / (a_+ F + Phi_V(F))``: below it the failure rate falls (conditional variance, part 1).
+) -> Array:
+    """``2 J F dmu / (a_+ F + Phi_V(F))``: below it the failure rate falls (conditional variance,
+    part 1).
 
     ``Phi_V(F) = min(V, F (sqrt(2 V L) + R_p L / 3)^2)`` with ``L = log(2/F)``.
 
@@ -128,7 +170,8 @@ def variance_fall(
     ----------
     alignment : ``dmu``, any shape.
     log_odds : ``l``, where the step starts.
-    variance : ``V``, with ``sum_t Var(s_t | past) <= V`` for every response, along the segment; non-negative.
+    variance : ``V``, with ``sum_t Var(s_t | past) <= V`` for every response, along the segment;
+        non-negative.
     token_range : ``R_p`` along the segment, as in `failure_fall`.
     curvature_bound : ``a_+`` along the segment, as in `failure_fall`.
     """
@@ -139,16 +182,22 @@ def variance_fall(
 
 def variance_local(
     alignment: ArrayLike, log_odds: ArrayLike, variance: ArrayLike, token_range: ArrayLike
-) -> Array:  # fmt: skip
+) -> Array:
     """``log(1 + R_p B) / R_p``: below it the success rate rises (conditional variance, part 2).
 
-    ``B = 2 F dmu max(1/V, J/Phi_V(F))``. For logits linear in ``theta``. Parameters as in `variance_fall`, with ``variance`` where the step starts only.
+    ``B = 2 F dmu max(1/V, J/Phi_V(F))``. For logits linear in ``theta``. Parameters as in
+    `variance_fall`, with ``variance`` where the step starts only.
     """
-    log_odds, variance, spread = finite(log_odds=log_odds), non_negative(variance=variance), non_negative(token_range=token_range)
+    log_odds, variance, spread = (
+        finite(log_odds=log_odds),
+        non_negative(variance=variance),
+        non_negative(token_range=token_range),
+    )
     slope, failure = 2 * positive_part(alignment), np.exp(log_expit(-log_odds))
     falling = slope * np.exp(log_expit(log_odds))
     frozen = np.maximum(
-        ratio(slope * failure, variance), ratio(falling, _variance_factor(log_expit(-log_odds), variance, spread))
+        ratio(slope * failure, variance),
+        ratio(falling, _variance_factor(log_expit(-log_odds), variance, spread)),
     )
     bounded = np.where(np.isinf(spread), 0.0, spread)
     step = np.where(bounded > 0, ratio(np.log1p(product(bounded, frozen)), bounded), frozen)
@@ -156,15 +205,20 @@ def variance_local(
 
 
 def batch_success_rise(
-    alignments: ArrayLike, log_odds: ArrayLike, curvature_bounds: ArrayLike, weights: ArrayLike | None = None
+    alignments: ArrayLike,
+    log_odds: ArrayLike,
+    curvature_bounds: ArrayLike,
+    weights: ArrayLike | None = None,
 ) -> Array:
-    """``2 D / sum_q p_q a_q J_q`` with ``D = sum_q p_q J_q (1-J_q) dmu_q``: below it the mean success rate rises (Theorem 5).
+    """``2 D / sum_q p_q a_q J_q`` with ``D = sum_q p_q J_q (1-J_q) dmu_q``: below it the mean
+    success rate rises (Theorem 5).
 
     Parameters
     ----------
     alignments : ``dmu_q``, prompts along the last axis.
     log_odds : ``l_q``, where the step starts, likewise.
-    curvature_bounds : ``a_q``, with ``h_w >= -a_q`` on the correct responses along the segment, likewise.
+    curvature_bounds : ``a_q``, with ``h_w >= -a_q`` on the correct responses along the segment,
+        likewise.
     weights : ``p_q``, non-negative; equal where omitted.
     """
     bounds = non_negative(curvature_bounds=curvature_bounds)
@@ -178,10 +232,15 @@ def batch_success_rise(
 
 
 def batch_failure_fall(
-    alignments: ArrayLike, log_odds: ArrayLike, max_length: ArrayLike, token_range: ArrayLike,
-    curvature_bound: ArrayLike = 0.0, weights: ArrayLike | None = None,
-) -> Array:  # fmt: skip
-    """``2 D / (a_+ Fbar + sigma^2 Phi(Fbar))``: below it the mean failure rate falls (Theorem 5, mirrored).
+    alignments: ArrayLike,
+    log_odds: ArrayLike,
+    max_length: ArrayLike,
+    token_range: ArrayLike,
+    curvature_bound: ArrayLike = 0.0,
+    weights: ArrayLike | None = None,
+) -> Array:
+    """``2 D / (a_+ Fbar + sigma^2 Phi(Fbar))``: below it the mean failure rate falls (Theorem 5,
+    mirrored).
 
     Parameters
     ----------
@@ -197,42 +256,61 @@ def batch_failure_fall(
         log_mean_failure = log_sum_exp(log_expit(-log_odds) + np.log(weights))[..., None]
     relative_failure = np.exp(log_expit(-log_odds) - log_mean_failure)  # F_q / Fbar
     gain = np.sum(weights * relative_failure * np.exp(log_expit(log_odds)) * alignments, axis=-1)
-    return ratio(2 * positive_part(gain), bend + product(variance, _tail_factor(log_mean_failure[..., 0])))
+    return ratio(
+        2 * positive_part(gain), bend + product(variance, _tail_factor(log_mean_failure[..., 0]))
+    )
 
 
 def reinforce_rate(
-    max_length: ArrayLike, token_range: ArrayLike, log_odds: ArrayLike | None = None, curvature_bound: ArrayLike = 0.0
+    max_length: ArrayLike,
+    token_range: ArrayLike,
+    log_odds: ArrayLike | None = None,
+    curvature_bound: ArrayLike = 0.0,
 ) -> Array:
-    """``2 / (a_+ F + sigma^2 Phi(F))``: learning rates of exact REINFORCE below it improve (corollary of Theorem 3').
+    """``2 / (a_+ F + sigma^2 Phi(F))``: learning rates of exact REINFORCE below it improve
+    (corollary of Theorem 3').
 
-    Without ``log_odds`` the rate that is safe at every success rate, ``2 / (a_+ + sigma^2)``: ``8 / (T_max R_p^2)`` for
-    logits linear in ``theta``. Parameters as in `failure_fall`.
+    Without ``log_odds`` the rate that is safe at every success rate, ``2 / (a_+ + sigma^2)``: ``8 /
+    (T_max R_p^2)`` for logits linear in ``theta``. Parameters as in `failure_fall`.
     """
-    bend, variance = non_negative(curvature_bound=curvature_bound), _score_variance(max_length, token_range)
+    bend, variance = (
+        non_negative(curvature_bound=curvature_bound),
+        _score_variance(max_length, token_range),
+    )
     if log_odds is None:
         return ratio(2.0, bend + variance)
     log_failure = log_expit(-finite(log_odds=log_odds))
     failure = np.exp(log_failure)
-    tail = np.where(failure > 0, failure * np.minimum(_tail_factor(log_failure), np.finfo(float).max), 0.0)
-    brake = np.where(np.isinf(bend + variance), np.inf, product(bend, failure) + product(variance, tail))
+    tail = np.where(
+        failure > 0, failure * np.minimum(_tail_factor(log_failure), np.finfo(float).max), 0.0
+    )
+    brake = np.where(
+        np.isinf(bend + variance), np.inf, product(bend, failure) + product(variance, tail)
+    )
     return ratio(2.0, brake)
 
 
 def local(alignment: ArrayLike, curvature: ArrayLike) -> Array:
-    """``2 dmu / kappa_w``: where the quadratic model of the log-odds comes back to its start. A model, not a bound.
+    """``2 dmu / kappa_w``: where the quadratic model of the log-odds comes back to its start. A
+    model, not a bound.
 
     Parameters
     ----------
     alignment : ``dmu``, any shape.
-    curvature : ``kappa_w``; where it is not positive the model never turns and the step is infinite.
+    curvature : ``kappa_w``; where it is not positive the model never turns and the step is
+        infinite.
     """
     return ratio(2 * positive_part(alignment), np.maximum(finite(curvature=curvature), 0.0))
 
 
 def _failure_fall(
-    alignment: ArrayLike, log_odds: ArrayLike, max_length: ArrayLike, token_range: ArrayLike, curvature_bound: ArrayLike,
+    alignment: ArrayLike,
+    log_odds: ArrayLike,
+    max_length: ArrayLike,
+    token_range: ArrayLike,
+    curvature_bound: ArrayLike,
     sharper: bool,
-) -> Array:  # fmt: skip
+) -> Array:
     log_odds, bend = finite(log_odds=log_odds), non_negative(curvature_bound=curvature_bound)
     variance = _score_variance(max_length, token_range)
     # Numerator and denominator divided by F, which may underflow.
@@ -243,7 +321,9 @@ def _failure_fall(
 
 
 def _tail_factor(log_failure: Array, sharper: bool = False) -> Array:
-    """``Phi(F) / F = min(1/F, 2 log(2e/F))``, or with the sharper logarithm ``min(1/F, 2 log(2/F))``."""
+    """``Phi(F) / F = min(1/F, 2 log(2e/F))``, or with the sharper logarithm ``min(1/F, 2
+    log(2/F))``.
+    """
     with np.errstate(over="ignore"):
         return np.minimum(np.exp(-log_failure), 2 * (np.log(2) - log_failure + (not sharper)))
 
@@ -265,10 +345,18 @@ def _score_variance(max_length: ArrayLike, token_range: ArrayLike) -> Array:
     return length * non_negative(token_range=token_range) ** 2 / 4
 
 
-def _prompts(alignments: ArrayLike, log_odds: ArrayLike, weights: ArrayLike | None) -> tuple[Array, Array, Array]:
-    """Alignments, log-odds and weights that sum to one, each with all the prompts along its last axis."""
-    alignments, log_odds = np.broadcast_arrays(finite(alignments=alignments), finite(log_odds=log_odds))
+def _prompts(
+    alignments: ArrayLike, log_odds: ArrayLike, weights: ArrayLike | None
+) -> tuple[Array, Array, Array]:
+    """Alignments, log-odds and weights that sum to one, each with all the prompts along its last
+    axis.
+    """
+    alignments, log_odds = np.broadcast_arrays(
+        finite(alignments=alignments), finite(log_odds=log_odds)
+    )
     prompts = alignments.shape[-1:]
     if prompts in ((), (0,)):
-        raise ValueError(f"alignments and log_odds must hold prompts along the last axis, got shape {alignments.shape}")
+        raise ValueError(
+            f"alignments and log_odds must hold prompts along the last axis, got shape {alignments.shape}"
+        )
     return alignments, log_odds, prompt_weights(weights, prompts[0])

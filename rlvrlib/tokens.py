@@ -1,4 +1,5 @@
-"""Responses made of tokens, solved exactly: a window of i.i.d. tokens. `MarkovTokens` are in `rlvrlib.markov_tokens`.
+"""Responses made of tokens, solved exactly: a window of i.i.d. tokens. `MarkovTokens` are in
+`rlvrlib.markov_tokens`.
 
 A `Problem` (theory section 5). Every response has the length ``T``.
 """
@@ -12,23 +13,26 @@ from scipy.special import betainc, expit, gammaln
 from rlvrlib.bandits import SoftmaxBandit
 from rlvrlib.problems import Array, Regularity, check_group_size, log_sum_exp, unit
 
-# A smaller success or failure rate is computed as a logarithm, by summing over its counts: SciPy's incomplete beta function can lose all its
-# digits below 1e-250. The curvature from rates loses a factor of 2 log(1/rate) to cancellation, so it changes over sooner.
+# A smaller success or failure rate is computed as a logarithm, by summing over its counts: SciPy's
+# incomplete beta function can lose all its digits below 1e-250. The curvature from rates loses a
+# factor of 2 log(1/rate) to cancellation, so it changes over sooner.
 _TINY, _SMALL = 1e-200, 1e-20
 _FAR = 650.0
 
 
 class TokenWindow(SoftmaxBandit):
-    """``T`` i.i.d. tokens with ``P(1) = expit(theta)``; correct iff ``low <= number of ones <= high``; ``dim = 1``.
+    """``T`` i.i.d. tokens with ``P(1) = expit(theta)``; correct iff ``low <= number of ones <=
+    high``; ``dim = 1``.
 
-    A softmax policy over the number of ones ``k`` with logits ``log C(T, k) + k theta``. The logits are kept as the
-    log-probabilities of the binomial law by its saddle point, right to about 1e-13 up to a million tokens, where the binomial
-    coefficient by itself would lose nine digits.
+    A softmax policy over the number of ones ``k`` with logits ``log C(T, k) + k theta``. The logits
+    are kept as the log-probabilities of the binomial law by its saddle point, right to about 1e-13
+    up to a million tokens, where the binomial coefficient by itself would lose nine digits.
 
     Parameters
     ----------
     length : ``T``, at least 1.
-    low, high : the window of counts that are correct, within 0 and ``T``; neither empty nor everything.
+    low, high : the window of counts that are correct, within 0 and ``T``; neither empty nor
+        everything.
     """
 
     def __init__(self, length: int, low: int, high: int):
@@ -57,13 +61,19 @@ class TokenWindow(SoftmaxBandit):
         theta = self._theta(theta)
         success, failure, slope, _ = self._rates(theta)
         with np.errstate(divide="ignore", invalid="ignore"):
-            log_odds, gap = np.asarray(np.log(success) - np.log(failure)), slope / (success * failure)
+            log_odds, gap = (
+                np.asarray(np.log(success) - np.log(failure)),
+                slope / (success * failure),
+            )
         gap = np.asarray(gap)[..., None]
         for sign, rate, rare in ((1, success, self.rewards), (-1, failure, ~self.rewards)):
             far = rate <= _TINY
             if np.any(far):
                 log_rate, mean, _ = self._rare_law(theta[far], rare)
-                log_odds[far], gap[far] = sign * log_rate[..., 0], sign * (mean - self.length * expit(theta[far]))
+                log_odds[far], gap[far] = (
+                    sign * log_rate[..., 0],
+                    sign * (mean - self.length * expit(theta[far])),
+                )
         return log_odds[()], gap
 
     def curvature(self, theta: ArrayLike, direction: ArrayLike) -> Array:
@@ -76,7 +86,10 @@ class TokenWindow(SoftmaxBandit):
         for sign, rate, rare in ((1, success, self.rewards), (-1, failure, ~self.rewards)):
             far = rate <= _SMALL
             if np.any(far):
-                variance = self.length * expit(theta[far]) * expit(-theta[far]) - self._rare_law(theta[far], rare)[2]
+                variance = (
+                    self.length * expit(theta[far]) * expit(-theta[far])
+                    - self._rare_law(theta[far], rare)[2]
+                )
                 value[far] = sign * variance[..., 0]
         return value * direction[..., 0] ** 2
 
@@ -87,22 +100,27 @@ class TokenWindow(SoftmaxBandit):
         below = betainc(length - low + 1, low, zeros) if low > 0 else np.zeros_like(ones)
         above = betainc(high + 1, length - high, ones) if high < length else np.zeros_like(ones)
         success = np.asarray(1 - below - above)
-        rare = success < 0.1  # there the difference keeps its digits only between the two tails that are shorter
+        rare = (
+            success < 0.1
+        )  # there the difference keeps its digits only between the two tails that are shorter
         if np.any(rare):
             from_low = betainc(low, length - low + 1, ones[rare]) if low > 0 else 1.0
             to_high = betainc(length - high, high + 1, zeros[rare]) if high < length else 1.0
             passed = 2 * length * ones[rare] > low + high
             success[rare] = np.where(passed, to_high - below[rare], from_low - above[rare])
-        # dP(N >= k)/dtheta = (1-p) k P(N = k): what flows in over the lower edge less what flows out over the upper one
+        # dP(N >= k)/dtheta = (1-p) k P(N = k): what flows in over the lower edge less what flows
+        # out over the upper one
         law = np.exp(self._log_law(theta, [low, high]))
         flow = np.stack([zeros * low, ones * (high - length)], axis=-1) * law
         drift = np.array([low, high + 1]) - (length + 1) * ones[..., None]
         return success, below + above, flow.sum(axis=-1), np.sum(flow * drift, axis=-1)
 
     def _rare_law(self, theta: Array, rare: np.ndarray) -> tuple[Array, Array, Array]:
-        """Log-probability of the counts in ``rare``; mean and variance of the count given that; shape ``(..., 1)`` each.
+        """Log-probability of the counts in ``rare``; mean and variance of the count given that;
+        shape ``(..., 1)`` each.
 
-        For where the other counts have probability 1, so that their mean and variance are those of the binomial law.
+        For where the other counts have probability 1, so that their mean and variance are those of
+        the binomial law.
         """
         counts = self._counts[rare]
         law = self._log_law(theta, rare)
@@ -115,13 +133,24 @@ class TokenWindow(SoftmaxBandit):
         """Log-probability of the counts that ``which`` picks, shape ``(..., counts)``."""
         length, counts = float(self.length), self._counts[which]
         rest = length - counts
-        beyond = theta - np.clip(theta, -_FAR, _FAR)  # there expit underflows and the law is exponential in theta
+        beyond = theta - np.clip(
+            theta, -_FAR, _FAR
+        )  # there expit underflows and the law is exponential in theta
         ones, zeros = expit(theta - beyond), expit(beyond - theta)  # shape (..., 1)
-        deviance = _deviance(np.stack([counts, rest]), length * np.stack([ones, zeros], axis=-2)).sum(axis=-2)
-        inner = self._log_ways[which] - deviance - rest * np.maximum(beyond, 0) - counts * np.maximum(-beyond, 0)
+        deviance = _deviance(
+            np.stack([counts, rest]), length * np.stack([ones, zeros], axis=-2)
+        ).sum(axis=-2)
+        inner = (
+            self._log_ways[which]
+            - deviance
+            - rest * np.maximum(beyond, 0)
+            - counts * np.maximum(-beyond, 0)
+        )
         if np.all(counts * rest):
             return inner
-        edge = np.where(counts == 0, -length * np.logaddexp(0, theta), -length * np.logaddexp(0, -theta))
+        edge = np.where(
+            counts == 0, -length * np.logaddexp(0, theta), -length * np.logaddexp(0, -theta)
+        )
         return np.where((counts == 0) | (rest == 0), edge, inner)
 
     def logit_slopes(self, theta: Array, direction: Array) -> Array:
@@ -139,21 +168,31 @@ class TokenWindow(SoftmaxBandit):
         one = np.ones(direction.shape[:-1])
         return Regularity(self.length * one, self.length / 4 * one, one, one / 4, self.length)
 
-    def sample(self, theta: ArrayLike, group_size: int, rng: np.random.Generator) -> tuple[Array, Array, Array]:
-        """Rewards and lengths, shape ``(..., G)``, and scores, shape ``(..., G, 1)``, of ``group_size`` responses."""
+    def sample(
+        self, theta: ArrayLike, group_size: int, rng: np.random.Generator
+    ) -> tuple[Array, Array, Array]:
+        """Rewards and lengths, shape ``(..., G)``, and scores, shape ``(..., G, 1)``, of
+        ``group_size`` responses.
+        """
         check_group_size(group_size)
         theta = self._theta(theta)
         chance = expit(theta)
         ones = rng.binomial(self.length, chance, size=(*theta.shape[:-1], group_size))
         rewards = ((ones >= self.low) & (ones <= self.high)).astype(float)
-        return rewards, np.full(ones.shape, float(self.length)), (ones - self.length * chance)[..., None]
+        return (
+            rewards,
+            np.full(ones.shape, float(self.length)),
+            (ones - self.length * chance)[..., None],
+        )
 
     def _logit_change(self, theta: Array, direction: Array, step: Array) -> Array:
         return step[..., None] * direction * self._counts
 
 
 def _log_ways(length: int, counts: Array) -> Array:
-    """``log(C(T, k) (k/T)^k (1 - k/T)^(T-k))``, the law of a count at its own mean; not for ``k = 0`` and ``k = T``."""
+    """``log(C(T, k) (k/T)^k (1 - k/T)^(T-k))``, the law of a count at its own mean; not for ``k =
+    0`` and ``k = T``.
+    """
     rest = length - counts
     with np.errstate(divide="ignore"):
         entropy = 0.5 * np.log(length / (2 * np.pi * counts * rest))
@@ -178,5 +217,7 @@ def _stirling_error(count: ArrayLike) -> Array:
     n = np.maximum(count, 1.0)
     plain = gammaln(n + 1) - (0.5 * np.log(2 * np.pi * n) + n * np.log(n) - n)
     inverse = 1 / n**2
-    series = (1 / 12 - inverse * (1 / 360 - inverse * (1 / 1260 - inverse * (1 / 1680 - inverse / 1188)))) / n
+    series = (
+        1 / 12 - inverse * (1 / 360 - inverse * (1 / 1260 - inverse * (1 / 1680 - inverse / 1188)))
+    ) / n
     return np.where(count > 15, series, np.where(count > 0, plain, 0.0))

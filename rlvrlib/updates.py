@@ -12,16 +12,27 @@ from rlvrlib.problems import Array
 _EPSILON = {"trl": 1e-4, "verl": 1e-6}
 _LOSS_TYPES = {
     "trl": ("grpo", "dr_grpo", "bnpo", "dapo", "luspo"),
-    "verl": ("token-mean", "token-sum", "seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"),
+    "verl": (
+        "token-mean",
+        "token-sum",
+        "seq-mean-token-sum",
+        "seq-mean-token-mean",
+        "seq-mean-token-sum-norm",
+    ),
 }
 
 METHODS = ("reinforce", "rloo", "dr_grpo", "grpo", "gspo", "dapo", "log_odds")
 
 
 def multiplier(
-    method: str, success_rate: ArrayLike, group_size: int | None = None, *, failure_rate: ArrayLike | None = None
+    method: str,
+    success_rate: ArrayLike,
+    group_size: int | None = None,
+    *,
+    failure_rate: ArrayLike | None = None,
 ) -> Array:
-    """Population multiplier ``m(J)`` of a method, or its mean over groups of ``group_size`` samples.
+    """Population multiplier ``m(J)`` of a method, or its mean over groups of ``group_size``
+    samples.
 
     ========================  ===================================  ==================================
     method                    population                           mean over groups of size ``G``
@@ -44,7 +55,8 @@ def multiplier(
 
     Raises
     ------
-    ValueError : unknown method, a rate outside [0, 1], rates that do not add up to 1, or a group below two.
+    ValueError : unknown method, a rate outside [0, 1], rates that do not add up to 1, or a group
+        below two.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
@@ -66,25 +78,34 @@ def multiplier(
     counts = np.arange(1, group_size)  # groups without spread do not move
     spread = np.sqrt(counts / group_size * (1 - counts / group_size))
     choose = gammaln(group_size + 1) - gammaln(counts + 1) - gammaln(group_size - counts + 1)
-    log_chance = choose + xlogy(counts, success[..., None]) + xlogy(group_size - counts, failure[..., None])
+    log_chance = (
+        choose + xlogy(counts, success[..., None]) + xlogy(group_size - counts, failure[..., None])
+    )
     chance = np.exp(log_chance)
     mean, mixed = np.sum(chance * spread, axis=-1), np.sum(chance, axis=-1)
     if method != "dapo":
         return mean
-    one_odd = np.sqrt(group_size - 1) / group_size  # the limit as J -> 0 or 1: one response differs from the others
+    one_odd = (
+        np.sqrt(group_size - 1) / group_size
+    )  # the limit as J -> 0 or 1: one response differs from the others
     return np.where(mixed > 0, mean / np.where(mixed > 0, mixed, 1), one_odd)
 
 
 def advantages(
-    rewards: ArrayLike, method: str, group_ids: ArrayLike | None = None, *, framework: str = "trl",
+    rewards: ArrayLike,
+    method: str,
+    group_ids: ArrayLike | None = None,
+    *,
+    framework: str = "trl",
     scale_rewards: str = "group",
-) -> Array:  # fmt: skip
-    """Advantage of every response, digit for digit as TRL 1.16 (``GRPOTrainer``) or verl 0.9.1 computes it.
+) -> Array:
+    """Advantage of every response, digit for digit as TRL 1.16 (``GRPOTrainer``) or verl 0.9.1
+    computes it.
 
-    ``"grpo"``: ``(r - mean) / (std + epsilon)`` with the mean of the group and the sample standard deviation of the
-    group or of the batch; ``"dr_grpo"`` and ``scale_rewards="none"``: ``r - mean``; ``"rloo"``: ``r`` minus the mean of the
-    others. A group without spread gets zeros. A group of one gets 0 in TRL; verl keeps its reward (``/ (1 + epsilon)``
-    where it scales).
+    ``"grpo"``: ``(r - mean) / (std + epsilon)`` with the mean of the group and the sample standard
+    deviation of the group or of the batch; ``"dr_grpo"`` and ``scale_rewards="none"``: ``r -
+    mean``; ``"rloo"``: ``r`` minus the mean of the others. A group without spread gets zeros. A
+    group of one gets 0 in TRL; verl keeps its reward (``/ (1 + epsilon)`` where it scales).
 
     Parameters
     ----------
@@ -103,8 +124,12 @@ def advantages(
         raise ValueError(f"method must be grpo, dr_grpo or rloo, got {method!r}")
     if framework not in _EPSILON:
         raise ValueError(f"framework must be trl or verl, got {framework!r}")
-    if scale_rewards not in ("group", "none") and not (scale_rewards == "batch" and framework == "trl"):
-        raise ValueError(f"scale_rewards must be group, batch (TRL alone) or none, got {scale_rewards!r} for {framework}")
+    if scale_rewards not in ("group", "none") and not (
+        scale_rewards == "batch" and framework == "trl"
+    ):
+        raise ValueError(
+            f"scale_rewards must be group, batch (TRL alone) or none, got {scale_rewards!r} for {framework}"
+        )
     sizes = np.bincount(group)
     mean = np.bincount(group, rewards) / sizes
     if framework == "verl":
@@ -124,11 +149,19 @@ def advantages(
 
 
 def token_weights(
-    rewards: ArrayLike, group_ids: ArrayLike, lengths: ArrayLike, loss_type: str, *, method: str = "grpo",
-    scale_rewards: str = "group", max_completion_length: int | None = None, padded_length: int | None = None,
+    rewards: ArrayLike,
+    group_ids: ArrayLike,
+    lengths: ArrayLike,
+    loss_type: str,
+    *,
+    method: str = "grpo",
+    scale_rewards: str = "group",
+    max_completion_length: int | None = None,
+    padded_length: int | None = None,
     loss_scale_factor: float | None = None,
-) -> list[Array]:  # fmt: skip
-    """Weight of every token in the update, ``-d loss / d log pi(token)``, on policy, as TRL 1.16 or verl 0.9.1 has it.
+) -> list[Array]:
+    """Weight of every token in the update, ``-d loss / d log pi(token)``, on policy, as TRL 1.16 or
+    verl 0.9.1 has it.
 
     ================================  ==============================================================
     loss type                         weight of a token of response ``i`` with advantage ``A_i``
@@ -144,17 +177,19 @@ def token_weights(
     verl ``seq-mean-token-sum-norm``  ``A_i / (m loss_scale_factor)``, by default the padded length
     ================================  ==============================================================
 
-    One optimizer step per batch, no clipping, no KL term; TRL's importance-sampling level makes no difference then.
+    One optimizer step per batch, no clipping, no KL term; TRL's importance-sampling level makes no
+    difference then.
 
     Parameters
     ----------
     rewards, group_ids : shape ``(n,)``, as in `advantages`.
-    lengths : shape ``(n,)``, tokens of each response; an empty one has no weights but counts as above.
+    lengths : shape ``(n,)``, tokens of each response; an empty one has no weights but counts as
+        above.
     loss_type : one of the names above; TRL's or verl's advantages go with it.
     method, scale_rewards : as in `advantages`.
     max_completion_length : for TRL ``dr_grpo``.
-    padded_length, loss_scale_factor : for verl ``seq-mean-token-sum-norm``; the padded length is the longest response
-        where omitted.
+    padded_length, loss_scale_factor : for verl ``seq-mean-token-sum-norm``; the padded length is
+        the longest response where omitted.
 
     Returns
     -------
@@ -162,27 +197,41 @@ def token_weights(
 
     Raises
     ------
-    ValueError : an unknown name, a missing ``max_completion_length``, lengths that are not counts, a divisor that is
-        not positive.
+    ValueError : an unknown name, a missing ``max_completion_length``, lengths that are not counts,
+        a divisor that is not positive.
     """
     framework = next((name for name, types in _LOSS_TYPES.items() if loss_type in types), None)
     if framework is None:
         known = ", ".join(name for types in _LOSS_TYPES.values() for name in types)
         raise ValueError(f"loss_type must be one of {known}, got {loss_type!r}")
     counts = np.asarray(lengths)
-    if counts.shape != np.shape(rewards) or not np.all((counts >= 0) & (counts == np.floor(counts))):
-        raise ValueError(f"lengths must be one non-negative whole number per response, got {lengths!r}")
+    if counts.shape != np.shape(rewards) or not np.all(
+        (counts >= 0) & (counts == np.floor(counts))
+    ):
+        raise ValueError(
+            f"lengths must be one non-negative whole number per response, got {lengths!r}"
+        )
     counts = counts.astype(int)
-    weights = advantages(rewards, method, group_ids, framework=framework, scale_rewards=scale_rewards)
-    batch, total, filled = len(counts), max(int(counts.sum()), 1), max(int(np.count_nonzero(counts)), 1)
+    weights = advantages(
+        rewards, method, group_ids, framework=framework, scale_rewards=scale_rewards
+    )
+    batch, total, filled = (
+        len(counts),
+        max(int(counts.sum()), 1),
+        max(int(np.count_nonzero(counts)), 1),
+    )
     if loss_type == "dr_grpo" and max_completion_length is None:
         raise ValueError("max_completion_length must be given for dr_grpo: TRL divides by it")
     divisors = (max_completion_length, padded_length, loss_scale_factor)
-    for name, value in zip(("max_completion_length", "padded_length", "loss_scale_factor"), divisors, strict=True):
+    for name, value in zip(
+        ("max_completion_length", "padded_length", "loss_scale_factor"), divisors, strict=True
+    ):
         if value is not None and not value > 0:
             raise ValueError(f"{name} must be positive, got {value!r}")
     if loss_scale_factor is None:
-        loss_scale_factor = padded_length if padded_length is not None else max(int(counts.max()), 1)
+        loss_scale_factor = (
+            padded_length if padded_length is not None else max(int(counts.max()), 1)
+        )
     divisor = {
         "grpo": batch * np.maximum(counts, 1),
         "dr_grpo": batch * (max_completion_length or 1),
@@ -205,5 +254,7 @@ def _responses(rewards: ArrayLike, group_ids: ArrayLike | None) -> tuple[Array, 
         raise ValueError(f"rewards must be a list of finite numbers, got {rewards!r}")
     ids = np.zeros(len(values), dtype=int) if group_ids is None else np.asarray(group_ids)
     if ids.shape != values.shape:
-        raise ValueError(f"group_ids must name one group per response, got shape {ids.shape} for {len(values)} rewards")
+        raise ValueError(
+            f"group_ids must name one group per response, got shape {ids.shape} for {len(values)} rewards"
+        )
     return values, np.unique(ids, return_inverse=True)[1]

@@ -1,9 +1,10 @@
 r"""Verifiers that err: whether a response is *accepted*, as a problem of its own.
 
-A noisy verifier accepts the response ``o`` with the probability ``q(o)``. The pair of response and verdict is again a random
-response with a 0/1 reward, and its score is that of ``o``, because ``q`` does not depend on ``theta``. So every theorem
-about scores holds for the verdicts: for the log-odds of being accepted and their gradient, the observed gap. What this says
-about the true success rate is the subject here (theory section 4, noisy verifier).
+A noisy verifier accepts the response ``o`` with the probability ``q(o)``. The pair of response and
+verdict is again a random response with a 0/1 reward, and its score is that of ``o``, because ``q``
+does not depend on ``theta``. So every theorem about scores holds for the verdicts: for the log-odds
+of being accepted and their gradient, the observed gap. What this says about the true success rate
+is the subject here (theory section 4, noisy verifier).
 """
 
 from __future__ import annotations
@@ -15,26 +16,36 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from rlvrlib.bandits import LogLinearBandit
-from rlvrlib.problems import Array, Problem, Regularity, length_normalized_gap, log_odds_and_gap, log_odds_gain
+from rlvrlib.problems import (
+    Array,
+    Problem,
+    Regularity,
+    length_normalized_gap,
+    log_odds_and_gap,
+    log_odds_gain,
+)
 
 
 @dataclass(frozen=True, eq=False)
 class NoisyVerifier:
-    """Noise that depends on the reward alone: a correct response is accepted with probability ``a``, a wrong one with ``b``.
+    """Noise that depends on the reward alone: a correct response is accepted with probability
+    ``a``, a wrong one with ``b``.
 
     A `Problem` whose log-odds are those of being accepted. With ``p = aJ + b(1-J)`` its gap is
-    ``(a-b) J(1-J) / (p(1-p)) Gap``: the gap of the wrapped problem times the `markedness` of the verdict. The errors are
-    drawn anew for every response that is judged.
+    ``(a-b) J(1-J) / (p(1-p)) Gap``: the gap of the wrapped problem times the `markedness` of the
+    verdict. The errors are drawn anew for every response that is judged.
 
     Parameters
     ----------
     problem : the problem with the true reward, any `Problem`.
-    true_positive_rate : ``a``, in [0, 1]; a number, or an array that broadcasts against the log-odds.
+    true_positive_rate : ``a``, in [0, 1]; a number, or an array that broadcasts against the
+        log-odds.
     false_positive_rate : ``b``, likewise.
 
     Raises
     ------
-    ValueError : a rate outside [0, 1], or both rates 0 or both 1: then every response gets the same verdict.
+    ValueError : a rate outside [0, 1], or both rates 0 or both 1: then every response gets the same
+        verdict.
     """
 
     problem: Problem
@@ -44,7 +55,9 @@ class NoisyVerifier:
     _logs: tuple[Array, Array, Array, Array] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        right, wrong = _probabilities(true_positive_rate=self.true_positive_rate, false_positive_rate=self.false_positive_rate)
+        right, wrong = _probabilities(
+            true_positive_rate=self.true_positive_rate, false_positive_rate=self.false_positive_rate
+        )
         if np.any((right == wrong) & ((right == 0) | (right == 1))):
             raise ValueError(
                 "true_positive_rate and false_positive_rate must not both be 0 or both be 1: a verifier that gives every "
@@ -61,11 +74,15 @@ class NoisyVerifier:
 
     @property
     def youden_index(self) -> Array:
-        """The difference ``a - b``, which is 1 for a verifier without errors, 0 for one that says nothing, negative for one that misleads."""
+        """The difference ``a - b``, which is 1 for a verifier without errors, 0 for one that says
+        nothing, negative for one that misleads.
+        """
         return (self._rates[0] - self._rates[1])[()]
 
     def markedness(self, theta: ArrayLike) -> Array:
-        """``P(r=1 | accepted) - P(r=1 | rejected) = (a-b) J(1-J) / (p(1-p))``, shape ``(...)``: observed gap over gap."""
+        """``P(r=1 | accepted) - P(r=1 | rejected) = (a-b) J(1-J) / (p(1-p))``, shape ``(...)``:
+        observed gap over gap.
+        """
         return self._markedness(self.problem.log_odds(np.asarray(theta, dtype=float)))
 
     def log_odds(self, theta: ArrayLike) -> Array:
@@ -84,20 +101,28 @@ class NoisyVerifier:
         """``E[s/|o| | accepted] - E[s/|o| | rejected]``: the same factor, shape ``(..., dim)``."""
         theta = np.asarray(theta, dtype=float)
         log_odds, gap = log_odds_and_gap(self.problem, theta)
-        return self._markedness(log_odds)[..., None] * length_normalized_gap(self.problem, theta, gap)
+        return self._markedness(log_odds)[..., None] * length_normalized_gap(
+            self.problem, theta, gap
+        )
 
     def curvature(self, theta: ArrayLike, direction: ArrayLike) -> Array:
-        """``rho (kappa_w - (1-u-v) dmu^2)`` with ``u, v = P(r=1 | accepted, rejected)`` and ``rho = u - v``, shape ``(...)``."""
+        """``rho (kappa_w - (1-u-v) dmu^2)`` with ``u, v = P(r=1 | accepted, rejected)`` and ``rho =
+        u - v``, shape ``(...)``.
+        """
         theta, direction = np.asarray(theta, dtype=float), np.asarray(direction, dtype=float)
         log_odds, gap = log_odds_and_gap(self.problem, theta)
         log_a, log_b, log_not_a, log_not_b = self._logs
         # 1-u and v from their own logits, so that both keep their digits
         balance = expit(log_b - log_a - log_odds) - expit(log_odds + log_not_a - log_not_b)
         slope = np.sum(direction * gap, axis=-1)
-        return self._markedness(log_odds) * (self.problem.curvature(theta, direction) - balance * slope**2)
+        return self._markedness(log_odds) * (
+            self.problem.curvature(theta, direction) - balance * slope**2
+        )
 
     def log_odds_gain(self, theta: ArrayLike, direction: ArrayLike, step: ArrayLike) -> Array:
-        """``log(p/(1-p))`` after the step less before it, without subtracting two nearly equal numbers, shape ``(...)``."""
+        """``log(p/(1-p))`` after the step less before it, without subtracting two nearly equal
+        numbers, shape ``(...)``.
+        """
         theta, direction = np.asarray(theta, dtype=float), np.asarray(direction, dtype=float)
         before = self.problem.log_odds(theta)
         gain = log_odds_gain(self.problem, theta, direction, step)
@@ -111,15 +136,20 @@ class NoisyVerifier:
         """That of the wrapped problem: the verdict does not change the score of a response."""
         return self.problem.regularity(np.asarray(direction, dtype=float))
 
-    def sample(self, theta: ArrayLike, group_size: int, rng: np.random.Generator) -> tuple[Array, Array, Array]:
-        """Verdicts and lengths, shape ``(..., G)``, and scores, shape ``(..., G, dim)``, of ``group_size`` responses.
+    def sample(
+        self, theta: ArrayLike, group_size: int, rng: np.random.Generator
+    ) -> tuple[Array, Array, Array]:
+        """Verdicts and lengths, shape ``(..., G)``, and scores, shape ``(..., G, dim)``, of
+        ``group_size`` responses.
 
         Raises
         ------
         ValueError : the wrapped problem has no method ``sample``.
         """
         if not hasattr(self.problem, "sample"):
-            raise ValueError(f"problem must have a method sample, and {type(self.problem).__name__} has none")
+            raise ValueError(
+                f"problem must have a method sample, and {type(self.problem).__name__} has none"
+            )
         rewards, lengths, scores = self.problem.sample(theta, group_size, rng)
         right, wrong = (np.asarray(rate)[..., None] for rate in self._rates)
         accepted = rng.uniform(size=rewards.shape) < np.where(rewards == 1, right, wrong)
@@ -136,14 +166,18 @@ class NoisyVerifier:
         rejected = np.logaddexp(log_not_a + log_odds, log_not_b)
         with np.errstate(divide="ignore"):  # an index of 0 has the factor 0
             log_index = np.log(np.abs(self.youden_index))
-        return np.asarray(np.sign(self.youden_index) * np.exp(log_index + log_odds - accepted - rejected))
+        return np.asarray(
+            np.sign(self.youden_index) * np.exp(log_index + log_odds - accepted - rejected)
+        )
 
 
 def noisy_bandit(bandit: LogLinearBandit, acceptance: ArrayLike) -> LogLinearBandit:
-    """Noise that depends on the response: the bandit of pairs of arm and verdict, whose reward is the verdict.
+    """Noise that depends on the response: the bandit of pairs of arm and verdict, whose reward is
+    the verdict.
 
-    Each arm stands twice, accepted with the prior ``log_prior + log q`` and rejected with ``log_prior + log(1-q)``; pairs of
-    probability 0 are left out. The true reward of the arms plays no part in it.
+    Each arm stands twice, accepted with the prior ``log_prior + log q`` and rejected with
+    ``log_prior + log(1-q)``; pairs of probability 0 are left out. The true reward of the arms plays
+    no part in it.
 
     Parameters
     ----------
@@ -161,12 +195,18 @@ def noisy_bandit(bandit: LogLinearBandit, acceptance: ArrayLike) -> LogLinearBan
             f"{bandit.features.shape}"
         )
     with np.errstate(divide="ignore"):
-        log_prior = np.concatenate([bandit.log_prior + np.log(rates), bandit.log_prior + np.log1p(-rates)])
+        log_prior = np.concatenate(
+            [bandit.log_prior + np.log(rates), bandit.log_prior + np.log1p(-rates)]
+        )
     verdict = np.repeat([1, 0], bandit.num_arms)
     possible = np.isfinite(log_prior)
     if len(set(verdict[possible])) < 2:
-        raise ValueError(f"acceptance must leave accepted and rejected responses, got {acceptance!r}")
-    return LogLinearBandit(np.concatenate([bandit.features] * 2)[possible], verdict[possible], log_prior[possible])
+        raise ValueError(
+            f"acceptance must leave accepted and rejected responses, got {acceptance!r}"
+        )
+    return LogLinearBandit(
+        np.concatenate([bandit.features] * 2)[possible], verdict[possible], log_prior[possible]
+    )
 
 
 def _probabilities(**named: ArrayLike) -> list[Array]:

@@ -1,7 +1,8 @@
 r"""Which prompt counts how much: prompt-adaptive directions for a batch (theory section 4).
 
-Every direction is a combination of the prompts' gaps with coefficients that are not negative, ``u = sum_q c_q Gap_q``; a *weighting* says
-which. `LargestGain` chooses among them by the guarantee of Theorem 5. Shapes as in `rlvrlib.prompts`.
+Every direction is a combination of the prompts' gaps with coefficients that are not negative, ``u =
+sum_q c_q Gap_q``; a *weighting* says which. `LargestGain` chooses among them by the guarantee of
+Theorem 5. Shapes as in `rlvrlib.batches`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from rlvrlib import thresholds
+from rlvrlib.batches import BatchThreshold, batch_alignment, batch_of, score_variance
 from rlvrlib.problems import Array, Problem, unit
-from rlvrlib.prompts import BatchThreshold, batch_alignment, batch_of, score_variance
 from rlvrlib.updates import multiplier
 
 WEIGHTINGS = ("uniform", "grpo", "log_odds", "own_step", "max_min")
@@ -27,23 +28,29 @@ _ROUNDING = 1e-9
 
 
 def min_norm_coefficients(gaps: ArrayLike, included: ArrayLike = True) -> Array:
-    """Coefficients of the point of the gaps' convex hull that is nearest to 0, shape ``(..., Q)``; they sum to one.
+    """Coefficients of the point of the gaps' convex hull that is nearest to 0, shape ``(..., Q)``;
+    they sum to one.
 
-    Its direction maximizes the smallest alignment ``min_q <w, Gap_q>``, and that maximum is its length. All coefficients are 0
-    where the hull contains 0 up to rounding: then no direction is aligned with every prompt.
-    Minimizing ``norm(sum_q c_q Gap_q)^2 + (sum_q c_q - 1)^2`` over ``c >= 0`` gives a multiple of that point: for a given shape of ``c`` the best
-    scale leaves ``x / (1 + x)``, with ``x`` the squared norm for coefficients that sum to one.
+    Its direction maximizes the smallest alignment ``min_q <w, Gap_q>``, and that maximum is its
+    length. All coefficients are 0 where the hull contains 0 up to rounding: then no direction is
+    aligned with every prompt. Minimizing ``norm(sum_q c_q Gap_q)^2 + (sum_q c_q - 1)^2`` over ``c
+    >= 0`` gives a multiple of that point: for a given shape of ``c`` the best scale leaves ``x / (1
+    + x)``, with ``x`` the squared norm for coefficients that sum to one.
 
     Parameters
     ----------
     gaps : shape ``(..., Q, dim)``.
     included : shape ``(..., Q)``, the prompts that take part.
     """
-    from scipy.optimize import nnls  # a third of a second to load, which the command rlvr does not need
+    from scipy.optimize import (
+        nnls,  # a third of a second to load, which the command rlvr does not need
+    )
 
     gaps = np.asarray(gaps, dtype=float)
     if gaps.ndim < 2 or 0 in gaps.shape or not np.all(np.isfinite(gaps)):
-        raise ValueError(f"gaps must be finite and have shape (..., prompts, dim), got shape {gaps.shape}")
+        raise ValueError(
+            f"gaps must be finite and have shape (..., prompts, dim), got shape {gaps.shape}"
+        )
     members = np.broadcast_to(np.asarray(included, dtype=bool), gaps.shape[:-1])
     gaps = np.where(members[..., None], gaps, 0.0)
     size = np.abs(gaps).max(axis=(-2, -1), keepdims=True)
@@ -51,11 +58,15 @@ def min_norm_coefficients(gaps: ArrayLike, included: ArrayLike = True) -> Array:
     systems = np.concatenate([np.swapaxes(gaps, -1, -2), members[..., None, :]], axis=-2)
     target = np.eye(1, systems.shape[-2], systems.shape[-2] - 1)[0]
     coefficients, maxiter = np.zeros(members.shape), 100 + 30 * members.shape[-1]
-    for index in map(tuple, np.argwhere(size[..., 0, 0])):  # SciPy's solver takes one problem at a time
+    for index in map(
+        tuple, np.argwhere(size[..., 0, 0])
+    ):  # SciPy's solver takes one problem at a time
         coefficients[index] = nnls(systems[index], target, maxiter=maxiter)[0]
     total = coefficients.sum(axis=-1, keepdims=True)
     coefficients = np.divide(coefficients, total, out=coefficients, where=total > 0)
-    distance = np.linalg.norm((coefficients[..., None, :] @ gaps)[..., 0, :], axis=-1, keepdims=True)
+    distance = np.linalg.norm(
+        (coefficients[..., None, :] @ gaps)[..., 0, :], axis=-1, keepdims=True
+    )
     return np.where(distance > _ROUNDING, coefficients, 0.0)
 
 
@@ -85,17 +96,25 @@ class PromptWeighted:
 
     def __post_init__(self) -> None:
         if self.weighting not in WEIGHTINGS:
-            raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, got {self.weighting!r}")
+            raise ValueError(
+                f"weighting must be one of {', '.join(WEIGHTINGS)}, got {self.weighting!r}"
+            )
 
     def initial_state(self, theta: Array) -> None:
         return None
 
-    def update(self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: None) -> tuple[Array, None]:
+    def update(
+        self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: None
+    ) -> tuple[Array, None]:
         gap = np.where(np.isfinite(log_odds)[..., None], gap, 0.0)
-        return np.sum(self.coefficients(problem, log_odds, gap)[..., None] * gap, axis=-2, keepdims=True), None
+        return np.sum(
+            self.coefficients(problem, log_odds, gap)[..., None] * gap, axis=-2, keepdims=True
+        ), None
 
     def coefficients(self, problem: Problem, log_odds: Array, gap: Array) -> Array:
-        """``p_q c_q``, shape ``(..., Q)``; 0 where the log-odds are infinite. Only ``own_step`` asks the problem, for its regularity."""
+        """``p_q c_q``, shape ``(..., Q)``; 0 where the log-odds are infinite. Only ``own_step``
+        asks the problem, for its regularity.
+        """
         log_odds, share = batch_of(log_odds, self.weights)
         informative = np.isfinite(log_odds)
         gap = np.where(informative[..., None], gap, 0.0)
@@ -104,7 +123,9 @@ class PromptWeighted:
         if self.weighting == "own_step":
             return share * self._own_step(problem, np.where(informative, log_odds, 0.0), gap)
         method = _METHODS[self.weighting]
-        return share * informative * multiplier(method, expit(log_odds), failure_rate=expit(-log_odds))
+        return (
+            share * informative * multiplier(method, expit(log_odds), failure_rate=expit(-log_odds))
+        )
 
     def _own_step(self, problem: Problem, log_odds: Array, gap: Array) -> Array:
         size = np.linalg.norm(gap, axis=-1)
@@ -121,16 +142,20 @@ class PromptWeighted:
 
 @dataclass(frozen=True)
 class LargestGain:
-    """At each step the weighting whose guaranteed gain in mean success rate is largest: a unit direction, shape ``(..., 1, dim)``.
+    """At each step the weighting whose guaranteed gain in mean success rate is largest: a unit
+    direction, shape ``(..., 1, dim)``.
 
-    A step of the share ``c`` of the largest threshold ``eta*`` of Theorem 5 raises the mean success rate by at least
-    ``c (1-c) D eta*``, so the candidate with the largest ``D eta*`` has the largest guarantee, whatever ``c``.
+    A step of the share ``c`` of the largest threshold ``eta*`` of Theorem 5 raises the mean success
+    rate by at least ``c (1-c) D eta*``, so the candidate with the largest ``D eta*`` has the
+    largest guarantee, whatever ``c``.
 
     Parameters
     ----------
-    candidates : names of weightings; with ``"uniform"`` among them the rule never stops before the mean success rate is stationary.
+    candidates : names of weightings; with ``"uniform"`` among them the rule never stops before the
+        mean success rate is stationary.
     weights, linear_logits : as in `BatchThreshold`.
-    chosen : every update appends the number of the chosen candidate, shape ``(...)``; -1 where none has a positive gain.
+    chosen : every update appends the number of the chosen candidate, shape ``(...)``; -1 where none
+        has a positive gain.
     """
 
     candidates: tuple[str, ...] = WEIGHTINGS
@@ -140,14 +165,21 @@ class LargestGain:
 
     def __post_init__(self) -> None:
         if not self.candidates or not set(self.candidates) <= set(WEIGHTINGS):
-            raise ValueError(f"candidates must be one or more of {', '.join(WEIGHTINGS)}, got {self.candidates!r}")
+            raise ValueError(
+                f"candidates must be one or more of {', '.join(WEIGHTINGS)}, got {self.candidates!r}"
+            )
 
     def initial_state(self, theta: Array) -> None:
         return None
 
-    def update(self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: None) -> tuple[Array, None]:
+    def update(
+        self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: None
+    ) -> tuple[Array, None]:
         threshold = BatchThreshold(self.weights, self.linear_logits)
-        best, gain = np.zeros((*log_odds.shape[:-1], 1, gap.shape[-1])), np.zeros(log_odds.shape[:-1])
+        best, gain = (
+            np.zeros((*log_odds.shape[:-1], 1, gap.shape[-1])),
+            np.zeros(log_odds.shape[:-1]),
+        )
         chosen = np.full(gain.shape, -1)
         for number, name in enumerate(self.candidates):
             direction = PromptWeighted(name, self.weights, self.linear_logits)

@@ -1,4 +1,6 @@
-"""Token windows of any lengths that share parameters: a batch of prompts in which every angle between the gaps can be set."""
+"""Token windows of any lengths that share parameters: a batch of prompts in which every angle
+between the gaps can be set.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +14,17 @@ from rlvrlib.problems import Array, Regularity, unit
 # The logit of a count that cannot occur.
 _NEVER = -1e300
 
-# Newton's rule: most rounds, and the error of log J at which it stops, one round after the error is below it.
+# Newton's rule: most rounds, and the error of log J at which it stops, one round after the error is
+# below it.
 _ROUNDS, _CLOSE = 50, 1e-6
 
 
 class WindowPrompts:
     """A batch of token windows as one `Problem`, exact.
 
-    Prompt ``q`` asks for ``T_q`` i.i.d. tokens with ``P(1) = expit(b_q + <v_q, theta>)`` and accepts ``low_q`` to ``high_q`` ones, so its
-    gap is a multiple of ``v_q``. The offsets ``b_q`` are such that ``theta = 0`` has the given success rates, below the windows' summits.
+    Prompt ``q`` asks for ``T_q`` i.i.d. tokens with ``P(1) = expit(b_q + <v_q, theta>)`` and
+    accepts ``low_q`` to ``high_q`` ones, so its gap is a multiple of ``v_q``. The offsets ``b_q``
+    are such that ``theta = 0`` has the given success rates, below the windows' summits.
 
     Parameters
     ----------
@@ -30,11 +34,17 @@ class WindowPrompts:
 
     Attributes
     ----------
-    best_log_odds : the summit of each window, shape ``(..., Q)``. With independent ``v_q`` all are reached at one ``theta``.
+    best_log_odds : the summit of each window, shape ``(..., Q)``. With independent ``v_q`` all are
+        reached at one ``theta``.
     """
 
     def __init__(
-        self, lengths: ArrayLike, low: ArrayLike, high: ArrayLike, directions: ArrayLike, initial_success: ArrayLike
+        self,
+        lengths: ArrayLike,
+        low: ArrayLike,
+        high: ArrayLike,
+        directions: ArrayLike,
+        initial_success: ArrayLike,
     ):
         self.directions = np.asarray(directions, dtype=float)
         shape = self.directions.shape[:-1]
@@ -44,7 +54,9 @@ class WindowPrompts:
         )
         whole = all(np.all(values == np.floor(values)) for values in (self.lengths, low, high))
         if not (whole and np.all((low >= 1) & (low <= high) & (high < self.lengths))):
-            raise ValueError("lengths, low and high must be whole numbers with 1 <= low <= high < lengths")
+            raise ValueError(
+                "lengths, low and high must be whole numbers with 1 <= low <= high < lengths"
+            )
         counts = np.arange(self.lengths.max() + 1)
         rest = np.maximum(self.lengths[..., None] - counts, 0)
         choose = gammaln(self.lengths[..., None] + 1) - gammaln(counts + 1) - gammaln(rest + 1)
@@ -74,7 +86,9 @@ class WindowPrompts:
         return bend * self._along(direction) ** 2
 
     def regularity(self, direction: ArrayLike) -> Regularity:
-        """Token scores along ``w`` lie in an interval of length ``|<v_q, w>|``; each entry has shape ``(..., Q)``."""
+        """Token scores along ``w`` lie in an interval of length ``|<v_q, w>|``; each entry has
+        shape ``(..., Q)``.
+        """
         width = np.abs(self._along(unit(direction)))
         bend = width**2 / 4
         return Regularity(self.lengths * width, self.lengths * bend, width, bend, self.lengths)
@@ -84,14 +98,18 @@ class WindowPrompts:
         return log_odds, slope[..., 0]
 
     def _solve(self, logits: Array, wanted: Array) -> Array:
-        """Where the log-odds are as wanted: Newton's rule on ``log J``, which is concave and thus approached from the left."""
+        """Where the log-odds are as wanted: Newton's rule on ``log J``, which is concave and thus
+        approached from the left.
+        """
         for _ in range(_ROUNDS):
             log_odds, slope = self._at(logits)
             missing = log_expit(wanted) - log_expit(log_odds)
             logits = logits + missing / (expit(-log_odds) * slope)
             if np.all(np.abs(missing) < _CLOSE):
                 return logits
-        raise ValueError("initial_success must be closer to the middle of its window's range: Newton's rule did not converge")
+        raise ValueError(
+            "initial_success must be closer to the middle of its window's range: Newton's rule did not converge"
+        )
 
     def _logit(self, theta: ArrayLike) -> Array:
         return self.offsets + self._along(theta)
@@ -101,6 +119,8 @@ class WindowPrompts:
 
 
 def _summit(lengths: Array, low: Array, high: Array) -> Array:
-    """The logit at which a window is most likely: what flows in over its lower edge is what flows out over the upper one."""
+    """The logit at which a window is most likely: what flows in over its lower edge is what flows
+    out over the upper one.
+    """
     choose_low, choose_high = (gammaln(k + 1) + gammaln(lengths - k + 1) for k in (low, high))
     return (choose_high - choose_low + np.log(low) - np.log(lengths - high)) / (high + 1 - low)

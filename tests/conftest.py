@@ -1,4 +1,6 @@
-"""A browser and the built site, for all tests that look at pages; random problems without a time limit each."""
+"""A browser and the built site, for all tests that look at pages; random problems without a time
+limit each.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,11 @@ def browser() -> Iterator[Any]:
         pytest.skip("no Chromium: nothing was looked at in a browser")
     from playwright.sync_api import sync_playwright
 
-    flags = ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"]
+    flags = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+    ]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=flags)
         yield browser

@@ -13,7 +13,9 @@ import numpy as np
 Row = dict[str, Any]
 
 
-def rows(count: int = 60, seed: int = 0, level: Callable[[Any], Any] = lambda k: 0.3 + 0.4 * k) -> list[Row]:
+def rows(
+    count: int = 60, seed: int = 0, level: Callable[[Any], Any] = lambda k: 0.3 + 0.4 * k
+) -> list[Row]:
     """TRL's rows of a run whose success rate is ``level`` of the share of the run that has passed."""
     rng = np.random.default_rng(seed)
     success = level(np.arange(count) / count)
@@ -38,13 +40,21 @@ def trainer_state(log: list[Row]) -> str:
 
 
 def console(log: list[Row]) -> str:
-    lines = ["Loading checkpoint shards: 100%", *(str({key: str(value) for key, value in row.items()}) for row in log)]
+    lines = [
+        "Loading checkpoint shards: 100%",
+        *(str({key: str(value) for key, value in row.items()}) for row in log),
+    ]
     lines[2] = f" 1%|1         | 1/500 [00:10<1:00:00]{lines[2]}"
     return "\n".join(lines)
 
 
-VERL = {"reward": "critic/score/mean", "completions/mean_length": "response_length/mean", "grad_norm": "actor/grad_norm",
-        "learning_rate": "actor/lr", "completions/clipped_ratio": "response_length/clip_ratio"}  # fmt: skip
+VERL = {
+    "reward": "critic/score/mean",
+    "completions/mean_length": "response_length/mean",
+    "grad_norm": "actor/grad_norm",
+    "learning_rate": "actor/lr",
+    "completions/clipped_ratio": "response_length/clip_ratio",
+}
 
 
 def verl_row(row: Row) -> Row:
@@ -58,7 +68,11 @@ def verl_lines(log: list[Row]) -> str:
 def verl_console(log: list[Row], rate: str = "1e-06") -> str:
     lines = []
     for row in log:
-        data = {**verl_row(row), "actor/lr": rate, "critic/score/mean": f"np.float64({row['reward']})"}
+        data = {
+            **verl_row(row),
+            "actor/lr": rate,
+            "critic/score/mean": f"np.float64({row['reward']})",
+        }
         pairs = " - ".join(f"{key}:{value}" for key, value in data.items())
         lines.append(f"\x1b[36m(TaskRunner pid=7)\x1b[0m step:{row['step']} - {pairs}")
     return "\n".join(lines)
@@ -68,7 +82,9 @@ def table(log: list[Row], names: dict[str, str] | None = None) -> str:
     file = io.StringIO()
     writer = csv.DictWriter(file, [(names or {}).get(key, key) for key in log[0]])
     writer.writeheader()
-    writer.writerows([{(names or {}).get(key, key): value for key, value in row.items()} for row in log])
+    writer.writerows(
+        [{(names or {}).get(key, key): value for key, value in row.items()} for row in log]
+    )
     return file.getvalue()
 
 
@@ -83,7 +99,10 @@ def wandb_history(log: list[Row]) -> str:
     def name(key: str) -> str:
         return "_step" if key == "step" else f"train/{key}"
 
-    return "\n".join(json.dumps({"_runtime": 1.0, **{name(key): value for key, value in row.items()}}) for row in log)
+    return "\n".join(
+        json.dumps({"_runtime": 1.0, **{name(key): value for key, value in row.items()}})
+        for row in log
+    )
 
 
 FORMATS: dict[str, Callable[[list[Row]], str]] = {
@@ -119,7 +138,9 @@ BAD: dict[str, bytes] = {
     "long exponent": b"step,reward\n1,1e400\n2,-1e400\n3,nan\n",
     "json nan": b'[{"step": 1, "reward": NaN}, {"step": 2, "reward": Infinity}, {"step": 3, "reward": 0.5}]',
     "all nan": b"\n".join(b'{"step": %d, "reward": NaN}' % step for step in range(50)),
-    "no reward": json.dumps([{"step": k, "completions/mean_length": 3.0} for k in range(50)]).encode(),
+    "no reward": json.dumps(
+        [{"step": k, "completions/mean_length": 3.0} for k in range(50)]
+    ).encode(),
     "no length": json.dumps([{"step": k, "reward": 0.5} for k in range(50)]).encode(),
     "no step": json.dumps([{"reward": 0.5} for k in range(50)]).encode(),
     "step is text": json.dumps([{"step": "first", "reward": 0.5} for k in range(50)]).encode(),
@@ -127,13 +148,22 @@ BAD: dict[str, bytes] = {
     "resumed": json.dumps([*rows()[:40], *rows(seed=1)[29:]]).encode(),
     "mixed": json.dumps([*rows(30), *rows(60, seed=1)]).encode(),
     "nested": json.dumps([{"step": 1, "reward": {"deep": {"deeper": [1, 2]}}}]).encode(),
-    "hostile keys": json.dumps([{**row, HOSTILE: 1.0, f"rewards/{HOSTILE.replace('/', '')}/mean": 0.5} for row in rows()]).encode(),
+    "hostile keys": json.dumps(
+        [{**row, HOSTILE: 1.0, f"rewards/{HOSTILE.replace('/', '')}/mean": 0.5} for row in rows()]
+    ).encode(),
     "hostile values": json.dumps([{**row, "learning_rate": HOSTILE} for row in rows()]).encode(),
     "code": b"{'reward': __import__('os').system('touch pwned'), 'step': 1}\n" * 30,
     "open quote": b'step,reward\n1,"0.5\n2,0.5\n3,0.5\n',
     "ragged": b"step,reward\n1,0.5\n2\n3,0.5,7\n\n4,0.25\n",
-    "negative": json.dumps([{**row, "reward": row["reward"] * 2 - 1, "grad_norm": -1.0, "learning_rate": -1e-6} for row in rows()]).encode(),
-    "constant": json.dumps([{"step": k, "reward": 1.0, "completions/mean_length": 0.0} for k in range(50)]).encode(),
+    "negative": json.dumps(
+        [
+            {**row, "reward": row["reward"] * 2 - 1, "grad_norm": -1.0, "learning_rate": -1e-6}
+            for row in rows()
+        ]
+    ).encode(),
+    "constant": json.dumps(
+        [{"step": k, "reward": 1.0, "completions/mean_length": 0.0} for k in range(50)]
+    ).encode(),
     "one row": b'{"step": 1, "reward": 0.5}\n',
     "a step for ever": json.dumps([{"step": 1, "reward": 0.5} for _ in range(50)]).encode(),
-}  # fmt: skip
+}

@@ -1,4 +1,6 @@
-"""What a committed notebook must be, as a function: a list of what is wrong, empty where nothing is."""
+"""What a committed notebook must be, as a function: a list of what is wrong, empty where nothing
+is.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +12,31 @@ from typing import Any
 
 from nbformat import NotebookNode
 
-from rlvrlib import parameters
+from rlvrlib.running import parameters
 
 ROW_KEYS = {
-    "key", "statement", "source", "relation", "predicted", "measured", "tolerance",
-    "predicted_text", "measured_text", "tolerance_text", "verdict", "reason",
-}  # fmt: skip
-# name: type = value  # comment. papermill drops the help of a parameter with '|' in its type or '=' in its comment.
-PARAMETER = re.compile(r"(?P<name>[a-z_][a-z0-9_]*): (?P<type>[^=|#]+) = (?P<value>[^#]+?)  # (?P<comment>[^=]+)")
+    "key",
+    "statement",
+    "source",
+    "relation",
+    "predicted",
+    "measured",
+    "tolerance",
+    "predicted_text",
+    "measured_text",
+    "tolerance_text",
+    "verdict",
+    "reason",
+}
+# name: type = value  # comment. papermill drops the help of a parameter with '|' in its type or '='
+# in its comment.
+PARAMETER = re.compile(
+    r"(?P<name>[a-z_][a-z0-9_]*): (?P<type>[^=|#]+) = (?P<value>[^#]+?)  # (?P<comment>[^=]+)"
+)
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d")
-PATH = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|usr|opt|work|private|Users|var|mnt)/|site-packages|[A-Z]:\\\\")
+PATH = re.compile(
+    r"(?<![\w.:/])/(?:home|root|tmp|usr|opt|work|private|Users|var|mnt)/|site-packages|[A-Z]:\\\\"
+)
 MAX_BYTES = 500_000
 
 
@@ -57,7 +74,9 @@ def _execution(code: list[NotebookNode]) -> list[str]:
 def _install_cell(cell: NotebookNode) -> list[str]:
     if "remove-cell" in tags(cell) and "rlvrlib" in cell.source and not cell.outputs:
         return []
-    return ["the first code cell must install rlvrlib where it is missing, silently, tagged remove-cell"]
+    return [
+        "the first code cell must install rlvrlib where it is missing, silently, tagged remove-cell"
+    ]
 
 
 def _parameters(cells: list[NotebookNode]) -> list[str]:
@@ -67,12 +86,16 @@ def _parameters(cells: list[NotebookNode]) -> list[str]:
     for line in filter(None, map(str.strip, cells[0].source.splitlines())):
         match = PARAMETER.fullmatch(line)
         if not match:
-            problems.append(f"parameter line is not `name: type = default  # meaning, range`: {line}")
+            problems.append(
+                f"parameter line is not `name: type = default  # meaning, range`: {line}"
+            )
             continue
         try:
             ast.literal_eval(match["value"])
         except (ValueError, SyntaxError):
-            problems.append(f"parameter {match['name']} is derived; papermill could not override it: {line}")
+            problems.append(
+                f"parameter {match['name']} is derived; papermill could not override it: {line}"
+            )
     return problems or _ranges(cells[0].source)
 
 
@@ -84,7 +107,7 @@ def _ranges(source: str) -> list[str]:
     except ValueError as error:
         return [str(error)]
     return [
-        f"the range of {name} is not understood (see rlvrlib.parameters): {known[name].meaning}"
+        f"the range of {name} is not understood (see rlvrlib.running.parameters): {known[name].meaning}"
         for name in parameters.unchecked(known, known)
         if known[name].type != "str"  # any text may be meant
     ]
@@ -92,7 +115,10 @@ def _ranges(source: str) -> list[str]:
 
 def _figures(cell: NotebookNode) -> list[str]:
     images = [
-        mime for output in cell.outputs for mime in output.get("data", {}) if mime.startswith("image/")
+        mime
+        for output in cell.outputs
+        for mime in output.get("data", {})
+        if mime.startswith("image/")
     ]
     if not images:
         return []
@@ -101,14 +127,18 @@ def _figures(cell: NotebookNode) -> list[str]:
         if not str(metadata.get(group, {}).get(field, "")).strip():
             problems.append(f"the figure of In [{cell.execution_count}] has no {field}")
     if len(cell.outputs) != 1:
-        problems.append(f"In [{cell.execution_count}] has outputs beside its figure: end it with plt.show()")
+        problems.append(
+            f"In [{cell.execution_count}] has outputs beside its figure: end it with plt.show()"
+        )
     return problems
 
 
 def _claims(cell: NotebookNode) -> list[str]:
     if "claims" not in tags(cell):
         return ["the last code cell must show the claims and be tagged claims"]
-    rows: list[dict[str, Any]] = [row for output in cell.outputs for row in output.metadata.get("claims", [])]
+    rows: list[dict[str, Any]] = [
+        row for output in cell.outputs for row in output.metadata.get("claims", [])
+    ]
     if not rows or any(set(row) < ROW_KEYS for row in rows):
         return ["the claims cell holds no rows in its output's metadata, or incomplete ones"]
     return []
@@ -117,7 +147,10 @@ def _claims(cell: NotebookNode) -> list[str]:
 def _traces(notebook: NotebookNode) -> list[str]:
     """What a run leaves behind: papermill's metadata, times, paths, the machine's name."""
     problems = []
-    for name, metadata in [("the notebook", notebook.metadata), *((f"cell {c.id}", c.metadata) for c in notebook.cells)]:
+    for name, metadata in [
+        ("the notebook", notebook.metadata),
+        *((f"cell {c.id}", c.metadata) for c in notebook.cells),
+    ]:
         if left := {"papermill", "execution", "book"} & set(metadata):
             problems.append(f"{name} holds metadata of a run: {', '.join(sorted(left))}")
     text = json.dumps(_without_pictures(notebook))
@@ -137,10 +170,17 @@ def _traces(notebook: NotebookNode) -> list[str]:
 def _without_pictures(node: Any) -> Any:
     """The notebook without base64 data, in which any pattern may occur by chance."""
     if isinstance(node, dict):
-        return {key: _without_pictures(value) for key, value in node.items() if key not in ("image/png", "image/jpeg")}
+        return {
+            key: _without_pictures(value)
+            for key, value in node.items()
+            if key not in ("image/png", "image/jpeg")
+        }
     return [_without_pictures(value) for value in node] if isinstance(node, list) else node
 
 
 def _printed(notebook: NotebookNode) -> list[str]:
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    return [str(output.get("text", "")) + str(output.get("data", {}).get("text/plain", "")) for output in outputs]
+    return [
+        str(output.get("text", "")) + str(output.get("data", {}).get("text/plain", ""))
+        for output in outputs
+    ]

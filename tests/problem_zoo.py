@@ -1,4 +1,6 @@
-"""Random problems of every kind, and the same problems in high precision, written independently of the library."""
+"""Random problems of every kind, and the same problems in high precision, written independently of
+the library.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,10 @@ def _logit(problem, arm, theta):
         inputs, outputs = problem.inputs[arm], problem.output_weights
         width = len(inputs)
         value = mp.fsum(
-            mp.mpf(v) * mp.tanh(mp.fsum(mp.mpf(x) * t for x, t in zip(inputs, theta[i * width :], strict=False)))
+            mp.mpf(v)
+            * mp.tanh(
+                mp.fsum(mp.mpf(x) * t for x, t in zip(inputs, theta[i * width :], strict=False))
+            )
             for i, v in enumerate(outputs)
         )
     else:
@@ -59,8 +64,12 @@ def log_odds_along(problem, theta, direction):
     def value(t):
         point = [mp.mpf(x) + t * mp.mpf(w) for x, w in zip(theta, direction, strict=True)]
         weights = [mp.exp(_logit(problem, arm, point)) for arm in range(problem.num_arms)]
-        right = mp.fsum(weight for weight, reward in zip(weights, problem.rewards, strict=True) if reward)
-        wrong = mp.fsum(weight for weight, reward in zip(weights, problem.rewards, strict=True) if not reward)
+        right = mp.fsum(
+            weight for weight, reward in zip(weights, problem.rewards, strict=True) if reward
+        )
+        wrong = mp.fsum(
+            weight for weight, reward in zip(weights, problem.rewards, strict=True) if not reward
+        )
         return mp.log(right / wrong)
 
     return value

@@ -1,4 +1,6 @@
-"""What a built page must be, as functions that return what is wrong: from its HTML, and in a browser."""
+"""What a built page must be, as functions that return what is wrong: from its HTML, and in a
+browser.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,23 @@ from bs4 import BeautifulSoup
 
 SITE = Path(os.environ.get("BOOK_SITE", Path(__file__).resolve().parent.parent / "_build" / "html"))
 # Elements that load something by themselves. A plain link loads nothing until a reader follows it.
-LOADING = {"script": "src", "img": "src", "iframe": "src", "source": "src", "audio": "src", "video": "src",
-           "embed": "src", "object": "data", "link": "href", "image": "href", "use": "href"}  # fmt: skip
+LOADING = {
+    "script": "src",
+    "img": "src",
+    "iframe": "src",
+    "source": "src",
+    "audio": "src",
+    "video": "src",
+    "embed": "src",
+    "object": "data",
+    "link": "href",
+    "image": "href",
+    "use": "href",
+}
 EXTERNAL = re.compile(r"^(?:[a-z]+:)?//", re.IGNORECASE)
 EXTERNAL_IN_CSS = re.compile(r"""(?:url\(\s*['"]?|@import\s+['"])(?:https?:)?//[^)'"]+""")
-# The inside of a drawing is most of a page's weight and holds neither links nor text; what it loads is looked for in the browser.
+# The inside of a drawing is most of a page's weight and holds neither links nor text; what it loads
+# is looked for in the browser.
 PARTS = re.compile(r'(<svg [^>]*class="theme-svg"[^>]*>).*?(</svg>)', re.DOTALL)
 MIN_FIGURE = 150
 
@@ -30,11 +44,15 @@ def parsed(path: Path) -> BeautifulSoup:
 
 
 def page_problems(site: Path, name: str, soup: BeautifulSoup | None = None) -> list[str]:
-    """What is wrong with one page: external loads, broken links and references, missing pictures and alt texts."""
+    """What is wrong with one page: external loads, broken links and references, missing pictures
+    and alt texts.
+    """
     page = soup or parsed(site / name)
     problems = []
     for element in page.find_all(list(LOADING)):
-        if "canonical" in element.get("rel", []):  # names the page's public address and loads nothing
+        if "canonical" in element.get(
+            "rel", []
+        ):  # names the page's public address and loads nothing
             continue
         address = element.get(LOADING[element.name]) or element.get("xlink:href") or ""
         if EXTERNAL.match(address):
@@ -73,10 +91,13 @@ def _missing(site: Path, name: str, address: str) -> list[str]:
 def _places(path: Path) -> set[str]:
     """Where a link into a page may lead."""
     page = parsed(path)
-    return {str(tag["id"]) for tag in page.find_all(id=True)} | {str(tag["name"]) for tag in page.find_all(attrs={"name": True})}
+    return {str(tag["id"]) for tag in page.find_all(id=True)} | {
+        str(tag["name"]) for tag in page.find_all(attrs={"name": True})
+    }
 
 
-# Asked of a page once it is typeset. Hidden parts (a closed solution, a tab) have no size and are left out.
+# Asked of a page once it is typeset. Hidden parts (a closed solution, a tab) have no size and are
+# left out.
 LOOK = """() => {
   const wrong = [];
   const named = element => element.outerHTML.slice(0, 90);
@@ -111,8 +132,9 @@ WIDTHS = (360, 768, 1440)
 
 
 AXE = resources.files("axe_playwright_python").joinpath("axe.min.js")
-# Of typeset formulas and drawings axe sees the place and the name, of formulas that are links what a screen reader would say; not the thousands of
-# parts. Of code it sees each kind of token once, of a long table and of the library's reference the first entries: the others are made alike.
+# Of typeset formulas and drawings axe sees the place and the name, of formulas that are links what
+# a screen reader would say; not the thousands of parts. Of code it sees each kind of token once, of
+# a long table and of the library's reference the first entries: the others are made alike.
 PLAIN = """() => {
   for (const spoken of document.querySelectorAll("a mjx-assistive-mml")) spoken.parentElement.replaceChildren(spoken.textContent);
   for (const part of document.querySelectorAll("svg.theme-svg, mjx-container")) if (part.querySelector("*")) part.replaceChildren();
@@ -123,7 +145,8 @@ PLAIN = """() => {
   for (const entry of [...document.querySelectorAll("article dl.py")].slice(60)) entry.remove();
   for (const hidden of document.querySelectorAll("article details")) hidden.open = true;
 }"""
-# The contrast of a text hangs on its element and all around it: tags, classes, colours. Of the texts that are alike in these the first two stay.
+# The contrast of a text hangs on its element and all around it: tags, classes, colours. Of the
+# texts that are alike in these the first two stay.
 TWO_OF_A_KIND = """() => {
   const kinds = new Map(), counts = new Map();
   const kind = element => {
@@ -151,26 +174,33 @@ ACCESSIBLE = """async rules => {
   return found.violations.filter(rule => ["serious", "critical"].includes(rule.impact)).map(
     rule => `${rule.impact}: ${rule.id}: ${rule.nodes.slice(0, 3).map(node => node.html.slice(0, 90)).join(" | ")}`);
 }"""
-# What scrolls inside itself must be reachable by the keyboard: that is what axe would ask of the parts that were taken out.
+# What scrolls inside itself must be reachable by the keyboard: that is what axe would ask of the
+# parts that were taken out.
 REACHABLE = """() => [...document.querySelectorAll("article .theme-svg-frame, article mjx-container[display=true], article pre")].filter(
   box => box.checkVisibility() && box.scrollWidth > box.clientWidth + 1 && box.tabIndex < 0 && !box.closest("[tabindex='0']"))
   .map(box => `scrolls, but not by the keyboard: ${box.outerHTML.slice(0, 90)}`)"""
 
 
 def look(page: Any, base: str, name: str) -> list[str]:
-    """What is wrong with a page in a browser: at three widths, in the light theme and after a switch to the dark one.
+    """What is wrong with a page in a browser: at three widths, in the light theme and after a
+    switch to the dark one.
 
     The page is loaded and typeset once; typesetting is most of the time.
 
     Parameters
     ----------
-    page : a tab of the browser, which may have shown other pages: a new tab takes Chromium a second or two.
+    page : a tab of the browser, which may have shown other pages: a new tab takes Chromium a second
+        or two.
     """
     problems: list[str] = []
     listeners = {
-        "console": lambda message: problems.append(f"console: {message.text}") if message.type == "error" else None,
+        "console": lambda message: (
+            problems.append(f"console: {message.text}") if message.type == "error" else None
+        ),
         "pageerror": lambda error: problems.append(f"script error: {error}"),
-        "request": lambda request: problems.append(f"asks {request.url}") if _foreign(request.url, base) else None,
+        "request": lambda request: (
+            problems.append(f"asks {request.url}") if _foreign(request.url, base) else None
+        ),
     }
     page.emulate_media(color_scheme="light")
     page.set_viewport_size({"width": WIDTHS[0], "height": 900})
@@ -185,27 +215,46 @@ def look(page: Any, base: str, name: str) -> list[str]:
             page.set_viewport_size({"width": width, "height": 900})
             problems += [f"{scheme}, {width} px: {problem}" for problem in page.evaluate(LOOK)]
     problems += page.evaluate(REACHABLE)
-    for event, listener in listeners.items():  # what happens to the page from here on is no fault of its scripts
+    for (
+        event,
+        listener,
+    ) in listeners.items():  # what happens to the page from here on is no fault of its scripts
         page.remove_listener(event, listener)
-    page.add_style_tag(content="* { transition: none !important }")  # a colour that is on its way has the contrast of neither theme
+    page.add_style_tag(
+        content="* { transition: none !important }"
+    )  # a colour that is on its way has the contrast of neither theme
     page.evaluate(AXE.read_text(encoding="utf-8"))
     page.evaluate(PLAIN)
     problems += page.evaluate(ACCESSIBLE, {"rules": {"color-contrast": {"enabled": False}}})
     page.evaluate(TWO_OF_A_KIND)
-    for scheme, width in (("dark", WIDTHS[0]), ("light", WIDTHS[-1])):  # a phone, and a desktop with all that stands beside a page
+    for scheme, width in (
+        ("dark", WIDTHS[0]),
+        ("light", WIDTHS[-1]),
+    ):  # a phone, and a desktop with all that stands beside a page
         _switch(page, scheme)
         page.set_viewport_size({"width": width, "height": 900})
-        problems += [f"{scheme}: {problem}" for problem in page.evaluate(ACCESSIBLE, {"runOnly": ["color-contrast"]})]
-    page.goto("about:blank")  # or its scripts stumble over what was taken out while the next page is listened to
+        problems += [
+            f"{scheme}: {problem}"
+            for problem in page.evaluate(ACCESSIBLE, {"runOnly": ["color-contrast"]})
+        ]
+    page.goto(
+        "about:blank"
+    )  # or its scripts stumble over what was taken out while the next page is listened to
     return problems
 
 
 def _switch(page: Any, scheme: str) -> None:
-    """Ask for a theme, and wait until the page has followed and two frames are drawn. A page without themes has none to wait for."""
+    """Ask for a theme, and wait until the page has followed and two frames are drawn. A page
+    without themes has none to wait for.
+    """
     page.emulate_media(color_scheme=scheme)
-    page.wait_for_function("scheme => [undefined, scheme].includes(document.documentElement.dataset.theme)", arg=scheme)
+    page.wait_for_function(
+        "scheme => [undefined, scheme].includes(document.documentElement.dataset.theme)", arg=scheme
+    )
     page.wait_for_timeout(100)
-    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
+    page.evaluate(
+        "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
+    )
 
 
 def _foreign(url: str, base: str) -> bool:

@@ -37,7 +37,8 @@ def test_log_odds_gap_and_curvature_to_ten_digits(kind, seed, shift):
         slope, bend = float(slope), float(-2 * bend)
         log_odds = float(value)
     gap = problem.gradient_gap(theta)
-    # The scale of each quantity is that of its terms: near a zero of a sum no relative error is small.
+    # The scale of each quantity is that of its terms: near a zero of a sum no relative error is
+    # small.
     slope_scale = np.max(np.abs(problem.logit_slopes(theta, direction)))
     bend_scale = slope_scale**2 + np.max(np.abs(problem.logit_curvatures(theta, direction)))
     assert problem.log_odds(theta) == pytest.approx(log_odds, rel=1e-12, abs=1e-12)
@@ -51,7 +52,9 @@ def test_both_rates_keep_their_digits(log_odds):
     with mp.workdps(60):
         success = 1 / (1 + mp.exp(-mp.mpf(log_odds)))
         assert success_rate(bandit, [0.0]) == pytest.approx(float(success), rel=1e-13)
-        assert failure_rate(bandit, [0.0]) == pytest.approx(float(success * mp.exp(-mp.mpf(log_odds))), rel=1e-13)
+        assert failure_rate(bandit, [0.0]) == pytest.approx(
+            float(success * mp.exp(-mp.mpf(log_odds))), rel=1e-13
+        )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -59,8 +62,14 @@ def test_both_rates_keep_their_digits(log_odds):
 @given(seed=seeds)
 def test_identity_1_from_the_scores(kind, seed):
     problem, theta, direction = random_problem(kind, np.random.default_rng(seed))
-    probabilities, scores = np.exp(problem.log_probabilities(theta)), problem.scores(theta, direction)
-    success, failure = np.sum(probabilities * problem.rewards), np.sum(probabilities * ~problem.rewards)
+    probabilities, scores = (
+        np.exp(problem.log_probabilities(theta)),
+        problem.scores(theta, direction),
+    )
+    success, failure = (
+        np.sum(probabilities * problem.rewards),
+        np.sum(probabilities * ~problem.rewards),
+    )
     right = np.sum(probabilities * problem.rewards * scores) / success
     wrong = np.sum(probabilities * ~problem.rewards * scores) / failure
     alignment = problem.gradient_gap(theta) @ direction
@@ -72,9 +81,16 @@ def test_identity_1_from_the_scores(kind, seed):
 
 
 def curvature_from_scores(problem, theta, direction, *, with_derivatives=True):
-    """Identity 2 from the scores; without the Hessian terms it is wrong for policies that are not log-linear."""
-    probabilities, scores = np.exp(problem.log_probabilities(theta)), problem.scores(theta, direction)
-    derivatives = problem.score_derivatives(theta, direction) if with_derivatives else np.zeros_like(scores)
+    """Identity 2 from the scores; without the Hessian terms it is wrong for policies that are not
+    log-linear.
+    """
+    probabilities, scores = (
+        np.exp(problem.log_probabilities(theta)),
+        problem.scores(theta, direction),
+    )
+    derivatives = (
+        problem.score_derivatives(theta, direction) if with_derivatives else np.zeros_like(scores)
+    )
     total = 0.0
     for chosen, sign in ((problem.rewards, -1.0), (~problem.rewards, 1.0)):
         weights = probabilities * chosen / np.sum(probabilities * chosen)
@@ -90,12 +106,16 @@ def test_identity_2_from_the_scores(kind, seed):
     problem, theta, direction = random_problem(kind, np.random.default_rng(seed))
     scale = np.max(np.abs(problem.scores(theta, direction))) ** 2
     scale += np.max(np.abs(problem.score_derivatives(theta, direction)))
-    difference = curvature_from_scores(problem, theta, direction) - problem.curvature(theta, direction)
+    difference = curvature_from_scores(problem, theta, direction) - problem.curvature(
+        theta, direction
+    )
     assert abs(difference) < 1e-10 * scale
 
 
 def test_a_dropped_hessian_term_is_seen():
-    """Negative control: without E[h|-] - E[h|+] identity 2 fails on the network and holds on log-linear policies."""
+    """Negative control: without E[h|-] - E[h|+] identity 2 fails on the network and holds on
+    log-linear policies.
+    """
     errors = dict.fromkeys(KINDS, 0.0)
     for kind in KINDS:
         for seed in range(20):
@@ -114,7 +134,9 @@ def test_identity_3_is_exact(seed, step):
         along = log_odds_along(problem, theta, direction)
         gain = float(along(mp.mpf(step)) - along(mp.mpf(0)))
     scale = step * np.max(np.abs(problem.logit_slopes(theta, direction)))
-    assert abs(log_odds_gain(problem, theta, direction, step) - gain) < 1e-13 * scale + 1e-12 * abs(gain)
+    assert abs(log_odds_gain(problem, theta, direction, step) - gain) < 1e-13 * scale + 1e-12 * abs(
+        gain
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -124,7 +146,9 @@ def test_regularity_bounds_hold_everywhere(kind, seed):
     rng = np.random.default_rng(seed)
     problem, theta, direction = random_problem(kind, rng, batch=(20,))
     bounds = problem.regularity(direction)
-    score, derivative = segment_regularity(problem, 3 * theta, direction, np.full(20, 2.0), num_points=9)
+    score, derivative = segment_regularity(
+        problem, 3 * theta, direction, np.full(20, 2.0), num_points=9
+    )
     assert np.all(score <= bounds.score_bound * (1 + 1e-12))
     assert np.all(derivative <= bounds.score_lipschitz * (1 + 1e-12))
     scores = problem.scores(theta, direction)
@@ -138,7 +162,9 @@ def test_a_stack_of_prompts_is_its_prompts():
     rng = np.random.default_rng(3)
     stack, theta, direction = random_problem("log_linear", rng, batch=(4,))
     for index in range(4):
-        single = LogLinearBandit(stack.features[index], stack.rewards[index], stack.log_prior[index])
+        single = LogLinearBandit(
+            stack.features[index], stack.rewards[index], stack.log_prior[index]
+        )
         shared = stack.log_odds(theta[:1])[index], stack.gradient_gap(theta[:1])[index]
         assert shared[0] == pytest.approx(single.log_odds(theta[0]), rel=1e-13)
         assert shared[1] == pytest.approx(single.gradient_gap(theta[0]), rel=1e-12, abs=1e-14)
@@ -150,7 +176,9 @@ def test_a_stack_of_prompts_is_its_prompts():
 def test_segment_regularity_of_a_stack_that_shares_theta():
     rng = np.random.default_rng(6)
     stack, theta, direction = random_problem("log_linear", rng, batch=(5,))
-    tiled = segment_regularity(stack, np.tile(theta[0], (5, 1)), np.tile(direction[0], (5, 1)), np.ones(5))
+    tiled = segment_regularity(
+        stack, np.tile(theta[0], (5, 1)), np.tile(direction[0], (5, 1)), np.ones(5)
+    )
     for shared in (theta[0], theta[:1]):
         values = segment_regularity(stack, shared, direction[0], 1.0)
         assert np.array(values) == pytest.approx(np.array(tiled), rel=1e-12)
@@ -158,9 +186,13 @@ def test_segment_regularity_of_a_stack_that_shares_theta():
 
 def test_the_gain_sees_an_arm_whose_probability_vanishes():
     bandit = LogLinearBandit([[0.0], [0.0], [1.0]], [1, 0, 0], [0.0, 0.0, -800.0])
-    assert bandit.log_odds_gain([0.0], [1.0], [1000.0, 1e6]) == pytest.approx([-200, 800 - 1e6], rel=1e-14)
+    assert bandit.log_odds_gain([0.0], [1.0], [1000.0, 1e6]) == pytest.approx(
+        [-200, 800 - 1e6], rel=1e-14
+    )
     swapped = LogLinearBandit([[0.0], [0.0], [1.0]], [0, 1, 1], [0.0, 0.0, -800.0])
-    assert swapped.log_odds_gain([0.0], [1.0], [1000.0, 1.0, 1e-9]) == pytest.approx([200, 0, 0], rel=1e-14)
+    assert swapped.log_odds_gain([0.0], [1.0], [1000.0, 1.0, 1e-9]) == pytest.approx(
+        [200, 0, 0], rel=1e-14
+    )
 
 
 def test_per_arm_weights_equal_their_features_written_out():
@@ -171,13 +203,21 @@ def test_per_arm_weights_equal_their_features_written_out():
     plain = LogLinearBandit(features, bandit.rewards)
     theta, direction = rng.normal(size=(2, 3, 12))
     assert bandit.log_odds(theta) == pytest.approx(plain.log_odds(theta), rel=1e-12)
-    assert bandit.gradient_gap(theta) == pytest.approx(plain.gradient_gap(theta), rel=1e-12, abs=1e-14)
-    assert bandit.curvature(theta, direction) == pytest.approx(plain.curvature(theta, direction), rel=1e-12)
-    assert bandit.regularity(direction).score_bound == pytest.approx(plain.regularity(direction).score_bound)
+    assert bandit.gradient_gap(theta) == pytest.approx(
+        plain.gradient_gap(theta), rel=1e-12, abs=1e-14
+    )
+    assert bandit.curvature(theta, direction) == pytest.approx(
+        plain.curvature(theta, direction), rel=1e-12
+    )
+    assert bandit.regularity(direction).score_bound == pytest.approx(
+        plain.regularity(direction).score_bound
+    )
 
 
 def test_contextual_bandit_is_realizable_with_the_share_asked_for():
-    bandit = contextual_bandit(50, np.random.default_rng(5), correct_share=0.1, shared_features=True)
+    bandit = contextual_bandit(
+        50, np.random.default_rng(5), correct_share=0.1, shared_features=True
+    )
     assert np.all(bandit.rewards.sum(axis=-1) == 10)
     assert np.all(expit(bandit.log_odds(np.full(10, 1e4))) > 0.999)  # the hidden policy, turned up
 
@@ -185,26 +225,59 @@ def test_contextual_bandit_is_realizable_with_the_share_asked_for():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: LogLinearBandit(np.eye(3), [1, 1, 1]), "rewards must contain at least one 0 and one 1"),
-        (lambda: LogLinearBandit(np.eye(3), [0, 0, 0]), "rewards must contain at least one 0 and one 1"),
-        (lambda: LogLinearBandit(np.eye(3), [0.5, 0, 1]), "rewards must be an array of zeros and ones"),
-        (lambda: LogLinearBandit(np.eye(3), [np.nan, 0, 1]), "rewards must be an array of zeros and ones"),
+        (
+            lambda: LogLinearBandit(np.eye(3), [1, 1, 1]),
+            "rewards must contain at least one 0 and one 1",
+        ),
+        (
+            lambda: LogLinearBandit(np.eye(3), [0, 0, 0]),
+            "rewards must contain at least one 0 and one 1",
+        ),
+        (
+            lambda: LogLinearBandit(np.eye(3), [0.5, 0, 1]),
+            "rewards must be an array of zeros and ones",
+        ),
+        (
+            lambda: LogLinearBandit(np.eye(3), [np.nan, 0, 1]),
+            "rewards must be an array of zeros and ones",
+        ),
         (lambda: LogLinearBandit(np.eye(3), 1), "rewards must be an array"),
         (lambda: LogLinearBandit(np.full((3, 2), np.nan), [1, 0, 0]), "features must be finite"),
         (lambda: LogLinearBandit(np.ones(3), [1, 0, 0]), "features must have shape"),
         (lambda: LogLinearBandit(np.eye(4), [1, 0, 0]), "same number of arms"),
         (lambda: LogLinearBandit(np.eye(3), [1, 0, 0], [0.0, 0.0]), "log_prior must have 3 arms"),
-        (lambda: LogLinearBandit(np.eye(3), [1, 0, 0]).log_odds(np.zeros(2)), "theta must have last axis 3"),
-        (lambda: LogLinearBandit(np.eye(3), [1, 0, 0]).regularity(np.zeros(3)), "direction must be finite"),
-        (lambda: LogLinearBandit(np.eye(3), [1, 0, 0]).log_odds([0.0, np.nan, 0.0]), "theta must be finite"),
-        (lambda: LogLinearBandit(np.eye(3), [1, 0, 0]).log_probabilities([0.0, np.nan, 0.0]), "theta must be finite"),
+        (
+            lambda: LogLinearBandit(np.eye(3), [1, 0, 0]).log_odds(np.zeros(2)),
+            "theta must have last axis 3",
+        ),
+        (
+            lambda: LogLinearBandit(np.eye(3), [1, 0, 0]).regularity(np.zeros(3)),
+            "direction must be finite",
+        ),
+        (
+            lambda: LogLinearBandit(np.eye(3), [1, 0, 0]).log_odds([0.0, np.nan, 0.0]),
+            "theta must be finite",
+        ),
+        (
+            lambda: LogLinearBandit(np.eye(3), [1, 0, 0]).log_probabilities([0.0, np.nan, 0.0]),
+            "theta must be finite",
+        ),
         (lambda: ContextualBandit([1.0, 2.0], 1), "contexts and rewards must have shapes"),
-        (lambda: QuadraticBandit(np.ones((1, 2)), np.ones((1, 2)), [1, 0, 0]), "same number of arms"),
+        (
+            lambda: QuadraticBandit(np.ones((1, 2)), np.ones((1, 2)), [1, 0, 0]),
+            "same number of arms",
+        ),
         (lambda: QuadraticBandit(np.ones(3), np.ones(3), [1, 0, 0]), "slopes must have shape"),
-        (lambda: NetworkBandit(np.ones((3, 2)), 1.0, [1, 0, 0]), "inputs and output_weights must have shapes"),
+        (
+            lambda: NetworkBandit(np.ones((3, 2)), 1.0, [1, 0, 0]),
+            "inputs and output_weights must have shapes",
+        ),
         (lambda: NetworkBandit(np.ones((4, 2)), np.ones(3), [1, 0, 0]), "inputs must have shape"),
         (lambda: contextual_bandit(0, np.random.default_rng(0)), "num_contexts and context_dim"),
-        (lambda: contextual_bandit(5, np.random.default_rng(0), correct_share=0.0), "correct_share must leave"),
+        (
+            lambda: contextual_bandit(5, np.random.default_rng(0), correct_share=0.0),
+            "correct_share must leave",
+        ),
     ],
 )
 def test_bad_input_is_named(build, message):
@@ -218,10 +291,14 @@ def test_a_tabular_bandit_is_log_linear_with_unit_vectors():
     tabular, plain = TabularBandit(rewards, prior), LogLinearBandit(np.eye(6), rewards, prior)
     theta, direction, step = rng.normal(size=(4, 6)), rng.normal(size=(4, 6)), np.full(4, 0.3)
     for of in (
-        lambda b: b.log_odds(theta), lambda b: b.gradient_gap(theta), lambda b: b.curvature(theta, direction),
-        lambda b: b.log_odds_gain(theta, direction, step), lambda b: b.scores(theta, direction),
-        lambda b: b.regularity(direction).score_bound, lambda b: b.regularity(direction).score_lipschitz,
-    ):  # fmt: skip
+        lambda b: b.log_odds(theta),
+        lambda b: b.gradient_gap(theta),
+        lambda b: b.curvature(theta, direction),
+        lambda b: b.log_odds_gain(theta, direction, step),
+        lambda b: b.scores(theta, direction),
+        lambda b: b.regularity(direction).score_bound,
+        lambda b: b.regularity(direction).score_lipschitz,
+    ):
         assert of(tabular) == pytest.approx(of(plain), rel=1e-12, abs=1e-14)
 
 
@@ -231,5 +308,9 @@ def test_a_rare_class_beside_common_ones_keeps_its_digits():
     log_odds, gap = bandit.log_odds_and_gap(theta)
     level = np.logaddexp(0.3, -0.2) - np.logaddexp(0.1, 0.4)
     assert log_odds == pytest.approx(level + shifts, rel=1e-14)
-    assert gap == pytest.approx(np.broadcast_to(gap[0], gap.shape), rel=1e-12)  # shares within the classes do not move
-    assert [bandit.log_odds(row) for row in theta] == list(log_odds)  # and no run depends on the others
+    assert gap == pytest.approx(
+        np.broadcast_to(gap[0], gap.shape), rel=1e-12
+    )  # shares within the classes do not move
+    assert [bandit.log_odds(row) for row in theta] == list(
+        log_odds
+    )  # and no run depends on the others

@@ -1,4 +1,6 @@
-"""The benchmark's contenders agree, and its results hold what the page shows. No test measures a time."""
+"""The benchmark's contenders agree, and its results hold what the page shows. No test measures a
+time.
+"""
 
 import importlib.util
 import json
@@ -18,13 +20,23 @@ import peers  # noqa: E402
 from rlvrlib import UniformStarts  # noqa: E402
 
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
-NEEDS = {"rlax": ("rlax",), "JAX by hand": ("jax",), "OpenSpiel": ("open_spiel", "torch"), "numba": ("numba",), "rlvrlib, compiled": ("numba",)}
+NEEDS = {
+    "rlax": ("rlax",),
+    "JAX by hand": ("jax",),
+    "OpenSpiel": ("open_spiel", "torch"),
+    "numba": ("numba",),
+    "rlvrlib, compiled": ("numba",),
+}
 
 
 @pytest.mark.parametrize("features", [False, True], ids=["tabular", "shared features"])
-@pytest.mark.parametrize("name", [name for name in peers.POLICY_GRADIENT if name != "NumPy, run by run"])
+@pytest.mark.parametrize(
+    "name", [name for name in peers.POLICY_GRADIENT if name != "NumPy, run by run"]
+)
 def test_contenders_compute_the_same_runs(name: str, features: bool) -> None:
-    absent = [package for package in NEEDS.get(name, ()) if importlib.util.find_spec(package) is None]
+    absent = [
+        package for package in NEEDS.get(name, ()) if importlib.util.find_spec(package) is None
+    ]
     if absent:
         pytest.skip(f"needs {', '.join(absent)}: make bench installs it")
     if features and name == "numba":
@@ -33,7 +45,12 @@ def test_contenders_compute_the_same_runs(name: str, features: bool) -> None:
     starts = UniformStarts(13, bench.DIM if features else bench.NUM_ARMS, seed=8)[:]
     expected = peers.numpy_per_run(starts, rewards, 0.5, 20, matrix)()
     assert expected[0][:, -1].mean() > expected[0][:, 0].mean()  # they learn
-    assert peers.agree(peers.POLICY_GRADIENT[name](starts.copy(), rewards, 0.5, 20, matrix)(), expected) < bench.TOLERANCE
+    assert (
+        peers.agree(
+            peers.POLICY_GRADIENT[name](starts.copy(), rewards, 0.5, 20, matrix)(), expected
+        )
+        < bench.TOLERANCE
+    )
 
 
 def test_token_baselines_agree() -> None:
@@ -61,7 +78,10 @@ def test_growth_is_the_exponent_of_a_power() -> None:
 
 def test_results_hold_what_the_page_shows() -> None:
     page = (ROOT / "book" / "benchmarks.md").read_text(encoding="utf-8")
-    names, tables = re.findall(r"\{benchmark\}`([^`]+)`", page), re.findall(r"\{benchmark-table\} (\w+)", page)
+    names, tables = (
+        re.findall(r"\{benchmark\}`([^`]+)`", page),
+        re.findall(r"\{benchmark-table\} (\w+)", page),
+    )
     assert RESULTS and names and set(tables) == set(benchmark_tables.SHOWN)
     newest = json.loads(RESULTS[-1].read_text(encoding="utf-8"))  # the page shows it
     for name in names:
@@ -73,10 +93,25 @@ def test_results_hold_what_the_page_shows() -> None:
             assert len({len(row) for row in rows}) == 1 and (len(rows) > 1 or name == "skipped")
         for part in ("tabular", "shared_features", "tokens"):
             for row in found[part]:
-                assert {"rlvrlib"} < set(row["contenders"]) and (bench.REFERENCE in row["contenders"] or row["runs"] > bench.LOOPED)
+                assert {"rlvrlib"} < set(row["contenders"]) and (
+                    bench.REFERENCE in row["contenders"] or row["runs"] > bench.LOOPED
+                )
                 assert all(c["difference"] <= bench.TOLERANCE for c in row["contenders"].values())
-        assert set(found["machine"]) == {"processor", "cores", "vector_units", "system", "python"}  # and no name of a host
+        assert set(found["machine"]) == {
+            "processor",
+            "cores",
+            "vector_units",
+            "system",
+            "python",
+        }  # and no name of a host
 
 
 def test_two_digits() -> None:
-    assert [benchmark_tables.short(v) for v in (0, 0.0123, 1234.5, 1.26e8, 3.2e-16, "x")] == ["0", "0.012", "1,200", "1.3e+08", "3.2e-16", "x"]
+    assert [benchmark_tables.short(v) for v in (0, 0.0123, 1234.5, 1.26e8, 3.2e-16, "x")] == [
+        "0",
+        "0.012",
+        "1,200",
+        "1.3e+08",
+        "3.2e-16",
+        "x",
+    ]

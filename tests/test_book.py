@@ -1,7 +1,9 @@
-"""The built site: every link and reference leads somewhere, nothing loads from another host, every page reads well.
+"""The built site: every link and reference leads somewhere, nothing loads from another host, every
+page reads well.
 
-``make book`` builds the site first; without it these tests are skipped. The browser tests need Chromium (from the path,
-or the one that ``CHROMIUM`` names); with ``REQUIRE_BROWSER=1`` its absence is a failure.
+``make book`` builds the site first; without it these tests are skipped. The browser tests need
+Chromium (from the path, or the one that ``CHROMIUM`` names); with ``REQUIRE_BROWSER=1`` its absence
+is a failure.
 """
 
 from __future__ import annotations
@@ -18,13 +20,21 @@ from make_pdf import serve
 from site_checks import AXE, EXTERNAL_IN_CSS, SITE, look, page_problems, parsed
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html") if "_static" not in path.parts)
-READ = [name for name in PAGES if name.startswith(("book/", "notebooks/"))]  # written by authors, not generated
+PAGES = sorted(
+    path.relative_to(SITE).as_posix()
+    for path in SITE.rglob("*.html")
+    if "_static" not in path.parts
+)
+READ = [
+    name for name in PAGES if name.startswith(("book/", "notebooks/"))
+]  # written by authors, not generated
 
-pytestmark = pytest.mark.skipif(not PAGES, reason=f"no built site in {SITE.name}: run `make book` first")
+pytestmark = pytest.mark.skipif(
+    not PAGES, reason=f"no built site in {SITE.name}: run `make book` first"
+)
 
 
-# ---- the files ------------------------------------------------------------------------------------------------------
+# ---- the files
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -33,15 +43,27 @@ def test_page(name: str) -> None:
 
 
 def test_style_sheets_load_nothing_from_elsewhere() -> None:
-    sheets = {path.name: path.read_text(encoding="utf-8") for path in (SITE / "_static").rglob("*.css")}
+    sheets = {
+        path.name: path.read_text(encoding="utf-8") for path in (SITE / "_static").rglob("*.css")
+    }
     assert sheets
-    assert {name: EXTERNAL_IN_CSS.findall(text) for name, text in sheets.items() if EXTERNAL_IN_CSS.search(text)} == {}
+    assert {
+        name: EXTERNAL_IN_CSS.findall(text)
+        for name, text in sheets.items()
+        if EXTERNAL_IN_CSS.search(text)
+    } == {}
 
 
 def test_every_result_is_in_the_table_of_theorems() -> None:
-    pattern = re.compile(r"\{prf:(?:theorem|proposition|lemma|corollary|assumption)\}[^\n]*\n:label: (\S+)")
+    pattern = re.compile(
+        r"\{prf:(?:theorem|proposition|lemma|corollary|assumption)\}[^\n]*\n:label: (\S+)"
+    )
     table = (ROOT / "book" / "theorems.md").read_text(encoding="utf-8")
-    stated = [label for path in (ROOT / "book").glob("[0-9]*.md") for label in pattern.findall(path.read_text(encoding="utf-8"))]
+    stated = [
+        label
+        for path in (ROOT / "book").glob("[0-9]*.md")
+        for label in pattern.findall(path.read_text(encoding="utf-8"))
+    ]
     assert len(stated) > 50
     assert [label for label in stated if f"`{label}`" not in table] == []
 
@@ -51,12 +73,18 @@ def test_a_chapter_has_every_part(name: str) -> None:
     text = (ROOT / "book" / name).read_text(encoding="utf-8")
     assert all(part in text for part in ("**Question.**", "**Answer.**", "## In words"))
     assert re.search(r"where .*not hold", text, re.IGNORECASE)
-    assert text.count("{exercise}\n") == len(re.findall(r"\{solution\} \S+\n:class: dropdown", text)) >= 3
+    assert (
+        text.count("{exercise}\n")
+        == len(re.findall(r"\{solution\} \S+\n:class: dropdown", text))
+        >= 3
+    )
 
 
 def test_pages_are_light() -> None:
     for name in READ:
-        assert len(gzip.compress((SITE / name).read_bytes(), 6)) < 600_000, name  # MathJax and the theme add 0.7 MB
+        assert len(gzip.compress((SITE / name).read_bytes(), 6)) < 600_000, (
+            name
+        )  # MathJax and the theme add 0.7 MB
 
 
 def test_the_site_is_light() -> None:
@@ -67,25 +95,39 @@ def test_the_site_is_light() -> None:
 def test_no_sentence_of_the_reference_is_read_as_a_type() -> None:
     """Of a property whose text holds a colon, napoleon takes what stands before it for a type."""
     terms = parsed(SITE / "book" / "api.html").select("article dl.field-list dt")
-    assert terms and not [term.find_parent("dl").get_text(" ", strip=True) for term in terms if term.get_text().startswith("Type")]
+    assert terms and not [
+        term.find_parent("dl").get_text(" ", strip=True)
+        for term in terms
+        if term.get_text().startswith("Type")
+    ]
 
 
 def test_sources_are_linked_to_their_lines() -> None:
-    """Each link of the library's reference leads to a file of this repository, to the lines where a definition begins and ends."""
+    """Each link of the library's reference leads to a file of this repository, to the lines where a
+    definition begins and ends.
+    """
     page = parsed(SITE / "book" / "api.html")
-    links = [link["href"] for link in page.select("article dt a.reference.external") if "/blob/" in link["href"]]
+    links = [
+        link["href"]
+        for link in page.select("article dt a.reference.external")
+        if "/blob/" in link["href"]
+    ]
     assert len(links) > 150
     for link in links:
         path, first, last = re.search(r"/blob/\w+/(rlvrlib/\w+\.py)#L(\d+)-L(\d+)$", link).groups()
         lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
-        assert re.match(r"\s*(def|async def|class|@)", lines[int(first) - 1]) and int(first) <= int(last) <= len(lines), link
+        assert re.match(r"\s*(def|async def|class|@)", lines[int(first) - 1]) and int(first) <= int(
+            last
+        ) <= len(lines), link
 
 
 @pytest.mark.parametrize("name", READ)
 def test_figures_have_a_number_and_a_caption(name: str) -> None:
     page = parsed(SITE / name)
     for picture in page.select("article svg.theme-svg, article figure img"):
-        assert picture.find_parent("figure") and picture.find_parent("figure").select_one("figcaption .caption-text")
+        assert picture.find_parent("figure") and picture.find_parent("figure").select_one(
+            "figcaption .caption-text"
+        )
         if re.match(r"(book|notebooks)/\d", name):
             assert picture.find_parent("figure").select_one("figcaption .caption-number"), name
 
@@ -94,16 +136,29 @@ def test_symbols_of_a_chapter_are_mathematics_and_links() -> None:
     chapters = [name for name in READ if re.match(r"book/\d", name)]
     lists = {name: parsed(SITE / name).select("details.symbols-here li") for name in chapters}
     assert sum(map(len, lists.values())) > 200
-    assert [(name, item.get_text()) for name, items in lists.items() for item in items if not item.select_one("a[href*='#symbol-'] .math")] == []
+    assert [
+        (name, item.get_text())
+        for name, items in lists.items()
+        for item in items
+        if not item.select_one("a[href*='#symbol-'] .math")
+    ] == []
 
 
 def test_every_sidebar_lists_the_whole_book() -> None:
-    files = set(re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8")))
+    files = set(
+        re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    )
     assert len(files) > 60
     for name in READ:
         links = parsed(SITE / name).select("nav.bd-docs-nav a.reference")
-        assert {urljoin(name, link["href"]).partition("#")[0] or name for link in links} == {f"{file}.html" for file in files}, name
-        assert all(re.match(r"[0-9]", link.get_text(strip=True)) for link in links if re.search(r"\/[0-9]", urljoin(f"/{name}", link["href"])))
+        assert {urljoin(name, link["href"]).partition("#")[0] or name for link in links} == {
+            f"{file}.html" for file in files
+        }, name
+        assert all(
+            re.match(r"[0-9]", link.get_text(strip=True))
+            for link in links
+            if re.search(r"\/[0-9]", urljoin(f"/{name}", link["href"]))
+        )
 
 
 def test_every_page_tells_where_it_comes_from() -> None:
@@ -122,7 +177,7 @@ def test_every_page_tells_where_it_comes_from() -> None:
         '<a href="nowhere.html">broken</a>',
         '<a href="#no-such-place">broken</a>',
         '<img src="../_static/logo.svg">',
-        '<p>see Theorem ??</p>',
+        "<p>see Theorem ??</p>",
         '<span class="problematic">{ref}`x`</span>',
     ],
 )
@@ -133,25 +188,33 @@ def test_a_fault_is_found(fault: str) -> None:
     assert page_problems(SITE, name, page) != []
 
 
-# ---- in a browser -----------------------------------------------------------------------------------------------------
+# ---- in a browser
 
 
-SAMPLE = ("book/index.html", "book/05_overshoot.html", "notebooks/05_overshoot.html", "book/claims.html")
+SAMPLE = ("book/index.html", "book/overshoot.html", "notebooks/overshoot.html", "book/claims.html")
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in SAMPLE else pytest.mark.thorough) for name in READ])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in SAMPLE else pytest.mark.thorough) for name in READ],
+)
 def test_page_in_a_browser(tab: Any, base: str, name: str) -> None:
     assert look(tab, base, name) == []
 
 
 def test_search_and_a_page_pass_whole(browser: Any, base: str) -> None:
-    """What the other pages leave out for speed is looked at once: typeset formulas and drawings with all their parts."""
+    """What the other pages leave out for speed is looked at once: typeset formulas and drawings
+    with all their parts.
+    """
     page = browser.new_page()
     for name in ("search.html", "book/glossary.html"):
         page.goto(f"{base}/{name}")
         page.evaluate(AXE.read_text(encoding="utf-8"))
-        assert page.evaluate("""async () => (await axe.run({ resultTypes: ["violations"] })).violations
-            .filter(rule => ["serious", "critical"].includes(rule.impact)).map(rule => rule.id)""") == []
+        assert (
+            page.evaluate("""async () => (await axe.run({ resultTypes: ["violations"] })).violations
+            .filter(rule => ["serious", "critical"].includes(rule.impact)).map(rule => rule.id)""")
+            == []
+        )
     page.close()
 
 
@@ -162,19 +225,21 @@ def test_claims_are_sorted_and_filtered_by_the_keyboard(browser: Any, base: str)
     button = page.locator("table.evidence th button", has_text="Seed")
     for order, sign in (("ascending", 1), ("descending", -1)):
         button.press("Enter")
-        assert page.locator("table.evidence th", has_text="Seed").get_attribute("aria-sort") == order
+        assert (
+            page.locator("table.evidence th", has_text="Seed").get_attribute("aria-sort") == order
+        )
         seeds = page.locator("table.evidence tbody tr td:nth-child(9)").all_text_contents()
         numbers = [int(seed) for seed in seeds if seed.strip().isdigit()]
         assert numbers == sorted(numbers, reverse=sign < 0) and len(set(numbers)) > 1
-    page.locator("form.claims-filter input").fill("05_overshoot")
+    page.locator("form.claims-filter input").fill("overshoot")
     shown = page.locator("table.evidence tbody tr:not([hidden])")
-    assert 0 < shown.count() < all_rows and "05_overshoot" in shown.first.text_content()
+    assert 0 < shown.count() < all_rows and "overshoot" in shown.first.text_content()
     page.close()
 
 
 def test_the_keyboard_starts_at_the_content(browser: Any, base: str) -> None:
     page = browser.new_page()
-    page.goto(f"{base}/book/05_overshoot.html")
+    page.goto(f"{base}/book/overshoot.html")
     page.keyboard.press("Tab")
     assert "main content" in page.evaluate("() => document.activeElement.textContent").lower()
     assert page.evaluate("() => document.activeElement.matches(':focus-visible')")
@@ -182,11 +247,16 @@ def test_the_keyboard_starts_at_the_content(browser: Any, base: str) -> None:
 
 
 def test_without_scripts_nothing_is_lost(browser: Any, base: str) -> None:
-    context = browser.new_context(java_script_enabled=False, viewport={"width": 720, "height": 450})  # 1440 px at 200 %
+    context = browser.new_context(
+        java_script_enabled=False, viewport={"width": 720, "height": 450}
+    )  # 1440 px at 200 %
     page = context.new_page()
-    page.goto(f"{base}/book/05_overshoot.html")
+    page.goto(f"{base}/book/overshoot.html")
     assert page.locator("article svg.theme-svg").first.is_visible()
-    assert page.locator("article .solution").first.is_visible() and page.locator("article .math").first.is_visible()
+    assert (
+        page.locator("article .solution").first.is_visible()
+        and page.locator("article .math").first.is_visible()
+    )
     page.goto(f"{base}/book/claims.html")
     assert page.locator("table.evidence tbody tr").last.is_visible()
     context.close()
@@ -209,7 +279,9 @@ def test_search_finds_theorems(browser: Any, base: str) -> None:
     page = browser.new_page()
     for name, title in named.items():
         page.goto(f"{base}/search.html?{urlencode({'q': title})}")
-        page.locator(f"#search-results ul.search li a[href*='{name}']").first.wait_for(timeout=30_000)
+        page.locator(f"#search-results ul.search li a[href*='{name}']").first.wait_for(
+            timeout=30_000
+        )
     page.close()
 
 
@@ -220,13 +292,22 @@ def test_search_finds_theorems(browser: Any, base: str) -> None:
         ('<div style="width: 500px">wide</div>', "scrolls sideways"),
         ("<script>console.error('broken')</script>", "console: broken"),
         ('<span class="math">x^2</span>', "not typeset"),
-        ('<table><td>\\(\\theta\\)</td></table>', "not typeset"),
+        ("<table><td>\\(\\theta\\)</td></table>", "not typeset"),
         ('<svg class="theme-svg" width="20" height="20"></svg>', "figure of 20"),
-        ('<svg class="theme-svg" width="200" height="200"><image href="#ata:image/png"/></svg>', "picture in a figure without data"),
-        ('<div class="theme-svg-frame" style="width: 90px; overflow: auto"><p style="width: 300px">wide</p></div>', "not by the keyboard"),
-        ('<button></button>', "critical: button-name"),
+        (
+            '<svg class="theme-svg" width="200" height="200"><image href="#ata:image/png"/></svg>',
+            "picture in a figure without data",
+        ),
+        (
+            '<div class="theme-svg-frame" style="width: 90px; overflow: auto"><p style="width: 300px">wide</p></div>',
+            "not by the keyboard",
+        ),
+        ("<button></button>", "critical: button-name"),
         ('<p style="color: #aaa; background: #fff">pale</p>', "serious: color-contrast"),
-        ('<style>p { background: #fff } p:last-child { color: #aaa }</style><p>one</p><p>two</p><p>three</p><p>four</p>', "serious: color-contrast"),
+        (
+            "<style>p { background: #fff } p:last-child { color: #aaa }</style><p>one</p><p>two</p><p>three</p><p>four</p>",
+            "serious: color-contrast",
+        ),
     ],
 )
 def test_a_fault_is_seen(tab: Any, tmp_path: Path, fault: str, found: str) -> None:

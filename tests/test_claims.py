@@ -1,4 +1,6 @@
-"""Claims: the verdict follows from the numbers, the rows travel with the notebook, and nothing reaches a page unescaped."""
+"""Claims: the verdict follows from the numbers, the rows travel with the notebook, and nothing
+reaches a page unescaped.
+"""
 
 import json
 import math
@@ -8,25 +10,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlvrlib import claims
+from rlvrlib.evidence import claims
 
 
 def claim(relation, predicted, measured, tolerance=0.0, outside=""):
-    return claims.Claim("a-key", "statement", "source", relation, predicted, measured, tolerance, outside)
+    return claims.Claim(
+        "a-key", "statement", "source", relation, predicted, measured, tolerance, outside
+    )
 
 
 @pytest.mark.parametrize(
     ("relation", "predicted", "measured", "tolerance", "verdict"),
     [
-        ("=", 1.0, 1.05, 0.1, claims.HOLDS), ("=", 1.0, 1.2, 0.1, claims.FAILS), ("=", 1.0, 0.8, 0.1, claims.FAILS),
-        ("=", math.inf, math.inf, 0.0, claims.HOLDS), ("=", math.inf, 3.0, 1.0, claims.FAILS),
-        ("<=", 1.0, 1.0, 0.0, claims.HOLDS), ("<=", 1.0, 1.1, 0.0, claims.FAILS),
-        (">=", 1.0, 1.0, 0.0, claims.HOLDS), (">=", 1.0, 0.9, 0.0, claims.FAILS),
-        ("<", 0.0, 0.0, 0.0, claims.FAILS), ("<", 0.0, -1e-9, 0.0, claims.HOLDS),
-        (">", 0.0, 0.0, 0.0, claims.FAILS), (">", 0.0, 1e-9, 0.0, claims.HOLDS),
-        ("=", math.nan, math.nan, 1.0, claims.FAILS), ("<=", 1.0, math.nan, 0.0, claims.FAILS),
+        ("=", 1.0, 1.05, 0.1, claims.HOLDS),
+        ("=", 1.0, 1.2, 0.1, claims.FAILS),
+        ("=", 1.0, 0.8, 0.1, claims.FAILS),
+        ("=", math.inf, math.inf, 0.0, claims.HOLDS),
+        ("=", math.inf, 3.0, 1.0, claims.FAILS),
+        ("<=", 1.0, 1.0, 0.0, claims.HOLDS),
+        ("<=", 1.0, 1.1, 0.0, claims.FAILS),
+        (">=", 1.0, 1.0, 0.0, claims.HOLDS),
+        (">=", 1.0, 0.9, 0.0, claims.FAILS),
+        ("<", 0.0, 0.0, 0.0, claims.FAILS),
+        ("<", 0.0, -1e-9, 0.0, claims.HOLDS),
+        (">", 0.0, 0.0, 0.0, claims.FAILS),
+        (">", 0.0, 1e-9, 0.0, claims.HOLDS),
+        ("=", math.nan, math.nan, 1.0, claims.FAILS),
+        ("<=", 1.0, math.nan, 0.0, claims.FAILS),
     ],
-)  # fmt: skip
+)
 def test_verdicts(relation, predicted, measured, tolerance, verdict):
     assert claim(relation, predicted, measured, tolerance).verdict == verdict
 
@@ -37,8 +49,16 @@ def test_outside_the_assumptions_never_passes():
 
 def test_makers():
     assert claims.equals("a", "s", "t", 2.0, 2.01, relative=0.01).tolerance == pytest.approx(0.02)
-    assert claims.at_most("a", "s", "t", 1, 0).verdict == claims.at_least("a", "s", "t", 0, 1).verdict == claims.HOLDS
-    assert claims.less_than("a", "s", "t", 0, 0).verdict == claims.more_than("a", "s", "t", 0, 0).verdict == claims.FAILS
+    assert (
+        claims.at_most("a", "s", "t", 1, 0).verdict
+        == claims.at_least("a", "s", "t", 0, 1).verdict
+        == claims.HOLDS
+    )
+    assert (
+        claims.less_than("a", "s", "t", 0, 0).verdict
+        == claims.more_than("a", "s", "t", 0, 0).verdict
+        == claims.FAILS
+    )
 
 
 def test_what_is_printed():
@@ -60,7 +80,9 @@ def test_every_row_is_json(predicted, measured, tolerance):
 
 
 def test_hostile_text_is_escaped():
-    row = claims.Claim("a", "<script>alert(1)</script> $x<y$", "<b>", "=", 1, 1, 0.0, "<img src=x>").row()
+    row = claims.Claim(
+        "a", "<script>alert(1)</script> $x<y$", "<b>", "=", 1, 1, 0.0, "<img src=x>"
+    ).row()
     html = claims.to_html([row])
     assert "<script>" not in html and "<b>" not in html and "<img" not in html
     assert r"\(x&lt;y\)" in html
@@ -68,7 +90,11 @@ def test_hostile_text_is_escaped():
 
 def test_rows_are_collected_from_a_notebook(tmp_path):
     row = claim("=", 1.0, 1.0).row()
-    cells = [{"outputs": []}, {}, {"outputs": [{"metadata": {"claims": [row]}}, {"name": "stdout"}]}]
+    cells = [
+        {"outputs": []},
+        {},
+        {"outputs": [{"metadata": {"claims": [row]}}, {"name": "stdout"}]},
+    ]
     path = tmp_path / "a.ipynb"
     path.write_text(json.dumps({"cells": cells}))
     assert claims.collect(path) == [row]

@@ -1,4 +1,6 @@
-"""The appendix "Claims and evidence" and the numbers in the prose are those of the executed notebooks."""
+"""The appendix "Claims and evidence" and the numbers in the prose are those of the executed
+notebooks.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import pytest
 from bs4 import BeautifulSoup, Tag
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from rlvrlib import claims
+from rlvrlib.evidence import claims
 
 EXTENSIONS = Path(__file__).resolve().parent.parent / "book" / "_ext"
 PAGE = """Claims
@@ -28,19 +30,38 @@ Of *one* it is :measured:`a:one`, and :predicted:`a:one` was predicted.
 
 
 def write_notebook(folder: Path, measured: float) -> None:
-    rows = [claims.equals("one", "the first", "Theorem 1", 2.0, measured, tolerance=0.5).row(),
-            claims.at_most("two", "the second", "Theorem 2", 1.0, 0.5).row()]  # fmt: skip
+    rows = [
+        claims.equals("one", "the first", "Theorem 1", 2.0, measured, tolerance=0.5).row(),
+        claims.at_most("two", "the second", "Theorem 2", 1.0, 0.5).row(),
+    ]
     cells = [
         new_code_cell("seed: int = 7  # any", metadata={"tags": ["parameters"]}),
-        new_code_cell("claims.show()", outputs=[new_output("display_data", {"text/html": "<table/>"}, metadata={"claims": rows})]),
+        new_code_cell(
+            "claims.show()",
+            outputs=[
+                new_output("display_data", {"text/html": "<table/>"}, metadata={"claims": rows})
+            ],
+        ),
     ]
     nbformat.write(new_notebook(cells=cells), folder / "notebooks" / "a.ipynb")
 
 
 def built(folder: Path) -> Tag:
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", str(folder), str(folder / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-q",
+        "-W",
+        "-b",
+        "html",
+        str(folder),
+        str(folder / "out"),
+    ]
     subprocess.run(command, check=True, capture_output=True, text=True)
-    page = BeautifulSoup((folder / "out" / "index.html").read_text(encoding="utf-8"), "html.parser").select_one("div.body")
+    page = BeautifulSoup(
+        (folder / "out" / "index.html").read_text(encoding="utf-8"), "html.parser"
+    ).select_one("div.body")
     assert page
     return page
 
@@ -48,7 +69,9 @@ def built(folder: Path) -> Tag:
 @pytest.fixture
 def book(tmp_path: Path) -> Path:
     (tmp_path / "notebooks").mkdir()
-    (tmp_path / "conf.py").write_text(f"import sys; sys.path.insert(0, {str(EXTENSIONS)!r})\nextensions = ['claims_page']\nexclude_patterns = ['out']\n")
+    (tmp_path / "conf.py").write_text(
+        f"import sys; sys.path.insert(0, {str(EXTENSIONS)!r})\nextensions = ['claims_page']\nexclude_patterns = ['out']\n"
+    )
     (tmp_path / "index.rst").write_text(PAGE)
     (tmp_path / "notebooks" / "a.rst").write_text("A notebook\n==========\n")
     return tmp_path
@@ -56,12 +79,18 @@ def book(tmp_path: Path) -> Path:
 
 def test_another_value_of_one_claim_changes_the_appendix_and_the_prose(book: Path) -> None:
     def cells(page: Tag) -> list[list[str]]:
-        return [[cell.get_text(strip=True) for cell in row.select("td")] for row in page.select("table.evidence tbody tr")]
+        return [
+            [cell.get_text(strip=True) for cell in row.select("td")]
+            for row in page.select("table.evidence tbody tr")
+        ]
 
     write_notebook(book, 2.25)
     page = built(book)
     assert [row[3] for row in cells(page)] == ["2.25", "0.5"]
-    assert cells(page)[0][2::3] == ["2", "✓ holds", "7"] and "it is 2.25, and 2 was predicted" in page.get_text()
+    assert (
+        cells(page)[0][2::3] == ["2", "✓ holds", "7"]
+        and "it is 2.25, and 2 was predicted" in page.get_text()
+    )
     assert "2 claims: 2 hold, 0 fail" in page.get_text() and not page.select(".verdict-fails")
 
     write_notebook(book, 3.75)

@@ -1,4 +1,6 @@
-"""Correlated tokens against enumeration and against two other solvers, and the thresholds from conditional variances."""
+"""Correlated tokens against enumeration and against two other solvers, and the thresholds from
+conditional variances.
+"""
 
 from itertools import product
 
@@ -58,8 +60,12 @@ def test_log_odds_gap_and_curvature_against_enumeration(seed):
     at = np.array([theta])
     below, here, above = (log_odds(theta + shift) for shift in (-h, 0, h))
     assert window.log_odds(at) == pytest.approx(here, rel=1e-11, abs=1e-11)
-    assert window.gradient_gap(at)[0] == pytest.approx((above - below) / (2 * h), rel=1e-5, abs=1e-5)
-    assert window.curvature(at, 2 * UP) == pytest.approx(-4 * (above - 2 * here + below) / h**2, rel=1e-4, abs=1e-4)
+    assert window.gradient_gap(at)[0] == pytest.approx(
+        (above - below) / (2 * h), rel=1e-5, abs=1e-5
+    )
+    assert window.curvature(at, 2 * UP) == pytest.approx(
+        -4 * (above - 2 * here + below) / h**2, rel=1e-4, abs=1e-4
+    )
     logs, words = enumerated(window, theta)
     law = np.bincount(words.sum(axis=1), np.exp(logs.sum(axis=1)), minlength=window.length + 1)
     assert window.count_law(at) == pytest.approx(law, rel=1e-11)
@@ -70,9 +76,13 @@ def test_log_odds_gap_and_curvature_against_enumeration(seed):
 def test_conditional_variance_and_bounds_against_enumeration(seed):
     rng = np.random.default_rng(seed)
     window, theta, h = random_window(rng), rng.normal(), 1e-4
-    laws = np.array([token_laws(theta + shift, window.correlation, window.mechanism) for shift in (-h, 0, h)])
+    laws = np.array(
+        [token_laws(theta + shift, window.correlation, window.mechanism) for shift in (-h, 0, h)]
+    )
     slope = (laws[2] - laws[0]) / (2 * h)
-    variance = slope**2 / (laws[1] * (1 - laws[1]))  # of the token score, after the start, a zero and a one
+    variance = slope**2 / (
+        laws[1] * (1 - laws[1])
+    )  # of the token score, after the start, a zero and a one
     _, words = enumerated(window, theta)
     sums = variance[0] + variance[1 + words[:, :-1]].sum(axis=1)
     assert window.conditional_variance(np.array([theta]), UP) == pytest.approx(sums.max(), rel=1e-6)
@@ -98,7 +108,9 @@ def test_persistence_is_a_markov_chain():
     length, low, high, correlation = 40, 16, 27, 0.7
     window = CorrelatedWindow(length, low, high, correlation)
     bias = np.log((1 + correlation) / (1 - correlation))
-    base = np.array([[0.0, -bias, -np.inf], [0.0, bias, -np.inf], [0.0, 0.0, 0.0], [0.0, 0.0, -np.inf]])
+    base = np.array(
+        [[0.0, -bias, -np.inf], [0.0, bias, -np.inf], [0.0, 0.0, 0.0], [0.0, 0.0, -np.inf]]
+    )
     features = np.zeros((4, 3, 1))
     features[:, 1] = 1.0
     counting = np.minimum(np.arange(length + 1)[:, None] + [0, 1, 0], length)
@@ -108,8 +120,12 @@ def test_persistence_is_a_markov_chain():
         assert window.log_odds(theta) == pytest.approx(chain.log_odds(theta), rel=1e-11)
         assert window.gradient_gap(theta) == pytest.approx(chain.gradient_gap(theta), rel=1e-9)
         assert window.curvature(theta, UP) == pytest.approx(chain.curvature(theta, UP), rel=1e-8)
-        assert window.conditional_variance(theta, UP) == pytest.approx(chain.conditional_variance(theta, UP), rel=1e-12)
-        assert window.transitions(theta) == pytest.approx(chain.transitions(theta)[[0, 1, 3], :2], rel=1e-12)
+        assert window.conditional_variance(theta, UP) == pytest.approx(
+            chain.conditional_variance(theta, UP), rel=1e-12
+        )
+        assert window.transitions(theta) == pytest.approx(
+            chain.transitions(theta)[[0, 1, 3], :2], rel=1e-12
+        )
 
 
 def test_tails_keep_their_digits():
@@ -117,7 +133,9 @@ def test_tails_keep_their_digits():
     theta, correlation = np.array([-0.3]), 0.2
     window = CorrelatedWindow(500, 500, 500, correlation)
     start, _, after_one = token_laws(theta[0], correlation, "persistence")
-    assert window.log_odds(theta) == pytest.approx(np.log(start) + 499 * np.log(after_one), rel=1e-12)
+    assert window.log_odds(theta) == pytest.approx(
+        np.log(start) + 499 * np.log(after_one), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.4, 0.9])
@@ -127,7 +145,11 @@ def test_marginals_and_correlations_are_as_promised(correlation):
         probability = np.exp(logs.sum(axis=1))
         mean = probability @ words
         assert mean == pytest.approx(expit(theta), rel=1e-12)
-        covariance = (words - mean).T @ ((words - mean) * probability[:, None]) / (expit(theta) * expit(-theta))
+        covariance = (
+            (words - mean).T
+            @ ((words - mean) * probability[:, None])
+            / (expit(theta) * expit(-theta))
+        )
         distance = np.abs(np.subtract.outer(np.arange(7), np.arange(7)))
         assert covariance == pytest.approx(correlation**distance, abs=1e-12)
 
@@ -145,11 +167,17 @@ def test_longest_path_of_a_chain_against_enumeration(seed):
         if length == chain.max_length:
             return 0.0
         after = [token for token in range(moves.shape[1]) if np.isfinite(chain.base[last, token])]
-        return variance[last] + max(0.0 if token == chain.stop else longest(token, length + 1) for token in after)
+        return variance[last] + max(
+            0.0 if token == chain.stop else longest(token, length + 1) for token in after
+        )
 
-    assert chain.conditional_variance(theta, direction) == pytest.approx(longest(moves.shape[1], 0), rel=1e-12)
+    assert chain.conditional_variance(theta, direction) == pytest.approx(
+        longest(moves.shape[1], 0), rel=1e-12
+    )
     probability, score, _, _ = responses(chain, theta)
-    assert probability @ (score @ direction) ** 2 <= chain.conditional_variance(theta, direction) * (1 + 1e-12)
+    assert probability @ (score @ direction) ** 2 <= chain.conditional_variance(
+        theta, direction
+    ) * (1 + 1e-12)
 
 
 @settings(max_examples=200, deadline=None)
@@ -159,7 +187,10 @@ def test_every_step_below_the_local_threshold_improves(seed):
     chain, theta, direction = random_chain(np.random.default_rng(seed))
     slope = float(chain.gradient_gap(theta) @ direction)
     direction, slope = direction * np.sign(slope or 1), abs(slope)
-    variance, spread = chain.conditional_variance(theta, direction), chain.regularity(direction).token_range
+    variance, spread = (
+        chain.conditional_variance(theta, direction),
+        chain.regularity(direction).token_range,
+    )
     step = thresholds.variance_local(slope, chain.log_odds(theta), variance, spread)
     if np.isfinite(step):
         for share in (0.1, 0.5, 0.9, 0.999):
@@ -169,18 +200,24 @@ def test_every_step_below_the_local_threshold_improves(seed):
 @settings(max_examples=60, deadline=None)
 @given(seed=seeds)
 def test_conditional_variances_grow_at_most_exponentially(seed):
-    """The lemma behind the local threshold: ``V(theta + t w) <= exp(R_p t) V(theta)`` for linear logits."""
+    """The lemma behind the local threshold: ``V(theta + t w) <= exp(R_p t) V(theta)`` for linear
+    logits.
+    """
     rng = np.random.default_rng(seed)
     chain, theta, direction = random_chain(rng)
     time, spread = rng.exponential(), chain.regularity(direction).token_range
     grown = chain.conditional_variance(theta + time * direction, direction)
-    assert grown <= np.exp(spread * time) * chain.conditional_variance(theta, direction) * (1 + 1e-12)
+    assert grown <= np.exp(spread * time) * chain.conditional_variance(theta, direction) * (
+        1 + 1e-12
+    )
 
 
 @settings(max_examples=100, deadline=None)
 @given(seed=seeds)
 def test_second_moment_on_a_rare_event(seed):
-    """``E[1_A s^2] <= Phi_V(P(A))`` for the worst event: the responses with the largest squared scores."""
+    """``E[1_A s^2] <= Phi_V(P(A))`` for the worst event: the responses with the largest squared
+    scores.
+    """
     rng = np.random.default_rng(seed)
     chain, theta, direction = random_chain(rng)
     probability, score, _, _ = responses(chain, theta)
@@ -188,7 +225,10 @@ def test_second_moment_on_a_rare_event(seed):
     order = np.argsort(-square)
     mass, moment = np.cumsum(probability[order]), np.cumsum((probability * square)[order])
     mass = np.minimum(mass, 1.0)
-    variance, spread = chain.conditional_variance(theta, direction), chain.regularity(direction).token_range
+    variance, spread = (
+        chain.conditional_variance(theta, direction),
+        chain.regularity(direction).token_range,
+    )
     level = np.log(2 / mass)
     bound = np.minimum(variance, mass * (np.sqrt(2 * variance * level) + spread * level / 3) ** 2)
     assert np.all(moment <= bound * (1 + 1e-10) + 1e-12)
@@ -201,21 +241,40 @@ def test_variance_thresholds_by_hand():
         for variance, spread, bend in ((3.0, 1.0, 0.0), (0.2, 2.0, 0.7)):
             phi = min(variance, failure * (np.sqrt(2 * variance * level) + spread * level / 3) ** 2)
             fall = 2 * (1 - failure) * failure * 1.5 / (bend * failure + phi)
-            assert thresholds.variance_fall(1.5, log_odds, variance, spread, bend) == pytest.approx(fall, rel=1e-12)
+            assert thresholds.variance_fall(1.5, log_odds, variance, spread, bend) == pytest.approx(
+                fall, rel=1e-12
+            )
             inner = 2 * failure * 1.5 * max(1 / variance, (1 - failure) / phi)
             local = np.log(1 + spread * inner) / spread
-            assert thresholds.variance_local(1.5, log_odds, variance, spread) == pytest.approx(local, rel=1e-12)
+            assert thresholds.variance_local(1.5, log_odds, variance, spread) == pytest.approx(
+                local, rel=1e-12
+            )
 
 
 def test_limits_of_the_variance_thresholds():
-    assert thresholds.variance_fall(-1.0, 0.0, 1.0, 1.0) == thresholds.variance_local(-1.0, 0.0, 1.0, 1.0) == 0
+    assert (
+        thresholds.variance_fall(-1.0, 0.0, 1.0, 1.0)
+        == thresholds.variance_local(-1.0, 0.0, 1.0, 1.0)
+        == 0
+    )
     assert thresholds.variance_local(1.0, 0.0, 0.0, 0.0) == np.inf
     assert thresholds.variance_local(1.0, 0.0, 2.0, 0.0) == pytest.approx(0.5)  # 2 F dmu / V
     assert thresholds.variance_local(1.0, 2000.0, 1.0, 1.0) > 0  # a failure rate that underflows
-    assert thresholds.variance_local(1.0, 0.0, np.inf, 1.0) == thresholds.variance_local(1.0, 0.0, 1.0, np.inf) == 0
-    assert thresholds.variance_local(1.0, 0.0, 0.0, 1.0) == thresholds.variance_fall(1.0, 0.0, 0.0, 0.0) == np.inf
+    assert (
+        thresholds.variance_local(1.0, 0.0, np.inf, 1.0)
+        == thresholds.variance_local(1.0, 0.0, 1.0, np.inf)
+        == 0
+    )
+    assert (
+        thresholds.variance_local(1.0, 0.0, 0.0, 1.0)
+        == thresholds.variance_fall(1.0, 0.0, 0.0, 0.0)
+        == np.inf
+    )
     small = thresholds.variance_local(1e-9, 1.0, 2.0, 1.0)
-    assert small == pytest.approx(max(thresholds.variance_fall(1e-9, 1.0, 2.0, 1.0), thresholds.success_rise(1e-9, 1.0, 2.0)), rel=1e-8)
+    assert small == pytest.approx(
+        max(thresholds.variance_fall(1e-9, 1.0, 2.0, 1.0), thresholds.success_rise(1e-9, 1.0, 2.0)),
+        rel=1e-8,
+    )
 
 
 @pytest.mark.parametrize(
@@ -227,10 +286,19 @@ def test_limits_of_the_variance_thresholds():
         (lambda: CorrelatedWindow(8, -1, 3, 0.5), "low and high must leave"),
         (lambda: CorrelatedWindow(8, 2, 4, 1.0), "correlation must be in"),
         (lambda: CorrelatedWindow(8, 2, 4, -0.1), "correlation must be in"),
-        (lambda: CorrelatedWindow(8, 2, 4, 0.5, "common"), "mechanism must be one of persistence, copying"),
-        (lambda: CorrelatedWindow(8, 2, 4, 0.5).log_odds(np.zeros(2)), "theta must have last axis 1"),
+        (
+            lambda: CorrelatedWindow(8, 2, 4, 0.5, "common"),
+            "mechanism must be one of persistence, copying",
+        ),
+        (
+            lambda: CorrelatedWindow(8, 2, 4, 0.5).log_odds(np.zeros(2)),
+            "theta must have last axis 1",
+        ),
         (lambda: thresholds.variance_fall(1.0, 0.0, -1.0, 1.0), "variance must be non-negative"),
-        (lambda: thresholds.variance_local(1.0, 0.0, 1.0, -1.0), "token_range must be non-negative"),
+        (
+            lambda: thresholds.variance_local(1.0, 0.0, 1.0, -1.0),
+            "token_range must be non-negative",
+        ),
         (lambda: thresholds.variance_local(1.0, np.inf, 1.0, 1.0), "log_odds must be finite"),
     ],
 )

@@ -1,4 +1,6 @@
-"""The diagnosis against runs whose truth is known: real logs (RLVR_LOGS), sampled runs, and made-up rows."""
+"""The diagnosis against runs whose truth is known: real logs (RLVR_LOGS), sampled runs, and made-up
+rows.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +13,26 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from rlvrlib import TokenWindow, change_points, pressure, thresholds, updates
+from rlvrlib import TokenWindow, thresholds, updates
 from rlvrlib.ascent import Constant, ascend
-from rlvrlib.diagnosis import diagnose
 from rlvrlib.directions import PolicyGradient
-from rlvrlib.run_log import RunLog, from_rows, read_log
-from rlvrlib.sampled_runs import sampled_runs
-from rlvrlib.verdicts import COLLAPSE, LEARNING, OVERSHOOT, PLATEAU, RECOVERY, STARVED, TRUNCATION, UNDECIDED, VERIFIER
+from rlvrlib.practice import change_points, pressure
+from rlvrlib.practice.diagnosis import diagnose
+from rlvrlib.practice.run_log import RunLog, from_rows, read_log
+from rlvrlib.practice.sampled_runs import sampled_runs
+from rlvrlib.practice.verdicts import (
+    COLLAPSE,
+    LEARNING,
+    OVERSHOOT,
+    PLATEAU,
+    RECOVERY,
+    STARVED,
+    TRUNCATION,
+    UNDECIDED,
+    VERIFIER,
+)
 
-# ---- real logs --------------------------------------------------------------------------------------------------------
+# ---- real logs
 
 LOGS = Path(os.environ.get("RLVR_LOGS", ""))
 real = pytest.mark.skipif(
@@ -77,12 +90,18 @@ def test_an_infinite_gradient_norm_is_listed():
 
 @real
 def test_the_table_of_the_book_is_what_the_logs_give():
-    page = (Path(__file__).parent.parent / "book" / "20_diagnose_a_run.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parent.parent / "book" / "diagnose_a_run.md").read_text(encoding="utf-8")
     section = page.partition("## On real logs")[2].partition("Three other tools")[0]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("| `")]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in section.splitlines()
+        if line.startswith("| `")
+    ]
     seen = 0
     for run, _, verdict, warning, halved in rows:
-        matching = [name for name in {**FALLEN, **STANDING} if Path(name).name.startswith(run.split("`")[1])]
+        matching = [
+            name for name in {**FALLEN, **STANDING} if Path(name).name.startswith(run.split("`")[1])
+        ]
         assert matching, run
         for name in matching:
             found = diagnose(read_log(LOGS / name))
@@ -93,7 +112,7 @@ def test_the_table_of_the_book_is_what_the_logs_give():
     assert seen == len(FALLEN) + len(STANDING)
 
 
-# ---- made-up rows -----------------------------------------------------------------------------------------------------
+# ---- made-up rows
 
 
 def verdict(level, count=200, **options):
@@ -104,14 +123,20 @@ def test_simple_courses_get_their_verdict():
     assert verdict(lambda k: 0.3 + 0.4 * k).verdict == LEARNING
     assert verdict(lambda k: 0.5 + 0 * k).verdict == PLATEAU
     assert verdict(lambda k: np.where(k < 0.6, 0.7, 0.2)).verdict == OVERSHOOT
-    assert verdict(lambda k: np.where(k < 0.4, 0.7, np.where(k < 0.7, 0.1, 0.4))).verdict == RECOVERY
-    assert verdict(lambda k: np.where(k < 0.4, 0.5, np.where(k < 0.6, 0.1, 0.7))).verdict == LEARNING
+    assert (
+        verdict(lambda k: np.where(k < 0.4, 0.7, np.where(k < 0.7, 0.1, 0.4))).verdict == RECOVERY
+    )
+    assert (
+        verdict(lambda k: np.where(k < 0.4, 0.5, np.where(k < 0.6, 0.1, 0.7))).verdict == LEARNING
+    )
     assert verdict(lambda k: 0.3 + 0.4 * k, count=19).verdict == UNDECIDED
 
 
 def test_a_collapse_is_absorbing_only_without_spread():
     rows = corpus.rows(200, level=lambda k: np.where(k < 0.5, 0.7, 0.0))
-    assert diagnose(from_rows(rows)).verdict == OVERSHOOT  # the log says that three quarters of the groups have spread
+    assert (
+        diagnose(from_rows(rows)).verdict == OVERSHOOT
+    )  # the log says that three quarters of the groups have spread
     rows = [{**row, "frac_reward_zero_std": 1.0 if row["reward"] == 0 else 0.25} for row in rows]
     found = diagnose(from_rows(rows))
     assert found.verdict == COLLAPSE and found.warning < found.halved
@@ -124,10 +149,15 @@ def test_few_noisy_rows_cannot_decide():
 
 def test_cut_responses_explain_failures_or_count_as_correct():
     flat = corpus.rows(200, level=lambda k: 0.5 + 0 * k)
-    assert diagnose(from_rows([{**row, "completions/clipped_ratio": 0.4} for row in flat])).verdict == TRUNCATION
+    assert (
+        diagnose(from_rows([{**row, "completions/clipped_ratio": 0.4} for row in flat])).verdict
+        == TRUNCATION
+    )
     found = diagnose(from_rows([{**row, "completions/clipped_ratio": 0.8} for row in flat]))
     assert found.verdict == VERIFIER and "count as correct" in found.supports[0]
-    meant = diagnose(from_rows([{**row, "completions/clipped_ratio": 0.8} for row in flat]), cut_counts=True)
+    meant = diagnose(
+        from_rows([{**row, "completions/clipped_ratio": 0.8} for row in flat]), cut_counts=True
+    )
     assert meant.verdict == PLATEAU
 
 
@@ -140,19 +170,41 @@ def test_an_evaluation_that_falls_makes_the_verifier_suspect():
 
 
 def test_the_rate_may_be_given():
-    rows = [{key: value for key, value in row.items() if key != "learning_rate"} for row in corpus.rows(100)]
+    rows = [
+        {key: value for key, value in row.items() if key != "learning_rate"}
+        for row in corpus.rows(100)
+    ]
     assert any("no learning rate" in note for note in diagnose(from_rows(rows)).notes)
-    assert not any("no learning rate" in note for note in diagnose(from_rows(rows), rate=1e-6).notes)
-    assert any("not the one given" in note for note in diagnose(from_rows(corpus.rows(100)), rate=1e-6).notes)
+    assert not any(
+        "no learning rate" in note for note in diagnose(from_rows(rows), rate=1e-6).notes
+    )
+    assert any(
+        "not the one given" in note
+        for note in diagnose(from_rows(corpus.rows(100)), rate=1e-6).notes
+    )
     with pytest.raises(ValueError, match="rate must be positive"):
         diagnose(from_rows(rows), rate=-1.0)
 
 
 def test_the_part_that_checks_the_answer_is_the_success_rate():
-    rows = [{**row, "reward": row["reward"] + 1, "rewards/accuracy_reward/mean": row["reward"], "rewards/format/mean": 1.0} for row in corpus.rows(100)]
+    rows = [
+        {
+            **row,
+            "reward": row["reward"] + 1,
+            "rewards/accuracy_reward/mean": row["reward"],
+            "rewards/format/mean": 1.0,
+        }
+        for row in corpus.rows(100)
+    ]
     found = diagnose(from_rows(rows))
-    assert found.signals.is_rate and "accuracy_reward" in found.signals.source and found.verdict == LEARNING
-    assert not diagnose(from_rows([{**row, "reward": 1.5 * row["reward"]} for row in corpus.rows(100)])).signals.is_rate
+    assert (
+        found.signals.is_rate
+        and "accuracy_reward" in found.signals.source
+        and found.verdict == LEARNING
+    )
+    assert not diagnose(
+        from_rows([{**row, "reward": 1.5 * row["reward"]} for row in corpus.rows(100)])
+    ).signals.is_rate
     with pytest.raises(ValueError, match="success must name a part"):
         diagnose(from_rows(rows), success="speed")
 
@@ -167,13 +219,15 @@ def test_rewards_of_minus_one_and_one():
         diagnose(from_rows(rows), reward_range=(0, 1))
 
 
-# ---- sampled runs -----------------------------------------------------------------------------------------------------
+# ---- sampled runs
 
 
 def test_sampled_runs_follow_the_mean_update():
     """The mean of many sampled first steps is the exact update of finite groups."""
     problem, theta = TokenWindow(16, 9, 13), np.array([0.1])
-    runs = sampled_runs(problem, theta, 1e-6, 1, num_runs=4000, rng=np.random.default_rng(0), groups_per_step=2)
+    runs = sampled_runs(
+        problem, theta, 1e-6, 1, num_runs=4000, rng=np.random.default_rng(0), groups_per_step=2
+    )
     norms = np.array([rows[0]["grad_norm"] for rows in runs.logs])
     success = 1 / (1 + np.exp(-problem.log_odds(theta)))
     multiplier = updates.multiplier("grpo", success, 8) * np.sqrt(7 / 8)
@@ -188,7 +242,14 @@ def test_sampled_collapses_are_warned_of_and_stable_runs_are_not():
     problem = TokenWindow(64, 37, 52)
     start = np.array([0.3])
     stable = sampled_runs(problem, start, 3.0, 150, num_runs=20, rng=np.random.default_rng(1))
-    falling = sampled_runs(problem, start, lambda k: 3.0 if k < 75 else 90.0, 150, num_runs=20, rng=np.random.default_rng(2))
+    falling = sampled_runs(
+        problem,
+        start,
+        lambda k: 3.0 if k < 75 else 90.0,
+        150,
+        num_runs=20,
+        rng=np.random.default_rng(2),
+    )
     assert all(diagnose(from_rows(rows)).warning is None for rows in stable.logs)
     for rows, truth in zip(falling.logs, falling.success_rate, strict=True):
         found = diagnose(from_rows(rows))
@@ -196,12 +257,15 @@ def test_sampled_collapses_are_warned_of_and_stable_runs_are_not():
         assert 75 < found.warning < found.halved
 
 
-# ---- change points ----------------------------------------------------------------------------------------------------
+# ---- change points
 
 
 def test_constant_noise_is_split_at_the_level():
     rng = np.random.default_rng(0)
-    split = [len(change_points.segments(rng.normal(size=100), rng, level=0.05, permutations=99)) > 1 for _ in range(400)]
+    split = [
+        len(change_points.segments(rng.normal(size=100), rng, level=0.05, permutations=99)) > 1
+        for _ in range(400)
+    ]
     assert abs(np.mean(split) - 0.05) < 4 * np.sqrt(0.05 * 0.95 / 400)
 
 
@@ -218,8 +282,20 @@ def test_a_change_is_found_where_it_is():
 def test_the_warning_keeps_its_level_on_stable_runs():
     """Of runs with a constant success rate at most the share ``alpha`` gives a warning."""
     rng = np.random.default_rng(0)
-    for level, responses in ((0.7, 8), (0.3, 8), (0.05, 8), (0.02, 64), (0.5, 64), (0.9, 8), (0.97, 8)):
-        warned = [change_points.first_warning(rng.binomial(responses, level, 400) / responses, alpha=0.05) is not None for _ in range(200)]
+    for level, responses in (
+        (0.7, 8),
+        (0.3, 8),
+        (0.05, 8),
+        (0.02, 64),
+        (0.5, 64),
+        (0.9, 8),
+        (0.97, 8),
+    ):
+        warned = [
+            change_points.first_warning(rng.binomial(responses, level, 400) / responses, alpha=0.05)
+            is not None
+            for _ in range(200)
+        ]
         assert np.mean(warned) <= 0.05
 
 
@@ -230,9 +306,14 @@ def test_the_warning_knows_only_the_past():
     assert 100 <= row < 120
     assert change_points.first_warning(values[: row + 1]) == row
     assert change_points.first_warning(values[:row]) is None
-    growth = change_points.driver_evidence(np.where(np.arange(160) < 100, 1.0, 5.0) * rng.lognormal(0, 0.3, 160), 4.0)
+    growth = change_points.driver_evidence(
+        np.where(np.arange(160) < 100, 1.0, 5.0) * rng.lognormal(0, 0.3, 160), 4.0
+    )
     scale = np.where(np.arange(160) < 100, 1.0, 5.0) * rng.lognormal(0, 0.3, 160)
-    np.testing.assert_array_equal(change_points.driver_evidence(scale, 4.0)[:150], change_points.driver_evidence(scale[:150], 4.0))
+    np.testing.assert_array_equal(
+        change_points.driver_evidence(scale, 4.0)[:150],
+        change_points.driver_evidence(scale[:150], 4.0),
+    )
     assert change_points.first_warning(values, [growth]) < row
     # A length that stays at the cap says that nothing grew. That must not hide the fall.
     unchanged = change_points.driver_evidence(np.full(len(values), 8.0), 2.0)
@@ -245,27 +326,39 @@ def test_rows_without_a_right_answer_warn_before_a_level_is_known():
     values = np.concatenate([np.linspace(0.1, 0.9, 10), np.zeros(30)])
     row = change_points.first_warning(values)
     assert 10 < row < 22
-    assert change_points.first_warning(np.where(np.arange(200) % 2, 0.5, 0.0)) is None  # every other row: as it always was
-    found = diagnose(from_rows([{"step": k + 1, "reward": float(value)} for k, value in enumerate(values)]))
+    assert (
+        change_points.first_warning(np.where(np.arange(200) % 2, 0.5, 0.0)) is None
+    )  # every other row: as it always was
+    found = diagnose(
+        from_rows([{"step": k + 1, "reward": float(value)} for k, value in enumerate(values)])
+    )
     assert found.verdict == COLLAPSE and found.warning == row + 1
 
 
 @pytest.mark.parametrize("share", [0.05, 0.4, 0.8, 0.99])
 def test_the_evidence_of_silent_rows_keeps_its_level_for_every_share(share):
-    """Its exponential has a mean of at most 1 at every row, and it exceeds log(1 / alpha) in at most the share alpha of the runs."""
+    """Its exponential has a mean of at most 1 at every row, and it exceeds log(1 / alpha) in at
+    most the share alpha of the runs.
+    """
     rng = np.random.default_rng(5)
-    evidence = np.array([change_points.silence_evidence(rng.random(300) > share) for _ in range(400)])
+    evidence = np.array(
+        [change_points.silence_evidence(rng.random(300) > share) for _ in range(400)]
+    )
     assert np.mean(evidence.max(axis=1) > np.log(1 / 0.1)) <= 0.1
     assert np.all(np.exp(evidence).mean(axis=0) <= 1)
 
 
 def test_the_evidence_of_silent_rows_is_the_sum_over_starts():
     silent = np.random.default_rng(1).random(12) < 0.4
-    best = 12 * (silent.mean() * np.log(silent.mean()) + (1 - silent.mean()) * np.log(1 - silent.mean()))
+    best = 12 * (
+        silent.mean() * np.log(silent.mean()) + (1 - silent.mean()) * np.log(1 - silent.mean())
+    )
     total = 0.0
     for start in range(12):
         before = [(silent[:row].sum() + 0.5) / (row + 1) for row in range(start)]
-        terms = [share if silent[row] else 1 - share for row, share in enumerate(before)] + [0.9 if one else 0.1 for one in silent[start:]]
+        terms = [share if silent[row] else 1 - share for row, share in enumerate(before)] + [
+            0.9 if one else 0.1 for one in silent[start:]
+        ]
         total += np.prod(terms) / ((start + 1) * (start + 2))
     assert change_points.silence_evidence(~silent)[-1] == pytest.approx(np.log(total) - best)
 
@@ -273,7 +366,12 @@ def test_the_evidence_of_silent_rows_is_the_sum_over_starts():
 def test_a_rise_within_a_few_rows_is_learning():
     rng = np.random.default_rng(3)
     values = np.concatenate([[0.12, 0.25, 0.25, 0.31, 0.5], rng.binomial(16, 0.88, 19) / 16])
-    assert diagnose(from_rows([{"step": k + 1, "reward": float(value)} for k, value in enumerate(values)])).verdict == LEARNING
+    assert (
+        diagnose(
+            from_rows([{"step": k + 1, "reward": float(value)} for k, value in enumerate(values)])
+        ).verdict
+        == LEARNING
+    )
 
 
 def test_reached_level_is_a_lower_bound_of_the_past():
@@ -285,11 +383,13 @@ def test_reached_level_is_a_lower_bound_of_the_past():
 
 def test_halved_is_the_first_row_below_half():
     values = np.concatenate([np.full(50, 0.8), np.full(50, 0.0)])
-    assert change_points.halved(values) == 50 + 12  # 12 of 25 rows are left at 0.8: 0.384 < 0.4, with 13 it was 0.416
+    assert (
+        change_points.halved(values) == 50 + 12
+    )  # 12 of 25 rows are left at 0.8: 0.384 < 0.4, with 13 it was 0.416
     assert change_points.halved(values[::-1]) is None and change_points.halved(values[:10]) is None
 
 
-# ---- pressure ---------------------------------------------------------------------------------------------------------
+# ---- pressure
 
 
 def test_the_longest_guarantee_is_that_of_the_theorems():
@@ -298,16 +398,28 @@ def test_the_longest_guarantee_is_that_of_the_theorems():
         variance = length * token_range**2 / 4
         log_odds = np.log(success / (1 - success))
         token = max(
-            thresholds.success_rise(alignment, log_odds, variance), thresholds.failure_fall(alignment, log_odds, length, token_range)
+            thresholds.success_rise(alignment, log_odds, variance),
+            thresholds.failure_fall(alignment, log_odds, length, token_range),
         )
-        angle = thresholds.angle(alignment, log_odds, length, token_range)  # the pressure has its limit for long responses
-        assert pressure.longest_guarantee(success) * alignment / variance == pytest.approx(max(token, angle), rel=0.03)
+        angle = thresholds.angle(
+            alignment, log_odds, length, token_range
+        )  # the pressure has its limit for long responses
+        assert pressure.longest_guarantee(success) * alignment / variance == pytest.approx(
+            max(token, angle), rel=0.03
+        )
 
 
 def constant_log(count=200, **changes):
     rows = corpus.rows(count, level=lambda k: 0.5 + 0 * k)
     half = count // 2
-    return from_rows([{**row, **{key: row[key] * factor for key, factor in changes.items()}} if k >= half else row for k, row in enumerate(rows)])
+    return from_rows(
+        [
+            {**row, **{key: row[key] * factor for key, factor in changes.items()}}
+            if k >= half
+            else row
+            for k, row in enumerate(rows)
+        ]
+    )
 
 
 def measure(log, **options):
@@ -360,7 +472,13 @@ def test_the_logistic_law_holds_for_exact_small_steps(method):
     run = ascend(problem, np.array([0.0]), PolicyGradient(method), Constant(rate), steps)
     success = run.success_rate[:-1]
     rows = [
-        {"step": k, "reward": float(success[k]), "grad_norm": float(run.step_size[k] / rate), "learning_rate": rate, "completions/mean_length": 32.0}
+        {
+            "step": k,
+            "reward": float(success[k]),
+            "grad_norm": float(run.step_size[k] / rate),
+            "learning_rate": rate,
+            "completions/mean_length": 32.0,
+        }
         for k in range(steps)
     ]
     log = from_rows(rows)
@@ -374,5 +492,7 @@ def test_the_logistic_law_holds_for_exact_small_steps(method):
 
 def test_a_gap_in_the_rate_is_filled_from_the_windows_beside_it():
     parts = [slice(0, 2), slice(2, 4), slice(4, 6)]
-    means, notes = pressure._window_means(np.array([1.0, 1.0, np.nan, np.nan, 3.0, 3.0]), parts, "learning rate", "")
+    means, notes = pressure._window_means(
+        np.array([1.0, 1.0, np.nan, np.nan, 3.0, 3.0]), parts, "learning rate", ""
+    )
     assert list(means) == [1.0, 2.0, 3.0] and "filled from its neighbours" in notes[0]

@@ -1,4 +1,6 @@
-"""pyproject.toml, requirements.lock and environment.yml name the same packages in versions that agree."""
+"""pyproject.toml, requirements.lock and environment.yml name the same packages in versions that
+agree.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,10 @@ def direct() -> list[Requirement]:
     """What is needed by name: the library, the book, the command, clusters and the tests."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    return [Requirement(text) for text in (*project["dependencies"], *(text for name in EXTRAS for text in extras[name]))]
+    return [
+        Requirement(text)
+        for text in (*project["dependencies"], *(text for name in EXTRAS for text in extras[name]))
+    ]
 
 
 def conda() -> tuple[dict[str, str], dict[str, str]]:
@@ -40,7 +45,9 @@ def conda() -> tuple[dict[str, str], dict[str, str]]:
 def test_lock_satisfies_every_requirement() -> None:
     versions = locked()
     for requirement in direct():
-        assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), requirement
+        assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), (
+            requirement
+        )
 
 
 def test_lock_is_exact_hashed_and_names_no_index() -> None:
@@ -48,19 +55,33 @@ def test_lock_is_exact_hashed_and_names_no_index() -> None:
     assert len(entries) > 80
     for entry in entries:
         assert re.match(r"[a-z0-9._-]+==\S+", entry) and "--hash=sha256:" in entry, entry[:80]
-    assert not re.search(r"https?:|file:|--index-url|--extra-index-url|--find-links|--trusted-host", LOCK)
+    assert not re.search(
+        r"https?:|file:|--index-url|--extra-index-url|--find-links|--trusted-host", LOCK
+    )
 
 
 def test_environment_pins_what_the_lock_pins() -> None:
     versions, (pins, pip) = locked(), conda()
     assert pins.pop("python") == "3.11"
-    named = {canonicalize_name(CONDA_NAMES.get(name, name)): pin for name, pin in (pins | pip).items()}
-    assert named == {canonicalize_name(r.name): versions[canonicalize_name(r.name)] for r in direct()}
+    named = {
+        canonicalize_name(CONDA_NAMES.get(name, name)): pin for name, pin in (pins | pip).items()
+    }
+    assert named == {
+        canonicalize_name(r.name): versions[canonicalize_name(r.name)] for r in direct()
+    }
 
 
 def test_the_extra_for_language_models_has_exact_versions_of_its_own() -> None:
-    pins = dict(re.findall(r"^([a-z0-9-]+)==(\S+)$", (ROOT / "requirements-lm.txt").read_text(encoding="utf-8"), flags=re.MULTILINE))
-    extra = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]["lm"]
+    pins = dict(
+        re.findall(
+            r"^([a-z0-9-]+)==(\S+)$",
+            (ROOT / "requirements-lm.txt").read_text(encoding="utf-8"),
+            flags=re.MULTILINE,
+        )
+    )
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "optional-dependencies"
+    ]["lm"]
     for requirement in map(Requirement, extra):
         assert requirement.specifier.contains(pins[requirement.name]), requirement
     assert not set(pins) & set(locked())  # two places for one version would drift apart

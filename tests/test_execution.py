@@ -11,11 +11,14 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from rlvrlib import execution
+from rlvrlib.running import execution
 
 
 def notebook(*sources):
-    cells = [new_code_cell("size: int = 2  # how many", metadata={"tags": ["parameters"]}), *map(new_code_cell, sources)]
+    cells = [
+        new_code_cell("size: int = 2  # how many", metadata={"tags": ["parameters"]}),
+        *map(new_code_cell, sources),
+    ]
     return new_notebook(cells=cells)
 
 
@@ -47,7 +50,9 @@ def test_parameters_reach_the_notebook_and_the_source_stays(tmp_path: Path):
 
 
 def test_a_failing_cell_is_named():
-    with pytest.raises(execution.NotebookFailed, match=r"cell 3 .*\n.*boom.*\n +RuntimeError: boom") as caught:
+    with pytest.raises(
+        execution.NotebookFailed, match=r"cell 3 .*\n.*boom.*\n +RuntimeError: boom"
+    ) as caught:
         execution.execute(notebook("1", "raise RuntimeError('boom')"), {})
     assert caught.value.reason == "RuntimeError: boom"
 
@@ -59,7 +64,9 @@ def test_a_missing_package_is_named():
         execution.execute(source, {})
 
 
-@pytest.mark.parametrize("text", ["", "{}", "not json", "[1]", '{"cells": 3, "nbformat": 4, "nbformat_minor": 5}'])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "not json", "[1]", '{"cells": 3, "nbformat": 4, "nbformat_minor": 5}']
+)
 def test_what_is_no_notebook_is_said_in_one_line(tmp_path: Path, text: str):
     path = tmp_path / "x.ipynb"
     path.write_text(text)
@@ -71,7 +78,9 @@ def test_what_is_no_notebook_is_said_in_one_line(tmp_path: Path, text: str):
 
 
 @pytest.mark.parametrize("where", ["fsync", "replace"])
-def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str):
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+):
     path = tmp_path / "table.csv"
     execution.write_whole(path, "old")
 
@@ -88,4 +97,7 @@ def test_the_library_stays_light():
     code = "import sys, rlvrlib; print({'typer', 'rich', 'pandas', 'papermill', 'joblib', 'dask', 'yaml', 'nbformat'} & set(sys.modules))"
     import subprocess
 
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
+        == "set()"
+    )

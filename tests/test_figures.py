@@ -10,7 +10,7 @@ import pytest
 from matplotlib.mathtext import MathTextParser
 from PIL import Image
 
-from rlvrlib import figures
+from rlvrlib.evidence import figures
 
 WHITE, DARK_PAGE = "#ffffff", "#14181e"
 
@@ -26,7 +26,9 @@ def contrast(one, other):
     return (light + 0.05) / (dark + 0.05)
 
 
-@pytest.mark.parametrize("style", [*figures.SERIES, *figures.ROLES.values()], ids=lambda style: str(style["color"]))
+@pytest.mark.parametrize(
+    "style", [*figures.SERIES, *figures.ROLES.values()], ids=lambda style: str(style["color"])
+)
 def test_every_colour_is_readable_on_both_themes(style):
     if style["color"] != figures.INK:  # the ink takes the page's colour
         assert contrast(style["color"], WHITE) >= 3 and contrast(style["color"], DARK_PAGE) >= 3
@@ -34,7 +36,10 @@ def test_every_colour_is_readable_on_both_themes(style):
 
 def test_no_two_curves_differ_by_colour_alone():
     for styles in (figures.SERIES, list(figures.ROLES.values())):
-        looks = [(str(style["linestyle"]), style.get("marker"), style.get("linewidth")) for style in styles]
+        looks = [
+            (str(style["linestyle"]), style.get("marker"), style.get("linewidth"))
+            for style in styles
+        ]
         if styles is figures.SERIES:
             assert len(set(looks)) == len(looks)
         assert len({style["color"] for style in styles}) == len(styles)
@@ -61,7 +66,9 @@ def test_files_are_stable_and_carry_the_sentinels():
 
 
 def ids_and_references(html):
-    return re.findall(r'\bid="([^"]+)"', html), set(re.findall(r'(?:href="|url\(["\']?)#([^"\')]+)', html))
+    return re.findall(r'\bid="([^"]+)"', html), set(
+        re.findall(r'(?:href="|url\(["\']?)#([^"\')]+)', html)
+    )
 
 
 def test_the_drawings_of_a_page_share_their_letters():
@@ -71,11 +78,19 @@ def test_the_drawings_of_a_page_share_their_letters():
     second = figures.inline_svg(draw(), "f1-", "c", drawn)
     assert drawn == shared and len(second) < 0.7 * len(first)
     ids, references = ids_and_references(first + second)
-    assert len(ids) == len(set(ids)) and references == set(ids)  # nothing stands twice, nothing is missing, nothing is idle
-    assert all(name.startswith("f1-c") for name in ids_and_references(second)[0])  # a clip stays with its drawing
+    assert len(ids) == len(set(ids)) and references == set(
+        ids
+    )  # nothing stands twice, nothing is missing, nothing is idle
+    assert all(
+        name.startswith("f1-c") for name in ids_and_references(second)[0]
+    )  # a clip stays with its drawing
     alone, references = ids_and_references(figures.inline_svg(draw(), "f2-", "d"))
     assert references == set(alone)
-    assert figures.INK not in first and figures.BACKGROUND not in first and 'aria-label="a &lt; b"' in first
+    assert (
+        figures.INK not in first
+        and figures.BACKGROUND not in first
+        and 'aria-label="a &lt; b"' in first
+    )
 
 
 def test_a_picture_inside_a_drawing_stays_whole():
@@ -91,7 +106,9 @@ def test_a_picture_inside_a_drawing_stays_whole():
 def test_a_letter_stays_where_it_was():
     """``translate`` of a letter becomes ``x`` and ``y``, which say the same and weigh less."""
     source = draw()
-    moves = re.findall(r'<use xlink:href="[^"]+" transform="translate\(([-\d.]+) ([-\d.]+)\)"/>', source)
+    moves = re.findall(
+        r'<use xlink:href="[^"]+" transform="translate\(([-\d.]+) ([-\d.]+)\)"/>', source
+    )
     html = figures.inline_svg(source, "f-", "")
     assert moves and "translate" not in "".join(re.findall(r"<use [^>]*>", html))
     assert all(f'x="{x}" y="{y}"' in html for x, y in moves)
@@ -120,13 +137,18 @@ def test_png_has_a_palette_and_is_the_same_in_every_run():
     figure.savefig(plain, format="png", dpi=figure.dpi, bbox_inches="tight")
     with Image.open(plain) as original:
         assert picture.size == original.size
-        off = np.abs(np.asarray(picture.convert("RGB"), dtype=int) - np.asarray(original.convert("RGB"), dtype=int))
+        off = np.abs(
+            np.asarray(picture.convert("RGB"), dtype=int)
+            - np.asarray(original.convert("RGB"), dtype=int)
+        )
     assert np.mean(off) < 1 and len(first) < len(plain.getvalue())
     plt.close(figure)
 
 
 def test_a_formula_is_parsed_once_for_all_drawings():
-    """Each drawing has a parser of its own; they share what they found, and not with those that draw pixels."""
+    """Each drawing has a parser of its own; they share what they found, and not with those that
+    draw pixels.
+    """
     figures.use_style()
     first, second = (MathTextParser("path").parse(r"$\eta^{-1}$") for _ in range(2))
     assert first is second

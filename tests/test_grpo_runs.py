@@ -1,4 +1,6 @@
-"""The committed logs of the GRPO runs: whole, made by the configuration beside the script, and read rightly by the diagnosis."""
+"""The committed logs of the GRPO runs: whole, made by the configuration beside the script, and read
+rightly by the diagnosis.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,9 @@ import numpy as np
 import pytest
 import yaml
 
-from rlvrlib import verdicts as v
-from rlvrlib.diagnosis import diagnose
-from rlvrlib.run_log import from_rows, read_log
+from rlvrlib.practice import verdicts as v
+from rlvrlib.practice.diagnosis import diagnose
+from rlvrlib.practice.run_log import from_rows, read_log
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks" / "data" / "grpo"
@@ -24,7 +26,11 @@ FALLEN = {v.COLLAPSE, v.OVERSHOOT, v.RECOVERY}
 
 
 def rows_of(path: Path) -> list[dict[str, float]]:
-    return [row for row in json.loads(path.read_text(encoding="utf-8"))["log_history"] if "reward" in row]
+    return [
+        row
+        for row in json.loads(path.read_text(encoding="utf-8"))["log_history"]
+        if "reward" in row
+    ]
 
 
 def judged(rows: list[dict[str, float]]) -> object:
@@ -68,7 +74,9 @@ def test_the_summary_is_that_of_the_logs() -> None:
 
 def test_the_provenance_names_what_made_them() -> None:
     facts = json.loads((FOLDER / "provenance.json").read_text(encoding="utf-8"))
-    assert facts["configuration"] == CONFIG and set(facts["seconds"]) == {path.stem for path in LOGS}
+    assert facts["configuration"] == CONFIG and set(facts["seconds"]) == {
+        path.stem for path in LOGS
+    }
     assert {"torch", "transformers", "trl", "Python"} <= set(facts["versions"])
 
 
@@ -92,5 +100,8 @@ def test_a_short_log_is_not_called_what_it_is_not(path: Path) -> None:
 @pytest.mark.parametrize("path", RAMPS, ids=lambda path: path.stem)
 def test_a_rate_that_grew_is_named(path):
     found = diagnose(read_log(path), method="dr_grpo", group_size=8, cut_counts=True)
-    assert any(re.search(r"the learning rate was \d+\.\d times that of the peak", line) for line in found.supports)
+    assert any(
+        re.search(r"the learning rate was \d+\.\d times that of the peak", line)
+        for line in found.supports
+    )
     assert not any("nothing that a log shows" in line for line in found.against)

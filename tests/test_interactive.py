@@ -1,4 +1,6 @@
-"""Figures with controls: their data, and in a browser that they react, follow the theme and are no loss without scripts."""
+"""Figures with controls: their data, and in a browser that they react, follow the theme and are no
+loss without scripts.
+"""
 
 from __future__ import annotations
 
@@ -14,30 +16,42 @@ import numpy as np
 import pytest
 from site_checks import SITE
 
-from rlvrlib import figures
-from rlvrlib.interactive import KEY, Control, Curve, Panel, Play, show
+from rlvrlib.evidence import figures
+from rlvrlib.evidence.interactive import KEY, Control, Curve, Panel, Play, show
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted(path.stem for path in (ROOT / "book").glob("*.md") if "{interactive-figure}" in path.read_text(encoding="utf-8"))
+PAGES = sorted(
+    path.stem
+    for path in (ROOT / "book").glob("*.md")
+    if "{interactive-figure}" in path.read_text(encoding="utf-8")
+)
 
 
-# ---- the data -------------------------------------------------------------------------------------------------------
+# ---- the data
 
 
 def play(**changes: Any) -> Play:
-    """Two controls, three curves: one that stays, one for each setting of the second control, one for each of both."""
+    """Two controls, three curves: one that stays, one for each setting of the second control, one
+    for each of both.
+    """
     x, y = np.arange(3.0), np.arange(18.0).reshape(2, 3, 3)
     parts: dict[str, Any] = {
-        "title": "Move it", "alt": "A line that rises",
-        "controls": [Control("method", ["a", "b"], slider=False), Control("rate", ["1", "2", "3"], 1)],
+        "title": "Move it",
+        "alt": "A line that rises",
+        "controls": [
+            Control("method", ["a", "b"], slider=False),
+            Control("rate", ["1", "2", "3"], 1),
+        ],
         "panels": [Panel("x", "y"), Panel("x", "y", yscale="log")],
         "curves": [
             Curve(x, [1.0, 10.0, np.nan], figures.role("predicted"), panel=1),
-            Curve([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]], [0.0, 17.0], figures.role("threshold"), (1,)),
+            Curve(
+                [[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]], [0.0, 17.0], figures.role("threshold"), (1,)
+            ),
             Curve(x, y, figures.series(1, marker=True), (0, 1), label="all"),
         ],
         "readout": [["a1", "a2", "a3"], ["b1", "b2", "b3"]],
-    }  # fmt: skip
+    }
     return Play(**(parts | changes))
 
 
@@ -46,9 +60,16 @@ def test_every_setting_finds_its_curve_and_its_sentence() -> None:
     assert data["readout"] == ["a1", "a2", "a3", "b1", "b2", "b3"]
     still, line, both = data["curves"]
     assert still["x"] == [[0, 1, 2]] and still["y"] == [[1, 10, None]]  # a gap, not a NaN
-    assert line["x"] == [[1, 1], [2, 2], [3, 3]] and line["y"] == [[0, 17]]  # what does not change is sent once
+    assert line["x"] == [[1, 1], [2, 2], [3, 3]] and line["y"] == [
+        [0, 17]
+    ]  # what does not change is sent once
     assert both["y"] == np.arange(18).reshape(6, 3).tolist() and both["controls"] == [0, 1]
-    assert data["controls"][1] == {"label": "rate", "values": ["1", "2", "3"], "start": 1, "slider": True}
+    assert data["controls"][1] == {
+        "label": "rate",
+        "values": ["1", "2", "3"],
+        "start": 1,
+        "slider": True,
+    }
 
 
 def test_axes_hold_every_setting() -> None:
@@ -56,15 +77,23 @@ def test_axes_hold_every_setting() -> None:
     assert first["x"]["range"][0] < 0 and first["x"]["range"][1] > 3
     assert first["y"]["range"][0] < 0 and first["y"]["range"][1] > 17
     assert 0 < second["y"]["range"][0] < 1 and second["y"]["range"][1] > 10
-    fixed = json.loads(play(panels=[Panel("x", "y", xlim=(0, 9)), Panel("x", "y")]).to_json())["panels"]
+    fixed = json.loads(play(panels=[Panel("x", "y", xlim=(0, 9)), Panel("x", "y")]).to_json())[
+        "panels"
+    ]
     assert fixed[0]["x"]["range"] == [0, 9]
 
 
 def test_looks_are_those_of_the_static_figures() -> None:
-    predicted, threshold, family = (curve["look"] for curve in json.loads(play().to_json())["curves"])
+    predicted, threshold, family = (
+        curve["look"] for curve in json.loads(play().to_json())["curves"]
+    )
     assert predicted == {"color": "ink", "dash": "6px,2.4px", "width": 1.2}
     assert threshold == {"color": figures.VERMILLION, "dash": "dot", "width": 1.8}
-    assert family["marker"] == "square" and family["dash"] == "dash" and family["color"] == figures.SERIES[1]["color"]
+    assert (
+        family["marker"] == "square"
+        and family["dash"] == "dash"
+        and family["color"] == figures.SERIES[1]["color"]
+    )
     for style in (*figures.ROLES.values(), *figures.SERIES):  # every look of the book can be drawn
         assert play(curves=[Curve([1.0], [1.0], style, panel=panel) for panel in (0, 1)]).to_json()
 
@@ -98,7 +127,9 @@ def test_bad_parts_are_refused() -> None:
 
 def test_the_static_figure_is_shown_with_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[tuple[Any, dict[str, Any]]] = []
-    monkeypatch.setattr("IPython.display.display", lambda figure, metadata: shown.append((figure, metadata)))
+    monkeypatch.setattr(
+        "IPython.display.display", lambda figure, metadata: shown.append((figure, metadata))
+    )
     figure = plt.figure()
     show(figure, play())
     assert shown == [(figure, {KEY: play().to_json()})] and not plt.fignum_exists(figure.number)
@@ -106,7 +137,12 @@ def test_the_static_figure_is_shown_with_the_data(monkeypatch: pytest.MonkeyPatc
 
 def carried(stem: str) -> list[dict[str, Any]]:
     cells = nbformat.read(ROOT / "notebooks" / f"{stem}.ipynb", as_version=4).cells
-    found = [output.metadata[KEY] for cell in cells for output in cell.get("outputs", []) if KEY in output.get("metadata", {})]
+    found = [
+        output.metadata[KEY]
+        for cell in cells
+        for output in cell.get("outputs", [])
+        if KEY in output.get("metadata", {})
+    ]
     return [json.loads(text) for text in found]
 
 
@@ -117,7 +153,7 @@ def test_four_chapters_have_an_interactive_figure() -> None:
 
 def test_the_threshold_in_the_data_is_where_the_curve_falls() -> None:
     """The committed data of the overshoot figure, against the sentence that goes with each setting."""
-    (data,) = carried("05_overshoot")
+    (data,) = carried("overshoot")
     rates = len(data["controls"][1]["values"])
     ends = next(curve for curve in data["curves"] if curve["panel"] == 1)["y"]
     for number, sentence in enumerate(data["readout"]):
@@ -126,9 +162,12 @@ def test_the_threshold_in_the_data_is_where_the_curve_falls() -> None:
     assert len(ends) == rates * len(data["controls"][0]["values"])
 
 
-# ---- in a browser ---------------------------------------------------------------------------------------------------
+# ---- in a browser
 
-seen = pytest.mark.skipif(not (SITE / "index.html").exists(), reason=f"no built site in {SITE.name}: run `make book` first")
+seen = pytest.mark.skipif(
+    not (SITE / "index.html").exists(),
+    reason=f"no built site in {SITE.name}: run `make book` first",
+)
 
 
 @contextmanager
@@ -153,20 +192,30 @@ def curves(frame: Any) -> str:
 
 
 def wait_until_drawn(page: Any, before: str | None) -> None:
-    page.wait_for_function("before => document.querySelector('.play').dataset.drawn !== (before ?? undefined)", arg=before)
+    page.wait_for_function(
+        "before => document.querySelector('.play').dataset.drawn !== (before ?? undefined)",
+        arg=before,
+    )
 
 
 @seen
 @pytest.mark.parametrize("name", PAGES)
-def test_it_loads_when_it_is_seen_and_reacts_to_the_keyboard(browser: Any, base: str, name: str) -> None:
+def test_it_loads_when_it_is_seen_and_reacts_to_the_keyboard(
+    browser: Any, base: str, name: str
+) -> None:
     with opened(browser, viewport={"width": 1000, "height": 500}) as page:
         asked: list[str] = []
         wrong: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
-        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        page.on(
+            "console",
+            lambda message: wrong.append(message.text) if message.type == "error" else None,
+        )
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.goto(f"{base}/book/{name}.html")
-        assert not any("plotly" in url for url in asked), "the drawing library is not fetched before a figure is seen"
+        assert not any("plotly" in url for url in asked), (
+            "the drawing library is not fetched before a figure is seen"
+        )
         frame, readout = page.locator(".play").first, page.locator(".play-readout").first
         slider = frame.get_by_role("slider").first
         slider.focus()  # by its label: the role has a name
@@ -184,7 +233,9 @@ def test_it_loads_when_it_is_seen_and_reacts_to_the_keyboard(browser: Any, base:
         assert drawn(page).endswith("0") and curves(frame) != marks
         for select in frame.locator("select").all():
             said = readout.text_content()
-            select.select_option(index=select.evaluate("e => e.selectedIndex ? 0 : 1"))  # another one
+            select.select_option(
+                index=select.evaluate("e => e.selectedIndex ? 0 : 1")
+            )  # another one
             assert readout.text_content() != said
         assert all(url.startswith((base, "data:", "blob:")) for url in asked)
         assert wrong == []
@@ -200,11 +251,15 @@ def test_it_follows_the_theme(browser: Any, base: str) -> None:
         light = page.evaluate(ink)
         page.evaluate("() => { document.documentElement.dataset.theme = 'dark' }")
         page.wait_for_function(f"light => ({ink})() !== light", arg=light)
-        assert page.evaluate(f"() => ({ink})() === getComputedStyle(document.querySelector('article')).color")
+        assert page.evaluate(
+            f"() => ({ink})() === getComputedStyle(document.querySelector('article')).color"
+        )
 
 
 @seen
-def test_a_narrow_page_does_not_scroll_sideways_and_a_finger_moves_the_slider(browser: Any, base: str) -> None:
+def test_a_narrow_page_does_not_scroll_sideways_and_a_finger_moves_the_slider(
+    browser: Any, base: str
+) -> None:
     with opened(browser, viewport={"width": 360, "height": 800}, has_touch=True) as page:
         page.goto(f"{base}/book/{PAGES[0]}.html")
         slider = page.locator(".play input[type=range]").first
@@ -214,7 +269,9 @@ def test_a_narrow_page_does_not_scroll_sideways_and_a_finger_moves_the_slider(br
         page.touchscreen.tap(box["x"] + box["width"] - 3, box["y"] + box["height"] / 2)
         wait_until_drawn(page, before)
         assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
-        assert page.evaluate("() => document.querySelector('.play-plot svg').getBoundingClientRect().right <= innerWidth")
+        assert page.evaluate(
+            "() => document.querySelector('.play-plot svg').getBoundingClientRect().right <= innerWidth"
+        )
 
 
 @seen

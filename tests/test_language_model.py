@@ -11,22 +11,35 @@ pytest.importorskip("transformers", reason="needs the extra lm: torch, transform
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from rlvrlib import language_model as lm
-from rlvrlib.parameter_vectors import inner, length_of, moved, num_parameters
-from rlvrlib.sampled_gap import sampled_gap
+from rlvrlib.language_model.exact import exact as lm
+from rlvrlib.language_model.sampled import sampled_gap
+from rlvrlib.language_model.vectors import inner, length_of, moved, num_parameters
 
 WORDS = ["<end>", "a", "b", "c", "ask"]
 
 
 @pytest.fixture(scope="module")
 def tiny():
-    """A transformer with five tokens and a few thousand parameters, in float64 throughout, and its tokenizer."""
+    """A transformer with five tokens and a few thousand parameters, in float64 throughout, and its
+    tokenizer.
+    """
     torch.manual_seed(1)
     config = GPT2Config(
-        vocab_size=len(WORDS), n_embd=16, n_inner=24, n_layer=2, n_head=2, n_positions=32, attn_implementation="eager",
-        initializer_range=0.3, bos_token_id=None, eos_token_id=0, pad_token_id=0,
-    )  # fmt: skip
-    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<end>"))
+        vocab_size=len(WORDS),
+        n_embd=16,
+        n_inner=24,
+        n_layer=2,
+        n_head=2,
+        n_positions=32,
+        attn_implementation="eager",
+        initializer_range=0.3,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    words = Tokenizer(
+        models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<end>")
+    )
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>")
     return GPT2LMHeadModel(config).double().eval(), tokenizer
@@ -38,7 +51,9 @@ def task(tiny):
 
 
 def random_direction(model, seed=0):
-    vector = torch.randn(num_parameters(model), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    vector = torch.randn(
+        num_parameters(model), generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     return vector / vector.norm()
 
 
@@ -109,7 +124,11 @@ def test_token_scores_sum_to_the_score_and_have_mean_zero(tiny):
         for step in (-1e-3, 0.0, 1e-3):
             with moved(model, direction, step):
                 laws.append(log_law(place))
-        slope, bend, token = (laws[2] - laws[0]) / 2e-3, (laws[0] - 2 * laws[1] + laws[2]) / 1e-6, task.answers[0][place]
+        slope, bend, token = (
+            (laws[2] - laws[0]) / 2e-3,
+            (laws[0] - 2 * laws[1] + laws[2]) / 1e-6,
+            task.answers[0][place],
+        )
         assert scores.score[place] == pytest.approx(slope[token], rel=1e-4, abs=1e-7)
         assert scores.curvature[place] == pytest.approx(bend[token], rel=1e-3, abs=1e-5)
         assert scores.token_range[place] == pytest.approx(np.ptp(slope), rel=1e-4)
@@ -150,20 +169,42 @@ def test_sampled_alignments_agree_with_the_exact_ones(tiny, task):
     _, gap = task.log_odds_and_gap()
     direction = gap / length_of(gap)
     found = sampled_gap(
-        model, tokenizer, "ask a", lambda text: text in ("a b", "c"), direction, group_size=3000, max_length=12, seed=5
+        model,
+        tokenizer,
+        "ask a",
+        lambda text: text in ("a b", "c"),
+        direction,
+        group_size=3000,
+        max_length=12,
+        seed=5,
     )
     success = 1 / (1 + np.exp(-task.log_odds()))
     assert abs(found.success_rate - success) < 4 * found.success_error
     assert abs(found.alignment - length_of(gap)) < 4 * found.alignment_error
     assert 0 < found.normalized_error < found.alignment_error
     again = sampled_gap(
-        model, tokenizer, "ask a", lambda text: text in ("a b", "c"), direction, group_size=3000, max_length=12, seed=5
+        model,
+        tokenizer,
+        "ask a",
+        lambda text: text in ("a b", "c"),
+        direction,
+        group_size=3000,
+        max_length=12,
+        seed=5,
     )
     assert again.alignment == found.alignment
 
 
 def test_a_class_that_was_not_sampled_gives_no_estimate(tiny):
-    found = sampled_gap(*tiny, "ask", lambda text: False, random_direction(tiny[0]), group_size=4, max_length=3, seed=0)
+    found = sampled_gap(
+        *tiny,
+        "ask",
+        lambda text: False,
+        random_direction(tiny[0]),
+        group_size=4,
+        max_length=3,
+        seed=0,
+    )
     assert found.success_rate == 0 and found.alignment_error == np.inf
 
 
@@ -171,7 +212,9 @@ def test_log_odds_far_from_one_half_keep_their_digits():
     for log_success in (-1e-12, -1e-5, -0.5, -0.6931, -0.7, -5.0, -800.0):
         value = torch.tensor(log_success, dtype=torch.float64, requires_grad=True)
         log_odds = lm._log_odds(value)
-        assert float(log_odds.detach()) == pytest.approx(log_success - np.log(-np.expm1(log_success)), rel=1e-12)
+        assert float(log_odds.detach()) == pytest.approx(
+            log_success - np.log(-np.expm1(log_success)), rel=1e-12
+        )
         (slope,) = torch.autograd.grad(log_odds, value)
         assert float(slope) == pytest.approx(-1 / np.expm1(log_success), rel=1e-10)
 
@@ -182,9 +225,20 @@ def test_log_odds_far_from_one_half_keep_their_digits():
         (lambda tiny: lm.AnswerTask(*tiny, "ask", []), "answers must each hold"),
         (lambda tiny: lm.AnswerTask(*tiny, "ask", ["a", ""]), "answers must each hold"),
         (lambda tiny: lm.AnswerTask(*tiny, "ask", ["a", "a"]), "answers must be different"),
-        (lambda tiny: lm.AnswerTask(*tiny, "ask", ["a", "a b"], beginning=True), "none the beginning"),
-        (lambda tiny: lm.AnswerTask(*tiny, "ask", ["a"]).curvature(torch.ones(3)), "direction must have shape"),
-        (lambda tiny: sampled_gap(*tiny, "ask", bool, torch.ones(3), group_size=1, max_length=3, seed=0), "group_size"),
+        (
+            lambda tiny: lm.AnswerTask(*tiny, "ask", ["a", "a b"], beginning=True),
+            "none the beginning",
+        ),
+        (
+            lambda tiny: lm.AnswerTask(*tiny, "ask", ["a"]).curvature(torch.ones(3)),
+            "direction must have shape",
+        ),
+        (
+            lambda tiny: sampled_gap(
+                *tiny, "ask", bool, torch.ones(3), group_size=1, max_length=3, seed=0
+            ),
+            "group_size",
+        ),
     ],
 )
 def test_bad_input_is_named(tiny, call, message):
@@ -210,25 +264,38 @@ def test_a_file_that_is_no_model_is_named(tmp_path):
 
 def test_exhausted_memory_is_named_with_a_remedy(tiny, task, monkeypatch):
     def full(*_, **__):
-        raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 99")
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 99"
+        )
 
     model, tokenizer = tiny
     direction = random_direction(model)
     with monkeypatch.context() as patch:
         patch.setattr(model, "forward", full)
-        for call in (task.log_odds, task.log_odds_and_gap, lambda: task.curvature(direction), lambda: task.token_scores(direction)):
+        for call in (
+            task.log_odds,
+            task.log_odds_and_gap,
+            lambda: task.curvature(direction),
+            lambda: task.token_scores(direction),
+        ):
             with pytest.raises(MemoryError, match="shorter answers"):
                 call()
         with pytest.raises(MemoryError, match="group_size"):
-            sampled_gap(model, tokenizer, "ask", bool, direction, group_size=4, max_length=3, seed=0)
+            sampled_gap(
+                model, tokenizer, "ask", bool, direction, group_size=4, max_length=3, seed=0
+            )
     with monkeypatch.context() as patch:
-        patch.setattr(model, "forward", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("another fault")))
+        patch.setattr(
+            model, "forward", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("another fault"))
+        )
         with pytest.raises(RuntimeError, match="another fault"):
             task.log_odds()
 
 
 def test_probabilities_that_underflow_keep_their_logarithm(tiny):
-    """Twenty-odd tokens with logits pushed apart: J is below the least float64, its log-odds and gap are not."""
+    """Twenty-odd tokens with logits pushed apart: J is below the least float64, its log-odds and
+    gap are not.
+    """
     model, tokenizer = tiny
     task = lm.AnswerTask(model, tokenizer, "ask", ["a b c " * 8], beginning=True)
     direction = torch.cat([parameter.detach().reshape(-1) for parameter in model.parameters()])
@@ -251,7 +318,9 @@ def test_a_success_rate_that_rounds_to_one_has_no_gap(tiny, monkeypatch):
 def test_a_step_into_nowhere_is_named(tiny, task):
     model, _ = tiny
     with pytest.raises(ValueError, match="finite logits"):
-        task.log_odds_along(torch.full((num_parameters(model),), np.inf, dtype=torch.float64), [1.0])
+        task.log_odds_along(
+            torch.full((num_parameters(model),), np.inf, dtype=torch.float64), [1.0]
+        )
 
 
 def test_a_saved_model_is_loaded(tiny, tmp_path):
@@ -259,5 +328,8 @@ def test_a_saved_model_is_loaded(tiny, tmp_path):
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     again, words = lm.load(tmp_path)
-    first, second = (lm.AnswerTask(one, two, "ask a", ["a b"]).log_odds() for one, two in ((model, tokenizer), (again, words)))
+    first, second = (
+        lm.AnswerTask(one, two, "ask a", ["a b"]).log_odds()
+        for one, two in ((model, tokenizer), (again, words))
+    )
     assert second == pytest.approx(first, rel=1e-5)

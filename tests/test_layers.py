@@ -1,4 +1,6 @@
-"""The library imports downwards only: the theory knows nothing of logs, logs nothing of the command."""
+"""The library imports downwards only, and its layers are its folders: the theory is flat, and what is
+not the subject has a folder of its own.
+"""
 
 from __future__ import annotations
 
@@ -8,46 +10,47 @@ from pathlib import Path
 
 import pytest
 
-LIBRARY = Path(__file__).resolve().parent.parent / "rlvrlib"
-# From the lowest to the highest.
-LAYERS = {
-    "evidence": {"claims", "figures", "interactive", "page"},
-    "theory": {
-        "problems", "first_zero", "bandits", "contextual", "correlated", "directions", "nonlinear", "overshoot", "scaling", "schedules", "tabular",
-        "threshold_arithmetic", "threshold_searches", "thresholds", "tokens", "markov_tokens",
-        "updates", "verifiers", "window_prompts", "ascent", "compiled", "many_runs", "prompts", "surrogates", "weightings",
-    },
-    "language model": {"parameter_vectors", "language_model", "sampled_gap"},
-    "logs": {
-        "log_formats", "run_log", "run_signals", "change_points", "pressure", "planning", "verdicts", "sampled_runs", "diagnosis", "report",
-    },
-    "command": {"parameters", "execution", "overview", "sweep", "calculator", "rerun", "cli", "warm_kernels", "__main__"},
-}  # fmt: skip
-MODULES = sorted(path.stem for path in LIBRARY.glob("*.py") if path.stem != "__init__")
+ROOT = Path(__file__).resolve().parent.parent
+LIBRARY = ROOT / "rlvrlib"
+THEORY = "theory"
+# A folder may import the theory and these; the theory imports no folder.
+BELOW = {
+    THEORY: set(),
+    "evidence": {THEORY},
+    "language_model": {THEORY},
+    "practice": {THEORY, "evidence"},
+    "running": {THEORY, "evidence"},
+    "command": {THEORY, "evidence", "practice", "running", "language_model"},
+}
+MODULES = sorted(
+    path.relative_to(LIBRARY).with_suffix("").as_posix().replace("/", ".")
+    for path in LIBRARY.rglob("*.py")
+    if path.name != "__init__.py"
+)
+
+
+def folder(module: str) -> str:
+    """The layer of a module: its folder, or the theory."""
+    return module.rpartition(".")[0] or THEORY
 
 
 def imported_by(module: str) -> set[str]:
     """Modules of the library that one of them imports, wherever in its text."""
-    found = set()
-    for node in ast.walk(ast.parse((LIBRARY / f"{module}.py").read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module == "rlvrlib":
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rlvrlib."):
-            found.add(node.module.split(".")[1])
+    text = (LIBRARY / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+    named = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "rlvrlib":
+            source = (node.module or "").partition(".")[2]
+            named |= {source} | {f"{source}.{alias.name}".lstrip(".") for alias in node.names}
         elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("rlvrlib.")}
-    return found & set(MODULES)
-
-
-def level(module: str) -> int:
-    levels = [number for number, modules in enumerate(LAYERS.values()) if module in modules]
-    assert len(levels) == 1, f"{module} must stand in exactly one layer"
-    return levels[0]
+            named |= {alias.name.partition(".")[2] for alias in node.names}
+    return named & set(MODULES)
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_no_upward_import(module: str) -> None:
-    assert {other for other in imported_by(module) if level(other) > level(module)} == set()
+def test_imports_only_what_lies_below(module: str) -> None:
+    reached = {folder(other) for other in imported_by(module)} - {folder(module)}
+    assert reached <= BELOW[folder(module)]
 
 
 def test_no_circle() -> None:
@@ -61,5 +64,5 @@ def test_no_circle() -> None:
         below(module)
 
 
-def test_every_module_is_placed() -> None:
-    assert set().union(*LAYERS.values()) == set(MODULES)
+def test_every_folder_is_a_layer() -> None:
+    assert {folder(module) for module in MODULES} == set(BELOW)

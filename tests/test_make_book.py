@@ -1,4 +1,6 @@
-"""The executor: what is out of date runs, nothing else; a failure or an interrupt leaves only whole files."""
+"""The executor: what is out of date runs, nothing else; a failure or an interrupt leaves only whole
+files.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,10 @@ SCRIPT = Path(make_book.__file__)
 
 def write(root: Path, stem: str, *sources: str) -> None:
     """A notebook with one parameter and the given cells."""
-    cells = [new_code_cell("size: int = 2  # how many", metadata={"tags": ["parameters"]}), *map(new_code_cell, sources)]
+    cells = [
+        new_code_cell("size: int = 2  # how many", metadata={"tags": ["parameters"]}),
+        *map(new_code_cell, sources),
+    ]
     for number, cell in enumerate(cells):
         cell.id = f"cell-{number}"
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -43,11 +48,18 @@ def root(tmp_path: Path) -> Path:
 
 
 def run(root: Path, jobs: int = 1) -> bool:
-    return book_execution.execute_all(root, root / "out", book_execution.read_profile(root, "default"), jobs)
+    return book_execution.execute_all(
+        root, root / "out", book_execution.read_profile(root, "default"), jobs
+    )
 
 
 def printed(root: Path, stem: str) -> str:
-    return nbformat.read(root / "out" / f"{stem}.ipynb", as_version=4).cells[-1].outputs[0].text.strip()
+    return (
+        nbformat.read(root / "out" / f"{stem}.ipynb", as_version=4)
+        .cells[-1]
+        .outputs[0]
+        .text.strip()
+    )
 
 
 def test_only_what_is_out_of_date_runs(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -55,7 +67,11 @@ def test_only_what_is_out_of_date_runs(root: Path, capfd: pytest.CaptureFixture[
 
     def ran() -> set[str]:
         assert run(root)
-        return {line.split(":")[0] for line in capfd.readouterr().out.splitlines() if "executed in" in line}
+        return {
+            line.split(":")[0]
+            for line in capfd.readouterr().out.splitlines()
+            if "executed in" in line
+        }
 
     assert ran() == {"a", "b"}
     assert (printed(root, "a"), printed(root, "b")) == ("2", "3")
@@ -90,11 +106,17 @@ def test_bad_profile_is_one_line_and_writes_nothing(root: Path, text: str, named
     command = [sys.executable, SCRIPT, "--root", root, "--profile", "mine"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1 and result.stdout == ""
-    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1 and named in result.stderr
+    assert (
+        result.stderr.startswith("error: ")
+        and result.stderr.count("\n") == 1
+        and named in result.stderr
+    )
     assert not (root / "_build").exists()
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (SCRIPT.parent.parent / "params").glob("*.yml")))
+@pytest.mark.parametrize(
+    "name", sorted(path.stem for path in (SCRIPT.parent.parent / "params").glob("*.yml"))
+)
 def test_the_profiles_of_the_repository_are_good(name: str) -> None:
     assert book_execution.read_profile(SCRIPT.parent.parent, name)
 
@@ -105,7 +127,9 @@ def test_bad_profile_name(root: Path, name: str) -> None:
         book_execution.read_profile(root, name)
 
 
-def test_a_failing_notebook_leaves_the_others(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_failing_notebook_leaves_the_others(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     write(root, "c", "x = 1", "raise RuntimeError('no luck')")
     assert not run(root, jobs=2)
     message = capfd.readouterr().err
@@ -121,15 +145,23 @@ def test_a_dead_kernel_is_a_failure(root: Path, capfd: pytest.CaptureFixture[str
 
 def test_failure_is_the_exit_status(root: Path) -> None:
     write(root, "c", "1 / 0")
-    result = subprocess.run([sys.executable, SCRIPT, "--root", root], capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, SCRIPT, "--root", root], capture_output=True, text=True
+    )
     assert result.returncode == 1 and "ZeroDivisionError" in result.stderr
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt_leaves_nothing_half_written(root: Path, how: signal.Signals) -> None:
-    write(root, "c", f"import pathlib, time; pathlib.Path({str(root / 'started')!r}).touch(); time.sleep(120)")
+    write(
+        root,
+        "c",
+        f"import pathlib, time; pathlib.Path({str(root / 'started')!r}).touch(); time.sleep(120)",
+    )
     before = {path: path.read_bytes() for path in (root / "notebooks").iterdir()}
-    driver = subprocess.Popen([sys.executable, SCRIPT, "--root", root], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    driver = subprocess.Popen(
+        [sys.executable, SCRIPT, "--root", root], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
     executed = root / "_build" / ".books" / "default" / "notebooks"
     wait((root / "started").exists)
     family = psutil.Process(driver.pid).children(recursive=True)
@@ -137,7 +169,14 @@ def test_interrupt_leaves_nothing_half_written(root: Path, how: signal.Signals) 
     driver.send_signal(how)
     assert driver.wait(120) == 130
     assert b"Traceback" not in driver.stderr.read()
-    wait(lambda: not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in family))
+    wait(
+        lambda: (
+            not any(
+                process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+                for process in family
+            )
+        )
+    )
     names = {path.name for path in executed.iterdir()}
     assert names <= {"a.ipynb", "b.ipynb"}
     assert {path: path.read_bytes() for path in (root / "notebooks").iterdir()} == before
@@ -170,17 +209,23 @@ def requires(root: Path, stem: str, *names: str, data: tuple[str, ...] = ()) -> 
     nbformat.write(notebook, path)
 
 
-def test_a_notebook_that_needs_an_absent_package_keeps_its_committed_outputs(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_notebook_that_needs_an_absent_package_keeps_its_committed_outputs(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     write(root, "c", "raise RuntimeError('it must not run')")
     requires(root, "c", "no_such_package")
     assert run(root) and run(root)
-    assert "c: committed outputs, because no_such_package is not installed" in capfd.readouterr().out
+    assert (
+        "c: committed outputs, because no_such_package is not installed" in capfd.readouterr().out
+    )
     assert (root / "out" / "c.ipynb").read_bytes() == (root / "notebooks" / "c.ipynb").read_bytes()
     facts = book_site.provenance(root, "default", root / "out")
     assert facts["notebooks"]["c"] == {} and "seconds" in facts["notebooks"]["a"]
 
 
-def test_only_notebooks_that_require_a_package(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_only_notebooks_that_require_a_package(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     (root / "requirements-lm.txt").write_text("torch==1\n")
     write(root, "c", "print(size + 2)")
     requires(root, "c", "json")
@@ -195,7 +240,9 @@ def test_only_notebooks_that_require_a_package(root: Path, capfd: pytest.Capture
     assert "c: executed in" in capfd.readouterr().out
 
 
-def test_a_notebook_is_out_of_date_when_its_data_changed(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_notebook_is_out_of_date_when_its_data_changed(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     write(root, "c", "print(open('data/x.csv').read())")
     requires(root, "c", data=("data/x.csv",))
     (root / "notebooks" / "data").mkdir()

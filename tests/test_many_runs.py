@@ -1,4 +1,6 @@
-"""Runs in blocks: the same bits for every size of block and number of processes, and nothing kept but what is asked for."""
+"""Runs in blocks: the same bits for every size of block and number of processes, and nothing kept
+but what is asked for.
+"""
 
 import os
 import platform
@@ -29,8 +31,13 @@ NUM_ARMS, NUM_RUNS = 20, 37
 REWARDS = np.arange(NUM_ARMS) % 5 == 0
 SHARED = LogLinearBandit(np.random.default_rng(0).normal(size=(NUM_ARMS, 10)), REWARDS)
 CHAIN = MarkovTokens(
-    np.random.default_rng(1).normal(size=(4, 3)), np.random.default_rng(2).normal(size=(4, 3, 2)), 0, 6, [[0, 1, 0], [0, 0, 1]], [False, True],
-)  # fmt: skip
+    np.random.default_rng(1).normal(size=(4, 3)),
+    np.random.default_rng(2).normal(size=(4, 3, 2)),
+    0,
+    6,
+    [[0, 1, 0], [0, 0, 1]],
+    [False, True],
+)
 PROBLEMS = {"tabular": TabularBandit(REWARDS), "shared features": SHARED, "tokens": CHAIN}
 REINFORCE = PolicyGradient("reinforce")
 
@@ -45,7 +52,9 @@ def last_success(path):
 
 def runs(problem, starts, **how):
     direction = Adam(PolicyGradient("grpo")) if problem is SHARED else REINFORCE
-    return np.concatenate(list(ascend_blocks(problem, starts, direction, Constant(0.7), 9, everything, **how)))
+    return np.concatenate(
+        list(ascend_blocks(problem, starts, direction, Constant(0.7), 9, everything, **how))
+    )
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
@@ -57,14 +66,28 @@ def test_the_same_bits_for_any_block(name):
     for size in (1, 2, 3, 8, 36, 37, 1000):
         assert np.array_equal(runs(problem, starts, block_size=size), whole), size
     direction = Adam(PolicyGradient("grpo")) if problem is SHARED else REINFORCE
-    assert everything(ascend(problem, starts[:], direction, Constant(0.7), 9)) == pytest.approx(whole, rel=1e-9, abs=1e-12)
+    assert everything(ascend(problem, starts[:], direction, Constant(0.7), 9)) == pytest.approx(
+        whole, rel=1e-9, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("jobs", [2, 3])
 def test_the_same_bits_for_any_number_of_processes(jobs):
     starts = UniformStarts(NUM_RUNS, NUM_ARMS, -3, 3, seed=5)
     one, many = (
-        list(ascend_blocks(PROBLEMS["tabular"], starts, REINFORCE, Constant(0.7), 9, last_success, block_size=5, jobs=n)) for n in (1, jobs)
+        list(
+            ascend_blocks(
+                PROBLEMS["tabular"],
+                starts,
+                REINFORCE,
+                Constant(0.7),
+                9,
+                last_success,
+                block_size=5,
+                jobs=n,
+            )
+        )
+        for n in (1, jobs)
     )
     assert len(one) == len(many) == 8
     assert all(np.array_equal(left, right) for left, right in zip(one, many, strict=True))
@@ -81,41 +104,71 @@ def test_the_compiled_loop_agrees_with_ascend(num_arms, method):
     rng = np.random.default_rng(num_arms)
     rewards = rng.permutation(np.arange(num_arms) < max(1, num_arms // 3))
     prior = rng.normal(size=num_arms)
-    for bandit in (TabularBandit(rewards, prior), *(LogLinearBandit(rng.normal(size=(num_arms, dim)), rewards, prior) for dim in (1, 2, 5))):
+    for bandit in (
+        TabularBandit(rewards, prior),
+        *(LogLinearBandit(rng.normal(size=(num_arms, dim)), rewards, prior) for dim in (1, 2, 5)),
+    ):
         starts = rng.normal(size=(7, bandit.dim))
-        one, other = (run(bandit, starts, PolicyGradient(method), Constant(0.5), 20) for run in (ascend_compiled, ascend))
+        one, other = (
+            run(bandit, starts, PolicyGradient(method), Constant(0.5), 20)
+            for run in (ascend_compiled, ascend)
+        )
         for name in FIELDS:
-            np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-9, atol=1e-11, err_msg=name)
+            np.testing.assert_allclose(
+                getattr(one, name), getattr(other, name), rtol=1e-9, atol=1e-11, err_msg=name
+            )
 
 
 @pytest.mark.parametrize("method", ["reinforce", "grpo", "log_odds"])
 def test_the_compiled_loop_keeps_its_digits_where_one_class_is_rare(method):
     from rlvrlib.compiled import ascend_compiled
 
-    bandit, starts = TabularBandit([1, 0, 0]), np.array([[-600.0, 30.0, 20.0], [650.0, -40.0, 0.0], [0.0, 300.0, 299.0]])
-    one, other = (run(bandit, starts, PolicyGradient(method), Constant(0.5), 3) for run in (ascend_compiled, ascend))
+    bandit, starts = (
+        TabularBandit([1, 0, 0]),
+        np.array([[-600.0, 30.0, 20.0], [650.0, -40.0, 0.0], [0.0, 300.0, 299.0]]),
+    )
+    one, other = (
+        run(bandit, starts, PolicyGradient(method), Constant(0.5), 3)
+        for run in (ascend_compiled, ascend)
+    )
     for name in FIELDS:
-        np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-12, atol=1e-160, err_msg=name)
+        np.testing.assert_allclose(
+            getattr(one, name), getattr(other, name), rtol=1e-12, atol=1e-160, err_msg=name
+        )
 
 
 def test_the_compiled_loop_keeps_its_digits_where_an_arm_is_rare_in_its_class():
     from rlvrlib.compiled import ascend_compiled
 
-    starts = np.array([[0.0, -900.0, 10.0, -500.0], [-900.0, 2.0, 1.0, 0.0], [800.0, 799.0, -5.0, 500.0]])
+    starts = np.array(
+        [[0.0, -900.0, 10.0, -500.0], [-900.0, 2.0, 1.0, 0.0], [800.0, 799.0, -5.0, 500.0]]
+    )
     for bandit in (TabularBandit([1, 1, 0, 0]), LogLinearBandit(np.eye(4), [1, 1, 0, 0])):
-        one, other = (run(bandit, starts, REINFORCE, Constant(0.5), 3) for run in (ascend_compiled, ascend))
+        one, other = (
+            run(bandit, starts, REINFORCE, Constant(0.5), 3) for run in (ascend_compiled, ascend)
+        )
         for name in FIELDS:
-            np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-12, atol=1e-150, err_msg=name)
+            np.testing.assert_allclose(
+                getattr(one, name), getattr(other, name), rtol=1e-12, atol=1e-150, err_msg=name
+            )
 
 
 def test_the_compiled_loop_keeps_its_digits_where_logits_move_far():
     from rlvrlib.compiled import ascend_compiled
 
-    for bandit, eta in ((TabularBandit([1, 0, 0]), 300.0), (LogLinearBandit([[3.0, 0.0], [0.0, 3.0], [0.0, -3.0]], [1, 0, 0]), 16.0)):
+    for bandit, eta in (
+        (TabularBandit([1, 0, 0]), 300.0),
+        (LogLinearBandit([[3.0, 0.0], [0.0, 3.0], [0.0, -3.0]], [1, 0, 0]), 16.0),
+    ):
         starts = np.random.default_rng(6).normal(size=(9, bandit.dim))
-        one, other = (run(bandit, starts, PolicyGradient("log_odds"), Constant(eta), 4) for run in (ascend_compiled, ascend))
+        one, other = (
+            run(bandit, starts, PolicyGradient("log_odds"), Constant(eta), 4)
+            for run in (ascend_compiled, ascend)
+        )
         for name in FIELDS:
-            np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-11, atol=1e-11, err_msg=name)
+            np.testing.assert_allclose(
+                getattr(one, name), getattr(other, name), rtol=1e-11, atol=1e-11, err_msg=name
+            )
 
 
 def test_the_compiled_exponential_is_right_to_the_last_digits():
@@ -128,7 +181,9 @@ def test_the_compiled_exponential_is_right_to_the_last_digits():
         for i in range(len(values)):
             compiled._store(found, i, compiled._exponential(compiled._load(values, i)))
 
-    values = np.concatenate([-np.geomspace(1e-300, 349, 4000), [0.0], np.geomspace(1e-300, 300, 3999)]).reshape(-1, 8)
+    values = np.concatenate(
+        [-np.geomspace(1e-300, 349, 4000), [0.0], np.geomspace(1e-300, 300, 3999)]
+    ).reshape(-1, 8)
     found = np.empty_like(values)
     exponentials(values, found)
     np.testing.assert_allclose(found, np.exp(values), rtol=3e-16, atol=0)
@@ -153,11 +208,25 @@ print(found.hexdigest())
 def test_the_compiled_loop_has_the_same_bits_on_other_processors(tmp_path):
     """What its loop computes; the logarithm in the log-odds is NumPy's."""
     found = set()
-    for processor in ({}, {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}, {"NUMBA_CPU_NAME": "x86-64-v2", "NUMBA_CPU_FEATURES": "+sse4.1"}):
+    for processor in (
+        {},
+        {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""},
+        {"NUMBA_CPU_NAME": "x86-64-v2", "NUMBA_CPU_FEATURES": "+sse4.1"},
+    ):
         if processor and platform.machine() != "x86_64":
             pytest.skip("the names of other processors are those of x86-64")
-        setting = os.environ | processor | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
-        found.add(subprocess.run([sys.executable, "-c", BITS], env=setting, capture_output=True, text=True, check=True).stdout)
+        setting = (
+            os.environ | processor | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+        )
+        found.add(
+            subprocess.run(
+                [sys.executable, "-c", BITS],
+                env=setting,
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+        )
     assert len(found) == 1, found
 
 
@@ -165,7 +234,20 @@ def test_the_compiled_loop_has_the_same_bits_on_other_processors(tmp_path):
 def test_the_compiled_loop_has_the_same_bits_for_any_block(name):
     starts = UniformStarts(NUM_RUNS, PROBLEMS[name].dim, -3, 3, seed=5)
     whole, *parts = (
-        np.concatenate(list(ascend_blocks(PROBLEMS[name], starts, REINFORCE, Constant(0.7), 9, everything, compiled=True, **how)))
+        np.concatenate(
+            list(
+                ascend_blocks(
+                    PROBLEMS[name],
+                    starts,
+                    REINFORCE,
+                    Constant(0.7),
+                    9,
+                    everything,
+                    compiled=True,
+                    **how,
+                )
+            )
+        )
         for how in ({}, {"block_size": 1}, {"block_size": 5}, {"block_size": 5, "jobs": 2})
     )
     assert all(np.array_equal(part, whole) for part in parts)
@@ -173,11 +255,24 @@ def test_the_compiled_loop_has_the_same_bits_for_any_block(name):
 
 def test_the_compiled_loop_says_what_it_cannot_do(monkeypatch):
     def call(problem, direction=REINFORCE, step=None, start=0.0):
-        return list(ascend_blocks(problem, np.full((2, problem.dim), start), direction, step or Constant(0.7), 2, everything, compiled=True))
+        return list(
+            ascend_blocks(
+                problem,
+                np.full((2, problem.dim), start),
+                direction,
+                step or Constant(0.7),
+                2,
+                everything,
+                compiled=True,
+            )
+        )
 
     for arguments, message in (
         ((CHAIN,), "problem must be one TabularBandit or LogLinearBandit"),
-        ((SHARED, PolicyGradient("grpo", 8)), "direction must be a PolicyGradient without group_size"),
+        (
+            (SHARED, PolicyGradient("grpo", 8)),
+            "direction must be a PolicyGradient without group_size",
+        ),
         ((SHARED, Adam(REINFORCE)), "direction must be a PolicyGradient"),
         ((SHARED, REINFORCE, FixedLength(0.1)), "step must be a Constant"),
     ):
@@ -186,7 +281,9 @@ def test_the_compiled_loop_says_what_it_cannot_do(monkeypatch):
     for start in (np.inf, np.nan, [0.0, np.nan, *[0.0] * (NUM_ARMS - 2)]):
         with pytest.raises(ValueError, match="floating-point range"):
             call(PROBLEMS["tabular"], start=start)
-    with pytest.raises(ValueError, match="learning rate of at most 300 for the compiled loop, got 301"):
+    with pytest.raises(
+        ValueError, match="learning rate of at most 300 for the compiled loop, got 301"
+    ):
         call(PROBLEMS["tabular"], step=Constant(301.0))
     with pytest.raises(ValueError, match=r"learning rate of at most 1\.5 for the compiled loop"):
         call(LogLinearBandit([[10.0, 0.0], [0.0, 1.0]], [1, 0]), step=Constant(1.6))
@@ -194,13 +291,17 @@ def test_the_compiled_loop_says_what_it_cannot_do(monkeypatch):
 
     stacked = LogLinearBandit(np.ones((2, 3, 4)), [1, 0, 0])
     for problem, theta, steps, message in (
-        (stacked, np.zeros((2, 4)), 1, "one matrix of features"), (SHARED, np.zeros(10), 1, "theta0 must have shape"), (SHARED, np.zeros((2, 10)), 0, "num_steps"),
-    ):  # fmt: skip
+        (stacked, np.zeros((2, 4)), 1, "one matrix of features"),
+        (SHARED, np.zeros(10), 1, "theta0 must have shape"),
+        (SHARED, np.zeros((2, 10)), 0, "num_steps"),
+    ):
         with pytest.raises(ValueError, match=message):
             ascend_compiled(problem, theta, REINFORCE, Constant(0.7), steps)
     monkeypatch.delitem(sys.modules, "rlvrlib.compiled", raising=False)
     monkeypatch.setitem(sys.modules, "numba", None)
-    with pytest.raises(ValueError, match=r"compiled must be False without numba: pip install 'rlvrlib\[fast\]'"):
+    with pytest.raises(
+        ValueError, match=r"compiled must be False without numba: pip install 'rlvrlib\[fast\]'"
+    ):
         call(SHARED)
 
 
@@ -216,7 +317,18 @@ def test_memory_does_not_grow_with_the_runs():
     def peak(num_runs):
         starts = UniformStarts(num_runs, NUM_ARMS)
         tracemalloc.start()
-        total = sum(block.sum() for block in ascend_blocks(PROBLEMS["tabular"], starts, REINFORCE, Constant(0.7), 2, last_success, block_size=100))
+        total = sum(
+            block.sum()
+            for block in ascend_blocks(
+                PROBLEMS["tabular"],
+                starts,
+                REINFORCE,
+                Constant(0.7),
+                2,
+                last_success,
+                block_size=100,
+            )
+        )
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert 0 < total < num_runs
@@ -232,14 +344,39 @@ def test_memory_does_not_grow_with_the_runs():
         (lambda: UniformStarts(0, 3), "num_runs and dim must be at least 1"),
         (lambda: UniformStarts(3, 3, 1.0, 1.0), "low and high must be finite, low below high"),
         (lambda: UniformStarts(9, 3)[::2], "runs must be a slice without a stride"),
-        (lambda: ascend_blocks(SHARED, np.zeros((0, 10)), REINFORCE, Constant(1.0), 1, everything), "starts must hold at least one run"),
-        (lambda: ascend_blocks(SHARED, np.zeros((4, 10)), REINFORCE, Constant(1.0), 1, everything, block_size=0), "block_size must be"),
         (
-            lambda: ascend_blocks(SHARED, np.zeros((4, 10)), REINFORCE, Constant([1.0, 2.0]), 1, everything, block_size=2),
+            lambda: ascend_blocks(
+                SHARED, np.zeros((0, 10)), REINFORCE, Constant(1.0), 1, everything
+            ),
+            "starts must hold at least one run",
+        ),
+        (
+            lambda: ascend_blocks(
+                SHARED, np.zeros((4, 10)), REINFORCE, Constant(1.0), 1, everything, block_size=0
+            ),
+            "block_size must be",
+        ),
+        (
+            lambda: ascend_blocks(
+                SHARED,
+                np.zeros((4, 10)),
+                REINFORCE,
+                Constant([1.0, 2.0]),
+                1,
+                everything,
+                block_size=2,
+            ),
             "must be the same for all runs",
         ),
         (
-            lambda: ascend_blocks(SHARED, np.zeros((4, 10)), Adam(SampledGradient("grpo", 4, np.random.default_rng(0))), Constant(1.0), 1, everything),
+            lambda: ascend_blocks(
+                SHARED,
+                np.zeros((4, 10)),
+                Adam(SampledGradient("grpo", 4, np.random.default_rng(0))),
+                Constant(1.0),
+                1,
+                everything,
+            ),
             "direction must not draw random numbers",
         ),
     ],

@@ -1,6 +1,8 @@
-"""Claims that cannot fail are worthless: with a perturbed theorem the claims of its notebook must fail.
+"""Claims that cannot fail are worthless: with a perturbed theorem the claims of its notebook must
+fail.
 
-The code of a notebook runs here without a kernel, with one function of the library replaced, as far as those claims need it.
+The code of a notebook runs here without a kernel, with one function of the library replaced, as far
+as those claims need it.
 """
 
 from __future__ import annotations
@@ -18,15 +20,10 @@ from notebook_slices import program
 import rlvrlib
 from rlvrlib import (
     bandits,
-    change_points,
-    claims,
+    batches,
     correlated,
     directions,
     nonlinear,
-    planning,
-    pressure,
-    prompts,
-    run_log,
     surrogates,
     thresholds,
     tokens,
@@ -34,7 +31,9 @@ from rlvrlib import (
     verifiers,
     weightings,
 )
-from rlvrlib.execution import missing_packages, read_notebook
+from rlvrlib.evidence import claims
+from rlvrlib.practice import change_points, planning, pressure, run_log
+from rlvrlib.running.execution import missing_packages, read_notebook
 
 pytestmark = pytest.mark.thorough
 ROOT = Path(__file__).parent.parent
@@ -42,8 +41,12 @@ NOTEBOOKS = ROOT / "notebooks"
 QUICK = yaml.safe_load((ROOT / "params" / "quick.yml").read_text(encoding="utf-8"))
 
 
-def made_claims(stem: str, monkeypatch: pytest.MonkeyPatch, keys: set[str] | None = None) -> dict[str, claims.Claim]:
-    """Run a notebook's code with the quick profile, or the part of it that the claims with these keys need."""
+def made_claims(
+    stem: str, monkeypatch: pytest.MonkeyPatch, keys: set[str] | None = None
+) -> dict[str, claims.Claim]:
+    """Run a notebook's code with the quick profile, or the part of it that the claims with these
+    keys need.
+    """
     matplotlib.use("agg")
     shown: list[claims.Claim] = []
     monkeypatch.setattr(claims, "show", lambda *rows: shown.extend(rows))
@@ -72,12 +75,16 @@ def no_bend(original):
 
 def flipped(original):
     """Exchanges the rates of a verifier."""
-    return lambda self, *args: original(verifiers.NoisyVerifier(self.problem, *self._rates[::-1]), *args)
+    return lambda self, *args: original(
+        verifiers.NoisyVerifier(self.problem, *self._rates[::-1]), *args
+    )
 
 
 def misses(original):
     """Rejects a fifth of what it should accept among the correct responses."""
-    return lambda bandit, acceptance: original(bandit, np.asarray(acceptance) * (1 - 0.2 * bandit.rewards))
+    return lambda bandit, acceptance: original(
+        bandit, np.asarray(acceptance) * (1 - 0.2 * bandit.rewards)
+    )
 
 
 def equal_shares(original):
@@ -106,7 +113,9 @@ def turned_over(original):
     def read(path):
         log = original(path)
         late = np.arange(len(log.step)) >= len(log.step) / 2
-        return replace(log, values={**log.values, "reward": np.where(late, 1 - log["reward"], log["reward"])})
+        return replace(
+            log, values={**log.values, "reward": np.where(late, 1 - log["reward"], log["reward"])}
+        )
 
     return read
 
@@ -118,64 +127,172 @@ def unbroken(original):
 
 # Notebook, object, attribute, what is put in its place, the claims of which at least one must fail.
 PERTURBATIONS = [
-    ("01_log_odds", bandits.SoftmaxBandit, "gradient_gap", times(-1), {"gap-log-linear", "gap-network"}),
-    ("01_log_odds", nonlinear.NetworkBandit, "logit_curvatures", no_bend, {"curvature-network", "hessian-network"}),
-    ("02_logistic_law", bandits.LogLinearBandit, "mean_logit_gradient", times(1.05), {"slope-shared", "slope-bound"}),
-    ("03_regularity", thresholds, "trajectory", times(1.1), {"sharp-exact", "sharp-forgives"}),
-    ("04_convergence", thresholds, "paper", times(1.1), {"sixteen"}),
-    ("04_convergence", thresholds, "trajectory", times(1.1), {"sharp-two-sided"}),
-    ("04_convergence", thresholds, "trajectory", times(0.9), {"sharp-two-sided"}),
-    ("04_convergence", thresholds, "log_linear", times(1.1), {"sharp-log-linear"}),
-    ("04_convergence", thresholds, "success_rise", times(1.1), {"sharp-success-rise"}),
-    ("05_overshoot", rlvrlib, "critical_step", times(1.001), {"flip", "variance"}),
-    ("05_overshoot", thresholds, "log_linear", times(1.1), {"sharp-eight", "bound-below-exact"}),
-    ("05_overshoot", bandits.LogLinearBandit, "mean_logit_gradient", times(-1), {"two-cycle", "realizable"}),
-    ("06_token_threshold", thresholds, "failure_fall", times(1.1), {"sharp-33", "sharp-limit", "never-below"}),
-    ("06_token_threshold", thresholds, "failure_law", times(1.3), {"law-never-below", "open-ended"}),
-    ("07_length", directions, "multiplier", times(1.2), {"first-loss-reinforce", "collapse-grpo"}),
-    ("09_success_rate", directions, "multiplier", times(1.2), {"group-law", "late-reinforce", "grpo-plateau"}),
-    ("10_route_to_collapse", tokens.TokenWindow, "curvature", times(1.05), {"slope"}),
-    ("10_route_to_collapse", directions, "multiplier", times(1.2), {"map", "collapse-reinforce"}),
-    ("10_route_to_collapse", surrogates, "kl_gradient", times(-1), {"kl-between", "kl-price", "back"}),
-    ("12_prompt_batches", thresholds, "batch_success_rise", times(1.1), {"sharp-below", "sharp-limit"}),
-    ("12_prompt_batches", thresholds, "batch_failure_fall", times(30), {"census-fall"}),
-    ("12_prompt_batches", prompts, "batch_alignment", times(1.5), {"census-rise", "census-fall"}),
-    ("12_prompt_batches", prompts, "alignment_spread", times(0.2), {"cantelli"}),
-    ("13_prompt_adaptive", thresholds, "batch_success_rise", times(30), {"falls", "all-falls", "collapses"}),
-    ("13_prompt_adaptive", weightings, "batch_alignment", times(-1), {"arrives", "step-gain"}),
-    ("13_prompt_adaptive", weightings, "min_norm_coefficients", equal_shares, {"max-min-dual"}),
-    ("14_token_correlations", thresholds, "variance_local", times(1.5), {"never-above"}),
-    ("14_token_correlations", correlated.CorrelatedWindow, "conditional_variance", times(1.1), {"decisions-persistence", "limit-persistence", "limit-copying"}),
-    ("14_token_correlations", correlated.CorrelatedWindow, "curvature", times(1.2), {"limit-persistence", "limit-copying", "whole-steps"}),
-    ("14_token_correlations", correlated.CorrelatedWindow, "gradient_gap", times(1.2), {"whole-steps"}),
-    ("15_moving_success_rates", directions, "multiplier", times(1.1), {"critical-reinforce", "critical-grpo", "law-grpo"}),
-    ("15_moving_success_rates", thresholds, "log_linear", times(4), {"never-loses", "guarantee"}),
-    ("15_moving_success_rates", thresholds, "success_rise", times(6), {"lengths-threshold", "grpo-closer"}),
-    ("15_moving_success_rates", bandits.LogLinearBandit, "mean_logit_gradient", times(-1), {"never-loses", "guarantee"}),
-    ("17_noisy_verifier", verifiers.NoisyVerifier, "_markedness", times(1.1), {"identity-log-linear", "identity-network"}),
-    ("17_noisy_verifier", verifiers.NoisyVerifier, "_markedness", times(-1), {"identity-window", "flip"}),
-    ("17_noisy_verifier", verifiers.NoisyVerifier, "_observed", times(1.1), {"rate-law", "group-law"}),
-    ("17_noisy_verifier", verifiers.NoisyVerifier, "sample", flipped, {"reversed", "upright"}),
-    ("17_noisy_verifier", rlvrlib, "noisy_bandit", misses, {"response-flip"}),
-    ("17_noisy_verifier", updates, "multiplier", times(1.2), {"group-law", "plateau-both"}),
-    ("17_noisy_verifier", directions, "multiplier", times(1.2), {"late-constant"}),
-    ("19_grpo_runs", run_log, "read_log", turned_over, {"fast-long", "fast-short"}),
-    ("19_grpo_runs", change_points, "segments", unbroken, {"ramp-verdicts"}),
-    ("20_diagnose_a_run", change_points, "reached_level", times(0.3), {"early", "right-rate-jumps"}),
-    ("20_diagnose_a_run", change_points, "reached_level", times(1.4), {"level", "false-alarms"}),
-    ("20_diagnose_a_run", pressure, "success_factor", squared, {"trust"}),
-    ("20_diagnose_a_run", pressure, "multiplier", times(1.2), {"logistic-exact"}),
-    ("21_plan_a_step_size", planning, "success_factor", squared, {"exact-method", "exact-group-size"}),
-    ("21_plan_a_step_size", directions, "multiplier", squared, {"exact-method", "exact-group-size"}),
-    ("23_blind_spots", directions, "multiplier", times(1.1), {"mode-law"}),
-    ("16_optimizers", directions.Adam, "update", longer, {"sign-length", "adam-attained", "adam-response", "noise-length"}),
-    ("16_optimizers", directions.Momentum, "update", longer, {"momentum"}),
-    ("16_optimizers", surrogates.ClippedSurrogate, "update", longer, {"one-update", "frozen", "ratio-summit"}),
-    ("16_optimizers", directions, "multiplier", times(1.2), {"frozen", "kl-plateau", "kl-return"}),
-    ("16_optimizers", surrogates, "kl_gradient", times(1.1), {"kl-plateau", "kl-inverse"}),
-    ("16_optimizers", rlvrlib, "kl_gradient", times(-1), {"kl-gradient", "kl-estimator"}),
-    ("16_optimizers", rlvrlib, "critical_step", times(1.1), {"clip-below"}),
-    ("16_optimizers", thresholds, "log_linear", times(2), {"sign-threshold"}),
+    (
+        "log_odds",
+        bandits.SoftmaxBandit,
+        "gradient_gap",
+        times(-1),
+        {"gap-log-linear", "gap-network"},
+    ),
+    (
+        "log_odds",
+        nonlinear.NetworkBandit,
+        "logit_curvatures",
+        no_bend,
+        {"curvature-network", "hessian-network"},
+    ),
+    (
+        "logistic_law",
+        bandits.LogLinearBandit,
+        "mean_logit_gradient",
+        times(1.05),
+        {"slope-shared", "slope-bound"},
+    ),
+    ("regularity", thresholds, "trajectory", times(1.1), {"sharp-exact", "sharp-forgives"}),
+    ("convergence", thresholds, "paper", times(1.1), {"sixteen"}),
+    ("convergence", thresholds, "trajectory", times(1.1), {"sharp-two-sided"}),
+    ("convergence", thresholds, "trajectory", times(0.9), {"sharp-two-sided"}),
+    ("convergence", thresholds, "log_linear", times(1.1), {"sharp-log-linear"}),
+    ("convergence", thresholds, "success_rise", times(1.1), {"sharp-success-rise"}),
+    ("overshoot", rlvrlib, "critical_step", times(1.001), {"flip", "variance"}),
+    ("overshoot", thresholds, "log_linear", times(1.1), {"sharp-eight", "bound-below-exact"}),
+    (
+        "overshoot",
+        bandits.LogLinearBandit,
+        "mean_logit_gradient",
+        times(-1),
+        {"two-cycle", "realizable"},
+    ),
+    (
+        "token_threshold",
+        thresholds,
+        "failure_fall",
+        times(1.1),
+        {"sharp-33", "sharp-limit", "never-below"},
+    ),
+    ("token_threshold", thresholds, "failure_law", times(1.3), {"law-never-below", "open-ended"}),
+    ("length", directions, "multiplier", times(1.2), {"first-loss-reinforce", "collapse-grpo"}),
+    (
+        "success_rate",
+        directions,
+        "multiplier",
+        times(1.2),
+        {"group-law", "late-reinforce", "grpo-plateau"},
+    ),
+    ("route_to_collapse", tokens.TokenWindow, "curvature", times(1.05), {"slope"}),
+    ("route_to_collapse", directions, "multiplier", times(1.2), {"map", "collapse-reinforce"}),
+    ("route_to_collapse", surrogates, "kl_gradient", times(-1), {"kl-between", "kl-price", "back"}),
+    (
+        "prompt_batches",
+        thresholds,
+        "batch_success_rise",
+        times(1.1),
+        {"sharp-below", "sharp-limit"},
+    ),
+    ("prompt_batches", thresholds, "batch_failure_fall", times(30), {"census-fall"}),
+    ("prompt_batches", batches, "batch_alignment", times(1.5), {"census-rise", "census-fall"}),
+    ("prompt_batches", batches, "alignment_spread", times(0.2), {"cantelli"}),
+    (
+        "prompt_adaptive",
+        thresholds,
+        "batch_success_rise",
+        times(30),
+        {"falls", "all-falls", "collapses"},
+    ),
+    ("prompt_adaptive", weightings, "batch_alignment", times(-1), {"arrives", "step-gain"}),
+    ("prompt_adaptive", weightings, "min_norm_coefficients", equal_shares, {"max-min-dual"}),
+    ("token_correlations", thresholds, "variance_local", times(1.5), {"never-above"}),
+    (
+        "token_correlations",
+        correlated.CorrelatedWindow,
+        "conditional_variance",
+        times(1.1),
+        {"decisions-persistence", "limit-persistence", "limit-copying"},
+    ),
+    (
+        "token_correlations",
+        correlated.CorrelatedWindow,
+        "curvature",
+        times(1.2),
+        {"limit-persistence", "limit-copying", "whole-steps"},
+    ),
+    (
+        "token_correlations",
+        correlated.CorrelatedWindow,
+        "gradient_gap",
+        times(1.2),
+        {"whole-steps"},
+    ),
+    (
+        "moving_success_rates",
+        directions,
+        "multiplier",
+        times(1.1),
+        {"critical-reinforce", "critical-grpo", "law-grpo"},
+    ),
+    ("moving_success_rates", thresholds, "log_linear", times(4), {"never-loses", "guarantee"}),
+    (
+        "moving_success_rates",
+        thresholds,
+        "success_rise",
+        times(6),
+        {"lengths-threshold", "grpo-closer"},
+    ),
+    (
+        "moving_success_rates",
+        bandits.LogLinearBandit,
+        "mean_logit_gradient",
+        times(-1),
+        {"never-loses", "guarantee"},
+    ),
+    (
+        "noisy_verifier",
+        verifiers.NoisyVerifier,
+        "_markedness",
+        times(1.1),
+        {"identity-log-linear", "identity-network"},
+    ),
+    (
+        "noisy_verifier",
+        verifiers.NoisyVerifier,
+        "_markedness",
+        times(-1),
+        {"identity-window", "flip"},
+    ),
+    ("noisy_verifier", verifiers.NoisyVerifier, "_observed", times(1.1), {"rate-law", "group-law"}),
+    ("noisy_verifier", verifiers.NoisyVerifier, "sample", flipped, {"reversed", "upright"}),
+    ("noisy_verifier", rlvrlib, "noisy_bandit", misses, {"response-flip"}),
+    ("noisy_verifier", updates, "multiplier", times(1.2), {"group-law", "plateau-both"}),
+    ("noisy_verifier", directions, "multiplier", times(1.2), {"late-constant"}),
+    ("grpo_runs", run_log, "read_log", turned_over, {"fast-long", "fast-short"}),
+    ("grpo_runs", change_points, "segments", unbroken, {"ramp-verdicts"}),
+    ("diagnose_a_run", change_points, "reached_level", times(0.3), {"early", "right-rate-jumps"}),
+    ("diagnose_a_run", change_points, "reached_level", times(1.4), {"level", "false-alarms"}),
+    ("diagnose_a_run", pressure, "success_factor", squared, {"trust"}),
+    ("diagnose_a_run", pressure, "multiplier", times(1.2), {"logistic-exact"}),
+    ("plan_a_step_size", planning, "success_factor", squared, {"exact-method", "exact-group-size"}),
+    ("plan_a_step_size", directions, "multiplier", squared, {"exact-method", "exact-group-size"}),
+    ("blind_spots", directions, "multiplier", times(1.1), {"mode-law"}),
+    (
+        "optimizers",
+        directions.Adam,
+        "update",
+        longer,
+        {"sign-length", "adam-attained", "adam-response", "noise-length"},
+    ),
+    ("optimizers", directions.Momentum, "update", longer, {"momentum"}),
+    (
+        "optimizers",
+        surrogates.ClippedSurrogate,
+        "update",
+        longer,
+        {"one-update", "frozen", "ratio-summit"},
+    ),
+    ("optimizers", directions, "multiplier", times(1.2), {"frozen", "kl-plateau", "kl-return"}),
+    ("optimizers", surrogates, "kl_gradient", times(1.1), {"kl-plateau", "kl-inverse"}),
+    ("optimizers", rlvrlib, "kl_gradient", times(-1), {"kl-gradient", "kl-estimator"}),
+    ("optimizers", rlvrlib, "critical_step", times(1.1), {"clip-below"}),
+    ("optimizers", thresholds, "log_linear", times(2), {"sign-threshold"}),
 ]
 
 
@@ -188,12 +305,27 @@ def test_a_perturbed_theorem_fails_its_claims(stem, owner, name, perturb, must_f
 
 
 # What needs an extra package is left to `make test-lm`.
-@pytest.mark.parametrize("stem", sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb") if not missing_packages(read_notebook(path))))
+@pytest.mark.parametrize(
+    "stem",
+    sorted(
+        path.stem for path in NOTEBOOKS.glob("*.ipynb") if not missing_packages(read_notebook(path))
+    ),
+)
 def test_the_unperturbed_claims_hold(stem, monkeypatch):
-    """The positive control of this file: the same run without a perturbation; and a part of the notebook makes its claims as the whole does."""
+    """The positive control of this file: the same run without a perturbation; and a part of the
+    notebook makes its claims as the whole does.
+    """
     found = made_claims(stem, monkeypatch)
     verdicts = [claim.verdict for claim in found.values()]
     assert verdicts and claims.FAILS not in verdicts
-    assert verdicts.count(claims.HOLDS) >= 0.8 * len(verdicts)  # a few leave the assumptions when they have few samples
-    some = next((must_fail for name, *_, must_fail in PERTURBATIONS if name == stem), {next(iter(found))})
-    assert {key: repr(found[key]) for key in some} == {key: repr(claim) for key, claim in made_claims(stem, monkeypatch, some).items() if key in some}
+    assert verdicts.count(claims.HOLDS) >= 0.8 * len(
+        verdicts
+    )  # a few leave the assumptions when they have few samples
+    some = next(
+        (must_fail for name, *_, must_fail in PERTURBATIONS if name == stem), {next(iter(found))}
+    )
+    assert {key: repr(found[key]) for key in some} == {
+        key: repr(claim)
+        for key, claim in made_claims(stem, monkeypatch, some).items()
+        if key in some
+    }

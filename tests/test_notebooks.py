@@ -1,4 +1,6 @@
-"""Every committed notebook is executed, documented, small and free of traces; and the lint that says so can fail."""
+"""Every committed notebook is executed, documented, small and free of traces; and the lint that
+says so can fail.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,11 @@ def test_notebook_is_clean(path: Path) -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_papermill_documents_every_parameter(path: Path) -> None:
-    cell = next(c for c in nbformat.read(path, as_version=4).cells if "parameters" in c.metadata.get("tags", []))
+    cell = next(
+        c
+        for c in nbformat.read(path, as_version=4).cells
+        if "parameters" in c.metadata.get("tags", [])
+    )
     declared = {line.split(":")[0].strip() for line in cell.source.splitlines() if line.strip()}
     documented = papermill.inspect_notebook(path)
     assert set(documented) == declared
@@ -35,11 +41,20 @@ def test_papermill_documents_every_parameter(path: Path) -> None:
 
 
 def printed(path: Path) -> list[list[str]]:
-    """Each cell's outputs as text, without figures: their digits differ in the last place from one processor to the next."""
+    """Each cell's outputs as text, without figures: their digits differ in the last place from one
+    processor to the next.
+    """
     figure = re.compile(r"(?s)<(\?xml|svg).*</svg>")
     shown = ("text/plain", "text/html")
     return [
-        [figure.sub("", output.get("text") or "".join(output.get("data", {}).get(kind, "") for kind in shown)) for output in cell.outputs]
+        [
+            figure.sub(
+                "",
+                output.get("text")
+                or "".join(output.get("data", {}).get(kind, "") for kind in shown),
+            )
+            for output in cell.outputs
+        ]
         for cell in nbformat.read(path, as_version=4).cells
         if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", [])
     ]
@@ -51,7 +66,9 @@ def test_the_book_prints_what_is_committed(path: Path) -> None:
     executed = ROOT / "_build" / ".books" / "default" / "notebooks" / path.name
     if not executed.exists():
         pytest.skip("the book is not built: run `make book` first")
-    assert printed(executed) == printed(path), "run `make book`; where the new digits are right, `make refresh`"
+    assert printed(executed) == printed(path), (
+        "run `make book`; where the new digits are right, `make refresh`"
+    )
 
 
 def test_notebooks_are_small_together() -> None:
@@ -61,12 +78,16 @@ def test_notebooks_are_small_together() -> None:
 def test_table_of_contents_holds_every_notebook_below_its_chapter() -> None:
     parts = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))["parts"]
     chapters = [chapter for part in parts for chapter in part["chapters"]]
-    listed = {s["file"].split("/")[1]: c["file"].split("/")[1] for c in chapters for s in c.get("sections", [])}
+    listed = {
+        s["file"].split("/")[1]: c["file"].split("/")[1]
+        for c in chapters
+        for s in c.get("sections", [])
+    }
     assert set(listed) == {path.stem for path in NOTEBOOKS}
     assert all(notebook == chapter for notebook, chapter in listed.items())
 
 
-# ---- the lint can fail: one fault at a time in a notebook that passes -----------------------------------------------
+# ---- the lint can fail: one fault at a time in a notebook that passes
 
 ROW = dict.fromkeys(
     "key statement source relation predicted measured tolerance predicted_text measured_text tolerance_text verdict "
@@ -80,7 +101,10 @@ def sample() -> NotebookNode:
     picture = new_output("display_data", {"image/svg+xml": "<svg/>"})
     table = new_output("display_data", {"text/html": "<table/>"}, metadata={"claims": [ROW]})
     printed = new_output("stream", name="stdout", text="0.5\n")
-    figure = {"figure": {"name": "fig-a", "caption": "A curve."}, "image": {"alt": "A curve that rises"}}
+    figure = {
+        "figure": {"name": "fig-a", "caption": "A curve."},
+        "image": {"alt": "A curve that rises"},
+    }
     cells = [
         new_code_cell("import rlvrlib", metadata={"tags": ["remove-cell"]}),
         new_code_cell("delta: float = 0.5  # gap, in (0, 1)", metadata={"tags": ["parameters"]}),
@@ -100,10 +124,16 @@ def test_sample_passes() -> None:
 FAULTS: dict[str, Callable[[list[NotebookNode]], object]] = {
     "not executed": lambda cells: cells[3].update(execution_count=None),
     "out of order": lambda cells: cells[3].update(execution_count=9),
-    "error": lambda cells: cells[3].outputs.append(new_output("error", ename="E", evalue="", traceback=[])),
-    "standard error": lambda cells: cells[3].outputs.append(new_output("stream", name="stderr", text="!")),
+    "error": lambda cells: cells[3].outputs.append(
+        new_output("error", ename="E", evalue="", traceback=[])
+    ),
+    "standard error": lambda cells: cells[3].outputs.append(
+        new_output("stream", name="stderr", text="!")
+    ),
     "install cell seen": lambda cells: cells[0].metadata.update(tags=[]),
-    "install cell speaks": lambda cells: cells[0].outputs.append(new_output("stream", name="stdout", text="!")),
+    "install cell speaks": lambda cells: cells[0].outputs.append(
+        new_output("stream", name="stdout", text="!")
+    ),
     "no parameters": lambda cells: cells[1].metadata.update(tags=[]),
     "two parameters cells": lambda cells: cells[2].metadata.update(tags=["parameters"]),
     "no comment": lambda cells: cells[1].update(source="delta: float = 0.5"),
@@ -112,19 +142,29 @@ FAULTS: dict[str, Callable[[list[NotebookNode]], object]] = {
     "union type": lambda cells: cells[1].update(source="delta: float | None = 0.5  # gap"),
     "derived": lambda cells: cells[1].update(source="delta: float = 1 / 3  # gap"),
     "no range": lambda cells: cells[1].update(source="delta: float = 0.5  # gap"),
-    "range in other words": lambda cells: cells[1].update(source="delta: float = 0.5  # gap, small"),
-    "default out of range": lambda cells: cells[1].update(source="delta: float = 1.5  # gap, in (0, 1)"),
-    "default of another type": lambda cells: cells[1].update(source="delta: int = 0.5  # gap, in (0, 1)"),
+    "range in other words": lambda cells: cells[1].update(
+        source="delta: float = 0.5  # gap, small"
+    ),
+    "default out of range": lambda cells: cells[1].update(
+        source="delta: float = 1.5  # gap, in (0, 1)"
+    ),
+    "default of another type": lambda cells: cells[1].update(
+        source="delta: int = 0.5  # gap, in (0, 1)"
+    ),
     "no alt": lambda cells: cells[2].metadata.mystnb.pop("image"),
     "empty alt": lambda cells: cells[2].metadata.mystnb["image"].update(alt=" "),
     "no caption": lambda cells: cells[2].metadata.mystnb["figure"].pop("caption"),
     "no name": lambda cells: cells[2].metadata.mystnb["figure"].pop("name"),
-    "output beside a figure": lambda cells: cells[2].outputs.append(new_output("stream", name="stdout", text="[<Line>]")),
+    "output beside a figure": lambda cells: cells[2].outputs.append(
+        new_output("stream", name="stdout", text="[<Line>]")
+    ),
     "no claims tag": lambda cells: cells[4].metadata.update(tags=[]),
     "no claims rows": lambda cells: cells[4].outputs[0].metadata.pop("claims"),
     "cell after the claims": lambda cells: cells.append(new_code_cell("1", execution_count=6)),
     "papermill": lambda cells: cells[3].metadata.update(papermill={"duration": 1}),
-    "time": lambda cells: cells[2].outputs[0].data.update({"image/svg+xml": "<svg>2026-01-02T03:04:05</svg>"}),
+    "time": lambda cells: (
+        cells[2].outputs[0].data.update({"image/svg+xml": "<svg>2026-01-02T03:04:05</svg>"})
+    ),
     "path": lambda cells: cells[3].outputs[0].update(text="/home/someone/file"),
     "address": lambda cells: cells[3].outputs[0].update(text="https://example.org"),
     "size": lambda cells: cells[3].outputs[0].update(text="x" * 600_000),

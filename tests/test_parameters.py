@@ -1,4 +1,6 @@
-"""Parameters cells: every committed comment is understood, and what is out of its range, or not what it says, is refused."""
+"""Parameters cells: every committed comment is understood, and what is out of its range, or not
+what it says, is refused.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlvrlib.parameters import checked, read, unchecked
+from rlvrlib.running.parameters import checked, read, unchecked
 
 CELL = """
 seed: int = 1  # seed of the draws, any non-negative integer
@@ -36,13 +38,26 @@ def cell():
 @pytest.mark.parametrize(
     ("name", "text", "value"),
     [
-        ("seed", "0", 0), ("seed", "010", 10), ("delta", "1e-6", 1e-6), ("delta", ".5", 0.5), ("rate", "3", 3.0),
-        ("num_arms", "30", 30), ("num_right", "7", 7), ("length", "4", 4), ("longest", "1024", 1024),
-        ("method", "dr_grpo", "dr_grpo"), ("sizes", "[2, 64]", [2, 64]), ("centred", "false", False),
-        ("title", "null", "null"), ("title", "<b>$x$</b>", "<b>$x$</b>"), ("rate", 1, 1.0), ("rate", "1e-4", 1e-4),
-        ("loose", "7", 7.0), ("share", "9", 9.0),
+        ("seed", "0", 0),
+        ("seed", "010", 10),
+        ("delta", "1e-6", 1e-6),
+        ("delta", ".5", 0.5),
+        ("rate", "3", 3.0),
+        ("num_arms", "30", 30),
+        ("num_right", "7", 7),
+        ("length", "4", 4),
+        ("longest", "1024", 1024),
+        ("method", "dr_grpo", "dr_grpo"),
+        ("sizes", "[2, 64]", [2, 64]),
+        ("centred", "false", False),
+        ("title", "null", "null"),
+        ("title", "<b>$x$</b>", "<b>$x$</b>"),
+        ("rate", 1, 1.0),
+        ("rate", "1e-4", 1e-4),
+        ("loose", "7", 7.0),
+        ("share", "9", 9.0),
     ],
-)  # fmt: skip
+)
 def test_good_values(cell, name, text, value):
     converted = checked({name: text}, cell)[name]
     assert converted == value and type(converted) is type(value)
@@ -51,19 +66,41 @@ def test_good_values(cell, name, text, value):
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("seed", "-1", "non-negative"), ("seed", "1.5", "whole number"), ("seed", "true", "whole number"),
-        ("seed", True, "whole number"), ("seed", 1.0, "whole number"), ("seed", "0x10", "whole number"),
-        ("delta", "0", r"in \(0, 1\)"), ("delta", "1", r"in \(0, 1\)"), ("delta", "nan", "number"),
-        ("rate", "inf", "finite"), ("rate", math.inf, "finite"), ("rate", math.nan, "finite"), ("rate", "1:30", "number"),
-        ("rate", "__import__('os')", "number"), ("num_arms", "31", "from 3 to 30"), ("num_right", "0", "at least 1"),
-        ("num_right", "8", r"less than num_arms \(8\)"), ("num_arms", "3", None), ("length", "5", "even"),
-        ("length", "2", "4 to 1024"), ("longest", "128", "power of 4"), ("longest", "16384", "power of 4"),
-        ("method", "ppo", "one of"), ("sizes", "[2, 65]", "from 2 to 64"), ("sizes", "2", "list"),
-        ("sizes", "[a]", "whole number"), ("sizes", "[", "cannot be read"), ("centred", "maybe", "true or false"),
-        ("method", 3, "text"), ("dleta", "1", "did you mean delta"), ("zzz", "1", "it has: seed"),
-        ("seed", "9" * 5000, "whole number"), ("rate", 10**400, "finite"),
+        ("seed", "-1", "non-negative"),
+        ("seed", "1.5", "whole number"),
+        ("seed", "true", "whole number"),
+        ("seed", True, "whole number"),
+        ("seed", 1.0, "whole number"),
+        ("seed", "0x10", "whole number"),
+        ("delta", "0", r"in \(0, 1\)"),
+        ("delta", "1", r"in \(0, 1\)"),
+        ("delta", "nan", "number"),
+        ("rate", "inf", "finite"),
+        ("rate", math.inf, "finite"),
+        ("rate", math.nan, "finite"),
+        ("rate", "1:30", "number"),
+        ("rate", "__import__('os')", "number"),
+        ("num_arms", "31", "from 3 to 30"),
+        ("num_right", "0", "at least 1"),
+        ("num_right", "8", r"less than num_arms \(8\)"),
+        ("num_arms", "3", None),
+        ("length", "5", "even"),
+        ("length", "2", "4 to 1024"),
+        ("longest", "128", "power of 4"),
+        ("longest", "16384", "power of 4"),
+        ("method", "ppo", "one of"),
+        ("sizes", "[2, 65]", "from 2 to 64"),
+        ("sizes", "2", "list"),
+        ("sizes", "[a]", "whole number"),
+        ("sizes", "[", "cannot be read"),
+        ("centred", "maybe", "true or false"),
+        ("method", 3, "text"),
+        ("dleta", "1", "did you mean delta"),
+        ("zzz", "1", "it has: seed"),
+        ("seed", "9" * 5000, "whole number"),
+        ("rate", 10**400, "finite"),
     ],
-)  # fmt: skip
+)
 def test_bad_values_are_named(cell, name, text, said):
     if said is None:
         assert checked({name: text}, cell) == {"num_arms": 3}
@@ -75,18 +112,25 @@ def test_bad_values_are_named(cell, name, text, said):
 def test_a_default_is_checked_where_its_range_names_what_was_given(cell):
     with pytest.raises(ValueError, match=r"num_right must be less than num_arms \(3\)"):
         checked({"num_arms": "3", "num_right": "3"}, cell)
-    cell = read("most: int = 50  # most, from 1 to 99\nfew: int = 20  # few, from 1 to 50, at most most")
+    cell = read(
+        "most: int = 50  # most, from 1 to 99\nfew: int = 20  # few, from 1 to 50, at most most"
+    )
     with pytest.raises(ValueError, match=r"few must be at most most \(10\), got 20"):
         checked({"most": "10"}, cell)
 
 
 def test_what_cannot_be_read_is_said(cell):
     assert unchecked(cell, cell) == ["loose", "share"]
-    assert cell["num_arms"].meaning == "arms, of all kinds" and cell["num_arms"].range == "from 3 to 30"
+    assert (
+        cell["num_arms"].meaning == "arms, of all kinds"
+        and cell["num_arms"].range == "from 3 to 30"
+    )
 
 
 def test_lines_without_annotation_take_the_default_for_the_type():
-    cell = read("alpha = 0.1\nsteps = 5 # how many\nname = 'x'\nsizes: list = [1, 2]\nderived(3)\n# a remark\n")
+    cell = read(
+        "alpha = 0.1\nsteps = 5 # how many\nname = 'x'\nsizes: list = [1, 2]\nderived(3)\n# a remark\n"
+    )
     types = {name: parameter.type for name, parameter in cell.items()}
     assert types == {"alpha": "float", "steps": "int", "name": "str", "sizes": "list[int]"}
     with pytest.raises(ValueError, match="whole number"):

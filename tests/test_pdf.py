@@ -46,12 +46,16 @@ def test_it_is_published_with_the_site(tmp_path: Path) -> None:
 
 def test_without_chromium_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {**os.environ, "CHROMIUM": "no-such-browser"}
-    result = subprocess.run([sys.executable, make_pdf.__file__], env=environment, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, make_pdf.__file__], env=environment, capture_output=True, text=True
+    )
     assert result.returncode == 1 and result.stdout == ""
-    assert re.fullmatch(r"error: the PDF needs Chromium, and there is no 'no-such-browser': .*\n", result.stderr)
+    assert re.fullmatch(
+        r"error: the PDF needs Chromium, and there is no 'no-such-browser': .*\n", result.stderr
+    )
 
 
-# ---- with Chromium --------------------------------------------------------------------------------------------------
+# ---- with Chromium
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +70,9 @@ def chromium() -> str:
 
 @pytest.fixture(scope="module")
 def book(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> PdfReader:
-    """Two chapters of this book and one notebook, through all that `make pdf` does with the staged sources."""
+    """Two chapters of this book and one notebook, through all that `make pdf` does with the staged
+    sources.
+    """
     work = tmp_path_factory.mktemp("book")
     source = work / "source"
     shutil.copytree(ROOT / "book", source / "book", ignore=shutil.ignore_patterns("__pycache__"))
@@ -75,11 +81,20 @@ def book(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> PdfReader:
     (source / "notebooks").mkdir()
     for path in (ROOT / "notebooks").glob("0[25]_*.ipynb"):
         shutil.copyfile(path, source / "notebooks" / path.name)
-    chapters = [{"file": "book/05_overshoot", "sections": [{"file": "notebooks/05_overshoot"}]}, {"file": "book/02_logistic_law"}]
-    toc = {"format": "jb-book", "root": "book/cite", "parts": [{"caption": "Part", "numbered": 2, "chapters": chapters}]}
+    chapters = [
+        {"file": "book/overshoot", "sections": [{"file": "notebooks/overshoot"}]},
+        {"file": "book/logistic_law"},
+    ]
+    toc = {
+        "format": "jb-book",
+        "root": "book/cite",
+        "parts": [{"caption": "Part", "numbered": 2, "chapters": chapters}],
+    }
     (source / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False), encoding="utf-8")
     target = work / "out" / PDF_NAME
-    make_pdf.print_page(work / "single" / "_build" / "singlehtml", make_pdf.one_page(work), target, chromium)
+    make_pdf.print_page(
+        work / "single" / "_build" / "singlehtml", make_pdf.one_page(work), target, chromium
+    )
     assert [path.name for path in target.parent.iterdir()] == [PDF_NAME]
     return PdfReader(target)
 
@@ -91,14 +106,28 @@ def bookmarks(outline: list[Any]) -> Iterator[str]:
 
 @pytest.mark.thorough
 def test_the_pdf_is_whole(book: PdfReader) -> None:
-    text = " ".join(" ".join(page.extract_text() for page in book.pages).split()).replace("\u2019", "'")
+    text = " ".join(" ".join(page.extract_text() for page in book.pages).split()).replace(
+        "\u2019", "'"
+    )
     assert len(book.pages) > 12
-    assert "Overshooting" in " ".join(bookmarks(book.outline)) and "Exercises" in " ".join(bookmarks(book.outline))
+    assert "Overshooting" in " ".join(bookmarks(book.outline)) and "Exercises" in " ".join(
+        bookmarks(book.outline)
+    )
     named = [re.sub(r"^[\d.]+ ", "", title) for title in bookmarks(book.outline)]
-    headings = [line.replace("`", "").replace("'", "\u2019") for name in ("05_overshoot", "02_logistic_law") for line in re.findall("^#+ (.+)", re.sub(r"```bash.*?```", "", chapter(name), flags=re.S), re.M)]
+    headings = [
+        line.replace("`", "").replace("'", "\u2019")
+        for name in ("overshoot", "logistic_law")
+        for line in re.findall(
+            "^#+ (.+)", re.sub(r"```bash.*?```", "", chapter(name), flags=re.S), re.M
+        )
+    ]
     assert len(headings) > 12 and [heading for heading in headings if heading not in named] == []
     assert book.trailer["/Root"].get("/StructTreeRoot") is not None  # tagged
-    titles = {line for name in ("05_overshoot", "02_logistic_law") for line in re.findall(r"\{prf:(?:theorem|proposition|lemma)\} (.+)", chapter(name))}
+    titles = {
+        line
+        for name in ("overshoot", "logistic_law")
+        for line in re.findall(r"\{prf:(?:theorem|proposition|lemma)\} (.+)", chapter(name))
+    }
     assert titles and [title for title in titles if title not in text] == []
     assert "\U0001d702" in text or "\u03b7" in text  # the letter eta of the mathematics font
     assert f"/ {len(book.pages)}" in text  # page numbers
@@ -107,21 +136,37 @@ def test_the_pdf_is_whole(book: PdfReader) -> None:
 
 @pytest.mark.thorough
 def test_no_page_is_empty_and_no_link_leads_to_the_server(book: PdfReader) -> None:
-    assert [number for number, page in enumerate(book.pages, start=1) if len(page.extract_text()) < 40] == []
+    assert [
+        number for number, page in enumerate(book.pages, start=1) if len(page.extract_text()) < 40
+    ] == []
     links = [link.get_object() for page in book.pages for link in page.get("/Annots", [])]
-    assert len(links) > 20 and [link for link in links if "127.0.0.1" in str(link.get("/A", {}).get("/URI", ""))] == []
+    assert (
+        len(links) > 20
+        and [link for link in links if "127.0.0.1" in str(link.get("/A", {}).get("/URI", ""))] == []
+    )
 
 
 def test_what_is_too_wide_is_an_error(chromium: str, tmp_path: Path) -> None:
-    (tmp_path / "index.html").write_text('<article><p style="width: 900px">x</p></article>', encoding="utf-8")
+    (tmp_path / "index.html").write_text(
+        '<article><p style="width: 900px">x</p></article>', encoding="utf-8"
+    )
     with pytest.raises(BookError, match="wider than the printed page"):
-        make_pdf.print_page(tmp_path, tmp_path / "index.html", tmp_path / "out" / PDF_NAME, chromium)
+        make_pdf.print_page(
+            tmp_path, tmp_path / "index.html", tmp_path / "out" / PDF_NAME, chromium
+        )
 
 
-def test_a_number_that_is_too_wide_for_its_cell_is_made_smaller(chromium: str, tmp_path: Path) -> None:
-    row = "".join(f'<td style="padding: 0; white-space: nowrap">{text}</td>' for text in ("1234567890123456", "1"))
+def test_a_number_that_is_too_wide_for_its_cell_is_made_smaller(
+    chromium: str, tmp_path: Path
+) -> None:
+    row = "".join(
+        f'<td style="padding: 0; white-space: nowrap">{text}</td>'
+        for text in ("1234567890123456", "1")
+    )
     table = f'<table style="table-layout: fixed; width: 120px !important; border-spacing: 0"><tr>{row}</tr></table>'
-    (tmp_path / "index.html").write_text(f"<article><h1>A table</h1>{table}</article>", encoding="utf-8")
+    (tmp_path / "index.html").write_text(
+        f"<article><h1>A table</h1>{table}</article>", encoding="utf-8"
+    )
     heights: dict[str, float] = {}
 
     def visit(text: str, _: object, matrix: list[float], __: object, size: float) -> None:
@@ -135,7 +180,7 @@ def test_a_number_that_is_too_wide_for_its_cell_is_made_smaller(chromium: str, t
 @pytest.mark.thorough
 def test_solutions_are_open_in_the_pdf(book: PdfReader) -> None:
     text = "".join("".join(page.extract_text() for page in book.pages).split())
-    solutions = re.findall(r"\{solution\} \S+\n:class: dropdown\n\n(.+)", chapter("05_overshoot"))
+    solutions = re.findall(r"\{solution\} \S+\n:class: dropdown\n\n(.+)", chapter("overshoot"))
     words = [re.split(r"[$`*{\\]", solution)[0].strip() for solution in solutions]
     sure = [start for start in words if len(start) > 12]
     assert sure and all("".join(start.split()) in text for start in sure)
@@ -146,7 +191,11 @@ def chapter(name: str) -> str:
 
 
 def test_formulas_that_are_not_typeset_are_an_error(chromium: str, tmp_path: Path) -> None:
-    (tmp_path / "index.html").write_text('<article><span class="math">x</span></article>', encoding="utf-8")
+    (tmp_path / "index.html").write_text(
+        '<article><span class="math">x</span></article>', encoding="utf-8"
+    )
     with pytest.raises(BookError, match="1 formulas were not typeset"):
-        make_pdf.print_page(tmp_path, tmp_path / "index.html", tmp_path / "out" / PDF_NAME, chromium)
+        make_pdf.print_page(
+            tmp_path, tmp_path / "index.html", tmp_path / "out" / PDF_NAME, chromium
+        )
     assert list((tmp_path / "out").iterdir()) == []  # nothing half-written

@@ -8,13 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlvrlib import thresholds
-from rlvrlib.planning import Setting, plan
-from rlvrlib.pressure import longest_guarantee, success_factor
+from rlvrlib.practice.planning import Setting, plan
+from rlvrlib.practice.pressure import longest_guarantee, success_factor
 
 methods = st.sampled_from(["reinforce", "rloo", "dr_grpo", "grpo", "gspo", "dapo"])
 setting = st.builds(
-    Setting, st.floats(1, 1e5), st.floats(0.001, 0.999), methods, st.none() | st.integers(2, 64), st.none() | st.sampled_from(["sum", "cap", "mean"])
-)  # fmt: skip
+    Setting,
+    st.floats(1, 1e5),
+    st.floats(0.001, 0.999),
+    methods,
+    st.none() | st.integers(2, 64),
+    st.none() | st.sampled_from(["sum", "cap", "mean"]),
+)
 
 
 @given(setting, setting, setting)
@@ -28,19 +33,34 @@ def test_factors_multiply_and_plans_compose(one, two, three):
 
 def test_length_counts_as_the_loss_has_it():
     short, long = 512, 4096
-    for method, aggregation, expected in (("reinforce", None, 1 / 8), ("grpo", None, 1), ("dr_grpo", None, 1), ("dr_grpo", "sum", 1 / 8)):
-        found = plan(Setting(short, 0.3, method, 8, aggregation), Setting(long, 0.3, method, 8, aggregation))
+    for method, aggregation, expected in (
+        ("reinforce", None, 1 / 8),
+        ("grpo", None, 1),
+        ("dr_grpo", None, 1),
+        ("dr_grpo", "sum", 1 / 8),
+    ):
+        found = plan(
+            Setting(short, 0.3, method, 8, aggregation), Setting(long, 0.3, method, 8, aggregation)
+        )
         assert found.total == pytest.approx(expected)
-    assert plan(Setting(512, 0.3), Setting(512, 0.3, aggregation="sum")).total == pytest.approx(1 / 512)
-    assert plan(Setting(short, 0.3), Setting(long, 0.3), optimizer="adam").total == pytest.approx(1 / 8)
+    assert plan(Setting(512, 0.3), Setting(512, 0.3, aggregation="sum")).total == pytest.approx(
+        1 / 512
+    )
+    assert plan(Setting(short, 0.3), Setting(long, 0.3), optimizer="adam").total == pytest.approx(
+        1 / 8
+    )
 
 
 def test_the_rate_of_reinforce_grows_as_failures_vanish():
-    """The corollary of Theorem 3': the largest safe rate is 2 / (sigma^2 Phi(F)); near J = 1 it is the longest guarantee."""
+    """The corollary of Theorem 3': the largest safe rate is 2 / (sigma^2 Phi(F)); near J = 1 it is
+    the longest guarantee.
+    """
     variance = 8 * 0.5**2 / 4
     for success in (0.995, 0.999):
         rates = [thresholds.reinforce_rate(8, 0.5, np.log(j / (1 - j))) for j in (0.99, success)]
-        assert plan(Setting(8, 0.99, "reinforce"), Setting(8, success, "reinforce")).total == pytest.approx(rates[1] / rates[0])
+        assert plan(
+            Setting(8, 0.99, "reinforce"), Setting(8, success, "reinforce")
+        ).total == pytest.approx(rates[1] / rates[0])
     assert rates[1] == pytest.approx(1 / (success_factor(0.999, "reinforce") * variance))
 
 
@@ -63,7 +83,10 @@ def test_a_plan_without_a_run_has_no_rate():
         (lambda: Setting(100, 0.5, group_size=1), "group_size must be at least 2"),
         (lambda: Setting(100, 0.5, aggregation="median"), "aggregation must be one of"),
         (lambda: plan(Setting(100, 0.5), Setting(100, 0.5), rate=0.0), "rate must be positive"),
-        (lambda: plan(Setting(100, 0.5), Setting(100, 0.5), optimizer="lion"), "optimizer must be one of"),
+        (
+            lambda: plan(Setting(100, 0.5), Setting(100, 0.5), optimizer="lion"),
+            "optimizer must be one of",
+        ),
     ],
 )
 def test_bad_input_is_named(call, message):

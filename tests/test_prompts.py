@@ -1,4 +1,6 @@
-"""Batches of prompts: Theorem 5 against enumeration, the batch as one problem, the weightings and the rule that chooses."""
+"""Batches of prompts: Theorem 5 against enumeration, the batch as one problem, the weightings and
+the rule that chooses.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ from rlvrlib import (
     TokenWindow,
     WindowPrompts,
     ascend,
-    prompts,
+    batches,
     thresholds,
     unit,
 )
@@ -43,10 +45,16 @@ def windows(seed=0, size=4, dim=6):
     rng = np.random.default_rng(seed)
     length = rng.choice([16, 24, 64], size=size)
     low = np.ceil(length * 0.3)
-    return WindowPrompts(length, low, low + np.ceil(length / 3), rng.normal(size=(size, dim)), rng.uniform(0.05, 0.5, size))
+    return WindowPrompts(
+        length,
+        low,
+        low + np.ceil(length / 3),
+        rng.normal(size=(size, dim)),
+        rng.uniform(0.05, 0.5, size),
+    )
 
 
-# ---- rates, alignments, steps ---------------------------------------------------------------------------------------
+# ---- rates, alignments, steps
 
 
 def test_batch_quantities_against_their_formulas():
@@ -54,39 +62,60 @@ def test_batch_quantities_against_their_formulas():
     direction = unit(np.random.default_rng(2).normal(size=theta.shape))
     log_odds, gap = stack.log_odds_and_gap(theta)
     along, rates = np.sum(direction * gap, axis=-1), expit(log_odds)
-    success, failure = prompts.mean_rates(log_odds, 7 * weights)
+    success, failure = batches.mean_rates(log_odds, 7 * weights)
     assert success == pytest.approx(np.sum(weights * rates, axis=-1))
     assert failure == pytest.approx(1 - success)
     pull = weights * rates * (1 - rates)
-    slope = prompts.batch_alignment(along, log_odds, weights)
+    slope = batches.batch_alignment(along, log_odds, weights)
     assert slope == pytest.approx(np.sum(pull * along, axis=-1))
     step = 1e-6
-    ahead, behind = (prompts.mean_rates(stack.log_odds(theta + h * direction), weights)[0] for h in (step, -step))
+    ahead, behind = (
+        batches.mean_rates(stack.log_odds(theta + h * direction), weights)[0] for h in (step, -step)
+    )
     assert slope == pytest.approx((ahead - behind) / (2 * step), rel=1e-5, abs=1e-8)
     mean = slope / pull.sum(axis=-1)
     variance = np.sum(pull * along**2, axis=-1) / pull.sum(axis=-1) - mean**2
-    assert prompts.alignment_spread(along, log_odds, weights) == pytest.approx(variance / mean**2, rel=1e-7)
+    assert batches.alignment_spread(along, log_odds, weights) == pytest.approx(
+        variance / mean**2, rel=1e-7
+    )
 
 
 def test_the_batch_step_is_the_larger_of_the_two_forms():
-    along, log_odds, bends, variances, weights = [1.0, -0.2], [0.3, -2.0], [2.0, 5.0], [2.0, 3.0], [0.2, 0.8]
+    along, log_odds, bends, variances, weights = (
+        [1.0, -0.2],
+        [0.3, -2.0],
+        [2.0, 5.0],
+        [2.0, 3.0],
+        [0.2, 0.8],
+    )
     rise = thresholds.batch_success_rise(along, log_odds, bends, weights)
-    fall = thresholds.batch_failure_fall(along, log_odds, 12, 1.0, 0.1, weights)  # 12 / 4 is the larger variance
-    assert prompts.batch_step(along, log_odds, bends, variances, 0.1, weights) == pytest.approx(max(rise, fall))
+    fall = thresholds.batch_failure_fall(
+        along, log_odds, 12, 1.0, 0.1, weights
+    )  # 12 / 4 is the larger variance
+    assert batches.batch_step(along, log_odds, bends, variances, 0.1, weights) == pytest.approx(
+        max(rise, fall)
+    )
 
 
 @pytest.mark.parametrize("linear_logits", [False, True])
 @settings(max_examples=25, deadline=None)
 @given(seed=seeds)
 def test_theorem_5_as_a_step(linear_logits, seed):
-    """Every share of the step of BatchThreshold keeps what Theorem 5 guarantees, with and without linear logits."""
+    """Every share of the step of BatchThreshold keeps what Theorem 5 guarantees, with and without
+    linear logits.
+    """
     stack, theta, weights = batch_of_bandits(seed)
     log_odds, gap = stack.log_odds_and_gap(theta)
     rng = np.random.default_rng(seed)
-    direction = unit(np.sum(expit(log_odds)[..., None] * gap, axis=-2, keepdims=True) + 0.3 * rng.normal(size=theta.shape))
+    direction = unit(
+        np.sum(expit(log_odds)[..., None] * gap, axis=-2, keepdims=True)
+        + 0.3 * rng.normal(size=theta.shape)
+    )
     along = np.sum(direction * gap, axis=-1)
-    step = BatchThreshold(weights, linear_logits=linear_logits)(stack, theta, direction, along, log_odds)
-    slope = prompts.batch_alignment(along, log_odds, weights)
+    step = BatchThreshold(weights, linear_logits=linear_logits)(
+        stack, theta, direction, along, log_odds
+    )
+    slope = batches.batch_alignment(along, log_odds, weights)
     assert np.all((step[:, 0] > 0) == (slope > 0))
     for share in (0.2, 0.7, 0.99):
         after = stack.log_odds(theta + share * step[..., None] * direction)
@@ -102,44 +131,65 @@ def test_a_network_needs_the_bend_of_its_wrong_responses():
     log_odds, gap = net.log_odds_and_gap(theta)
     direction = unit(gap.sum(axis=0, keepdims=True))
     along = np.sum(direction * gap, axis=-1)
-    careful, linear = (BatchThreshold(linear_logits=flag)(net, theta, direction, along, log_odds) for flag in (False, True))
+    careful, linear = (
+        BatchThreshold(linear_logits=flag)(net, theta, direction, along, log_odds)
+        for flag in (False, True)
+    )
     assert 0 < careful <= linear
     after = net.log_odds(theta + 0.99 * careful[..., None] * direction)
     assert expit(after).mean() > expit(log_odds).mean()
 
 
 def test_a_prompt_that_is_always_right_counts_in_the_step_alone():
-    log_odds, excluded = prompts.log_odds_of_rates([0.5, 1.0, 0.0])
+    log_odds, excluded = batches.log_odds_of_rates([0.5, 1.0, 0.0])
     assert excluded == 2 and np.isposinf(log_odds[1]) and np.isneginf(log_odds[2])
     along = [1.0, np.nan, np.nan]  # undefined where the log-odds are infinite, and not read
-    assert prompts.batch_alignment(along, log_odds) == pytest.approx(0.25 / 3)
-    step = prompts.batch_step(along, log_odds, [2.0, 2.0, 2.0], [9.0, 9.0, 9.0])
-    assert step == pytest.approx(2 * (0.25 / 3) / (2 * (0.5 + 1) / 3))  # the right one can lose, the wrong one cannot
-    assert step < prompts.batch_step([1.0, 0.0], log_odds[[0, 2]], [2.0, 2.0], [9.0, 9.0])
+    assert batches.batch_alignment(along, log_odds) == pytest.approx(0.25 / 3)
+    step = batches.batch_step(along, log_odds, [2.0, 2.0, 2.0], [9.0, 9.0, 9.0])
+    assert step == pytest.approx(
+        2 * (0.25 / 3) / (2 * (0.5 + 1) / 3)
+    )  # the right one can lose, the wrong one cannot
+    assert step < batches.batch_step([1.0, 0.0], log_odds[[0, 2]], [2.0, 2.0], [9.0, 9.0])
 
 
 def test_strictness_and_bad_rates():
-    with pytest.raises(ValueError, match="success_rate must be strictly between 0 and 1, got 2 prompts"):
-        prompts.log_odds_of_rates([0.5, 1.0, 0.0], strict=True)
-    assert prompts.log_odds_of_rates([0.5, 0.25], strict=True)[0] == pytest.approx(logit([0.5, 0.25]))
-    assert np.array_equal(prompts.log_odds_of_rates([[0.0, 0.5], [0.2, 0.3]])[1], [1, 0])
+    with pytest.raises(
+        ValueError, match="success_rate must be strictly between 0 and 1, got 2 prompts"
+    ):
+        batches.log_odds_of_rates([0.5, 1.0, 0.0], strict=True)
+    assert batches.log_odds_of_rates([0.5, 0.25], strict=True)[0] == pytest.approx(
+        logit([0.5, 0.25])
+    )
+    assert np.array_equal(batches.log_odds_of_rates([[0.0, 0.5], [0.2, 0.3]])[1], [1, 0])
     for bad in ([-0.1, 0.5], [0.5, 1.1], [np.nan, 0.5], 0.5):
         with pytest.raises(ValueError, match=r"success_rate must hold rates in \[0, 1\]"):
-            prompts.log_odds_of_rates(bad)
+            batches.log_odds_of_rates(bad)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: prompts.mean_rates([0.0, 1.0], [1.0, -1.0]), "weights must be non-negative"),
-        (lambda: prompts.mean_rates([0.0, 1.0], [0.0, 0.0]), "weights must be non-negative, finite and not all zero"),
-        (lambda: prompts.mean_rates([0.0, 1.0], [1.0]), "weights must have 2 prompts"),
-        (lambda: prompts.mean_rates(0.0), "log_odds must hold prompts"),
-        (lambda: prompts.mean_rates([np.nan]), "log_odds must hold prompts"),
-        (lambda: prompts.batch_alignment([np.nan, 1.0], [0.0, 0.0]), "alignments must be finite"),
-        (lambda: prompts.alignment_spread([1.0], [np.inf]), "neither always right nor always wrong"),
-        (lambda: prompts.batch_step([1.0], [0.0], [1.0], [-1.0]), "score_variances must be non-negative"),
-        (lambda: prompts.batch_step([1.0], [0.0], [-1.0], [1.0]), "curvature_bounds must be non-negative"),
+        (lambda: batches.mean_rates([0.0, 1.0], [1.0, -1.0]), "weights must be non-negative"),
+        (
+            lambda: batches.mean_rates([0.0, 1.0], [0.0, 0.0]),
+            "weights must be non-negative, finite and not all zero",
+        ),
+        (lambda: batches.mean_rates([0.0, 1.0], [1.0]), "weights must have 2 prompts"),
+        (lambda: batches.mean_rates(0.0), "log_odds must hold prompts"),
+        (lambda: batches.mean_rates([np.nan]), "log_odds must hold prompts"),
+        (lambda: batches.batch_alignment([np.nan, 1.0], [0.0, 0.0]), "alignments must be finite"),
+        (
+            lambda: batches.alignment_spread([1.0], [np.inf]),
+            "neither always right nor always wrong",
+        ),
+        (
+            lambda: batches.batch_step([1.0], [0.0], [1.0], [-1.0]),
+            "score_variances must be non-negative",
+        ),
+        (
+            lambda: batches.batch_step([1.0], [0.0], [-1.0], [1.0]),
+            "curvature_bounds must be non-negative",
+        ),
         (lambda: PromptWeighted("best"), "weighting must be one of uniform"),
         (lambda: LargestGain(()), "candidates must be one or more of"),
         (lambda: LargestGain(("uniform", "rloo")), "candidates must be one or more of"),
@@ -148,8 +198,14 @@ def test_strictness_and_bad_rates():
         (lambda: WindowPrompts([8], [0], [3], [[1.0]], [0.1]), "1 <= low <= high < lengths"),
         (lambda: WindowPrompts([8], [3], [8], [[1.0]], [0.1]), "1 <= low <= high < lengths"),
         (lambda: WindowPrompts([8.5], [3], [4], [[1.0]], [0.1]), "whole numbers"),
-        (lambda: WindowPrompts([8], [3], [4], [[1.0]], [0.9]), "initial_success must be above 0 and below"),
-        (lambda: WindowPrompts([8], [3], [4], [[1.0]], [0.0]), "initial_success must be above 0 and below"),
+        (
+            lambda: WindowPrompts([8], [3], [4], [[1.0]], [0.9]),
+            "initial_success must be above 0 and below",
+        ),
+        (
+            lambda: WindowPrompts([8], [3], [4], [[1.0]], [0.0]),
+            "initial_success must be above 0 and below",
+        ),
     ],
 )
 def test_bad_input_is_named(call, message):
@@ -157,7 +213,7 @@ def test_bad_input_is_named(call, message):
         call()
 
 
-# ---- the batch as one problem ---------------------------------------------------------------------------------------
+# ---- the batch as one problem
 
 
 @pytest.mark.parametrize("kind", ["bandits", "windows"])
@@ -174,26 +230,32 @@ def test_the_mean_is_a_problem(kind):
     def value(h):
         return mean.log_odds(theta + h * direction)
 
-    success, failure = prompts.mean_rates(batch.log_odds(theta[:, None]), weights)
+    success, failure = batches.mean_rates(batch.log_odds(theta[:, None]), weights)
     assert mean.log_odds(theta) == pytest.approx(np.log(success / failure))
     slope = np.sum(mean.gradient_gap(theta) * direction, axis=-1)
     assert slope == pytest.approx((value(1e-5) - value(-1e-5)) / 2e-5, rel=1e-6, abs=1e-8)
     bend = (value(1e-4) - 2 * value(0) + value(-1e-4)) / 1e-8
     assert mean.curvature(theta, direction) == pytest.approx(-bend, rel=1e-4, abs=1e-4)
     for step in (1e-3, 0.3, 5.0, 60.0):
-        assert mean.log_odds_gain(theta, direction, np.array(step)) == pytest.approx(value(step) - value(0), rel=1e-9, abs=1e-11)
+        assert mean.log_odds_gain(theta, direction, np.array(step)) == pytest.approx(
+            value(step) - value(0), rel=1e-9, abs=1e-11
+        )
     tiny = mean.log_odds_gain(theta, direction, np.array(1e-12))
     assert tiny == pytest.approx(1e-12 * slope, rel=1e-6)
 
 
-# ---- the weightings -------------------------------------------------------------------------------------------------
+# ---- the weightings
 
 
 def test_coefficients_of_the_methods():
     stack, theta, weights = batch_of_bandits(8)
     log_odds, gap = stack.log_odds_and_gap(theta)
     rates = expit(log_odds)
-    expected = {"uniform": rates * (1 - rates), "grpo": np.sqrt(rates * (1 - rates)), "log_odds": 1.0}
+    expected = {
+        "uniform": rates * (1 - rates),
+        "grpo": np.sqrt(rates * (1 - rates)),
+        "log_odds": 1.0,
+    }
     for name, value in expected.items():
         direction = PromptWeighted(name, weights)
         assert direction.coefficients(stack, log_odds, gap) == pytest.approx(weights * value)
@@ -211,7 +273,13 @@ def test_the_own_step_of_a_prompt_is_its_longest_threshold():
     fall = thresholds.failure_fall(size, log_odds, 1, bounds.token_range)
     own = PromptWeighted("own_step", linear_logits=True).coefficients(stack, log_odds, gap)
     assert own * size == pytest.approx(np.maximum(rise, fall) / 5)
-    after = np.stack([stack.log_odds(theta + 0.99 * (5 * own * size)[:, [q], None] * along[:, [q]])[:, q] for q in range(5)], axis=1)
+    after = np.stack(
+        [
+            stack.log_odds(theta + 0.99 * (5 * own * size)[:, [q], None] * along[:, [q]])[:, q]
+            for q in range(5)
+        ],
+        axis=1,
+    )
     assert np.all(after > log_odds)
 
 
@@ -221,13 +289,19 @@ def test_the_own_step_of_a_prompt_is_its_longest_threshold():
 def test_max_min_is_the_nearest_point_of_the_hull(seed):
     rng = np.random.default_rng(seed)
     size, dim = rng.integers(2, 9), rng.integers(2, 7)
-    gaps = rng.normal(size=(size, dim)) * np.exp(rng.normal(size=(size, 1))) + rng.uniform(0, 3) * unit(rng.normal(size=dim))
+    gaps = rng.normal(size=(size, dim)) * np.exp(rng.normal(size=(size, 1))) + rng.uniform(
+        0, 3
+    ) * unit(rng.normal(size=dim))
     weights = min_norm_coefficients(gaps)
     softmax = minimize(  # an independent solver on the simplex
-        lambda c: np.sum((c @ gaps) ** 2), np.full(size, 1 / size), jac=lambda c: 2 * gaps @ (c @ gaps), method="SLSQP",
-        bounds=[(0, 1)] * size, constraints={"type": "eq", "fun": lambda c: c.sum() - 1, "jac": np.ones_like},
+        lambda c: np.sum((c @ gaps) ** 2),
+        np.full(size, 1 / size),
+        jac=lambda c: 2 * gaps @ (c @ gaps),
+        method="SLSQP",
+        bounds=[(0, 1)] * size,
+        constraints={"type": "eq", "fun": lambda c: c.sum() - 1, "jac": np.ones_like},
         options={"maxiter": 500, "ftol": 1e-14},
-    )  # fmt: skip
+    )
     nearest = np.sqrt(softmax.fun)
     if not weights.any():
         assert nearest < 1e-4
@@ -250,7 +324,9 @@ def test_prompts_without_a_gap_are_left_out(name):
     stack, theta, weights = batch_of_bandits(10)
     log_odds, gap = stack.log_odds_and_gap(theta)
     known = LogLinearBandit(stack.features[:, 1:], stack.rewards[:, 1:], stack.log_prior[:, 1:])
-    alone, _ = PromptWeighted(name, weights[:, 1:]).update(known, theta, log_odds[:, 1:], gap[:, 1:], None)
+    alone, _ = PromptWeighted(name, weights[:, 1:]).update(
+        known, theta, log_odds[:, 1:], gap[:, 1:], None
+    )
     log_odds[:, 0], gap[:, 0] = np.inf, np.nan
     direction = PromptWeighted(name, weights)
     assert np.all(direction.coefficients(stack, log_odds, gap)[:, 0] == 0)
@@ -260,7 +336,7 @@ def test_prompts_without_a_gap_are_left_out(name):
     assert unit(update[moving]) == pytest.approx(unit(alone[moving]), abs=1e-9)
 
 
-# ---- the largest guaranteed gain ------------------------------------------------------------------------------------
+# ---- the largest guaranteed gain
 
 
 def test_the_rule_takes_the_largest_guarantee():
@@ -272,12 +348,16 @@ def test_the_rule_takes_the_largest_guarantee():
     def guarantee(update):
         direction = unit(update)
         along = np.sum(direction * gap, axis=-1)
-        step = BatchThreshold(weights, linear_logits=True)(stack, theta, direction, along, log_odds)[:, 0]
-        return prompts.batch_alignment(along, log_odds, weights) * step
+        step = BatchThreshold(weights, linear_logits=True)(
+            stack, theta, direction, along, log_odds
+        )[:, 0]
+        return batches.batch_alignment(along, log_odds, weights) * step
 
     offers = []
     for name in WEIGHTINGS:
-        update, _ = PromptWeighted(name, weights, linear_logits=True).update(stack, theta, log_odds, gap, None)
+        update, _ = PromptWeighted(name, weights, linear_logits=True).update(
+            stack, theta, log_odds, gap, None
+        )
         still = ~np.any(update, axis=-1)[:, 0]
         update[still] = 1.0
         offers.append(np.where(still, 0.0, guarantee(update)))
@@ -291,23 +371,36 @@ def test_the_rule_takes_the_largest_guarantee():
 def test_the_mean_never_falls_and_its_gradients_have_a_finite_sum(seed):
     stack, theta, weights = batch_of_bandits(seed)
     share, rule = 0.8, LargestGain(weights=weights, linear_logits=True)
-    path = ascend(stack, theta, rule, ThresholdStep(share, BatchThreshold(weights, linear_logits=True)), 25)
+    path = ascend(
+        stack, theta, rule, ThresholdStep(share, BatchThreshold(weights, linear_logits=True)), 25
+    )
     success = np.sum(weights[..., None] * path.success_rate, axis=1)
     assert np.all(np.diff(success, axis=-1) >= -1e-12)
-    gradient = np.sum(((weights * expit(path.log_odds[..., 0]) * expit(-path.log_odds[..., 0]))[..., None]) * stack.gradient_gap(theta), axis=1)
-    widest = max(np.ptp(stack.features, axis=-2).max() ** 2 * 3 / 4, 1e-300)  # no a_q is larger, in any direction
-    assert np.all(success[:, 1] - success[:, 0] >= 2 * share * (1 - share) * np.sum(gradient**2, axis=-1) / widest - 1e-12)
+    gradient = np.sum(
+        ((weights * expit(path.log_odds[..., 0]) * expit(-path.log_odds[..., 0]))[..., None])
+        * stack.gradient_gap(theta),
+        axis=1,
+    )
+    widest = max(
+        np.ptp(stack.features, axis=-2).max() ** 2 * 3 / 4, 1e-300
+    )  # no a_q is larger, in any direction
+    assert np.all(
+        success[:, 1] - success[:, 0]
+        >= 2 * share * (1 - share) * np.sum(gradient**2, axis=-1) / widest - 1e-12
+    )
 
 
 def test_a_batch_without_an_ascent_direction_stays():
-    stack = LogLinearBandit([[[1.0], [0.0]], [[0.0], [1.0]]], [[1, 0], [1, 0]])  # opposite gaps, J = 1/2 both
+    stack = LogLinearBandit(
+        [[[1.0], [0.0]], [[0.0], [1.0]]], [[1, 0], [1, 0]]
+    )  # opposite gaps, J = 1/2 both
     rule = LargestGain()
     path = ascend(stack, np.zeros((1, 1)), rule, ThresholdStep(0.9, BatchThreshold()), 2)
     assert np.all(path.step_size == 0) and np.all(path.theta == 0)
     assert rule.chosen[0] == -1
 
 
-# ---- windows that share parameters ----------------------------------------------------------------------------------
+# ---- windows that share parameters
 
 
 def test_window_prompts_are_token_windows():
@@ -319,11 +412,19 @@ def test_window_prompts_are_token_windows():
     for q in range(4):
         low = int(np.ceil(batch.lengths[q] * 0.3))
         window = TokenWindow(int(batch.lengths[q]), low, low + int(np.ceil(batch.lengths[q] / 3)))
-        point, along = np.array([batch.offsets[q] + batch.directions[q] @ theta]), batch.directions[q] @ direction
+        point, along = (
+            np.array([batch.offsets[q] + batch.directions[q] @ theta]),
+            batch.directions[q] @ direction,
+        )
         assert log_odds[q] == pytest.approx(window.log_odds(point), rel=1e-9)
         assert gap[q] == pytest.approx(window.gradient_gap(point) * batch.directions[q], rel=1e-9)
         assert bend[q] == pytest.approx(window.curvature(point, np.ones(1)) * along**2, rel=1e-8)
-        top = minimize(lambda x, window=window: -window.log_odds(x), [0.0], method="Nelder-Mead", options={"xatol": 1e-9})
+        top = minimize(
+            lambda x, window=window: -window.log_odds(x),
+            [0.0],
+            method="Nelder-Mead",
+            options={"xatol": 1e-9},
+        )
         assert batch.best_log_odds[q] == pytest.approx(-top.fun, rel=1e-9)
         bounds = batch.regularity(direction)
         assert bounds.token_range[q] == pytest.approx(abs(along))
@@ -332,40 +433,53 @@ def test_window_prompts_are_token_windows():
 
 def test_window_prompts_start_where_they_are_told():
     wanted = np.array([1e-9, 0.01, 0.5, 0.75])
-    batch = WindowPrompts([16, 64, 256, 1024], [6, 24, 110, 490], [10, 40, 146, 534], np.eye(4), wanted)
+    batch = WindowPrompts(
+        [16, 64, 256, 1024], [6, 24, 110, 490], [10, 40, 146, 534], np.eye(4), wanted
+    )
     assert expit(batch.log_odds(np.zeros(4))) == pytest.approx(wanted, rel=1e-9)
-    assert np.all(np.sum(batch.directions * batch.gradient_gap(np.zeros(4)), axis=-1) > 0)  # below the summits
+    assert np.all(
+        np.sum(batch.directions * batch.gradient_gap(np.zeros(4)), axis=-1) > 0
+    )  # below the summits
 
 
 def test_theorem_5_in_high_precision():
     """The two bounds with mpmath, for two prompts whose rates differ by ten orders of magnitude."""
     size, offsets, weights, w = [1.5, 0.7], [-12.0, 11.0], [0.3, 0.7], [1.0, -0.2]
 
-    def success(q, t):  # one correct arm with the feature w_q, two wrong ones with plus and minus size_q
+    def success(
+        q, t
+    ):  # one correct arm with the feature w_q, two wrong ones with plus and minus size_q
         return 1 / (1 + mp.exp(-offsets[q] - w[q] * t) * mp.cosh(size[q] * t))
 
     stack = LogLinearBandit(
-        [[[w[q]], [size[q]], [-size[q]]] for q in range(2)], [[1, 0, 0]] * 2, [[offsets[q], -np.log(2), -np.log(2)] for q in range(2)]
+        [[[w[q]], [size[q]], [-size[q]]] for q in range(2)],
+        [[1, 0, 0]] * 2,
+        [[offsets[q], -np.log(2), -np.log(2)] for q in range(2)],
     )
     log_odds, gap = stack.log_odds_and_gap(np.zeros((1, 1)))
     bends = stack.regularity(np.ones(1)).score_lipschitz
-    slope = prompts.batch_alignment(gap[:, 0], log_odds, weights)
+    slope = batches.batch_alignment(gap[:, 0], log_odds, weights)
     with mp.workdps(40):
         exact = mp.fsum(weights[q] * mp.diff(lambda t, q=q: success(q, t), 0) for q in range(2))
         assert slope == pytest.approx(float(exact), rel=1e-10)
         direction = np.sign(slope)
-        step = prompts.batch_step(direction * gap[:, 0], log_odds, bends, bends, weights=weights)
+        step = batches.batch_step(direction * gap[:, 0], log_odds, bends, bends, weights=weights)
         start = mp.fsum(weights[q] * success(q, 0) for q in range(2))
         for share in (0.1, 0.5, 0.999):
-            after = mp.fsum(weights[q] * success(q, mp.mpf(float(direction * share * step))) for q in range(2))
+            after = mp.fsum(
+                weights[q] * success(q, mp.mpf(float(direction * share * step))) for q in range(2)
+            )
             assert after - start >= share * (1 - share) * abs(slope) * step * (1 - 1e-9)
 
 
 def test_the_spread_of_a_stack_of_batches_is_that_of_each():
     rng = np.random.default_rng(4)
     alignments, log_odds = rng.normal(1, 1, size=(2, 3, 5)), rng.normal(size=(2, 3, 5))
-    stacked = prompts.alignment_spread(alignments, log_odds)
-    single = [[prompts.alignment_spread(alignments[i, j], log_odds[i, j]) for j in range(3)] for i in range(2)]
+    stacked = batches.alignment_spread(alignments, log_odds)
+    single = [
+        [batches.alignment_spread(alignments[i, j], log_odds[i, j]) for j in range(3)]
+        for i in range(2)
+    ]
     np.testing.assert_allclose(stacked, single, rtol=1e-14)
 
 

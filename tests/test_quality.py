@@ -1,4 +1,5 @@
-"""Types, lint and spelling have no finding, and each of the three checks finds a fault that is put before it.
+"""Types, lint and spelling have no finding, and each of the three checks finds a fault that is put
+before it.
 
 `pyproject.toml` says what is checked, and gives the reason for each exception.
 """
@@ -14,21 +15,43 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-PROSE = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "book").glob("*.md")), ROOT / "book" / "symbols.yml"]
-CODE = [ROOT / "rlvrlib", ROOT / "tools", ROOT / "tests", ROOT / "benchmarks", ROOT / "book" / "_ext", ROOT / "Makefile", ROOT / "pyproject.toml"]
+PROSE = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "book").glob("*.md")),
+    ROOT / "book" / "symbols.yml",
+]
+CODE = [
+    ROOT / "rlvrlib",
+    ROOT / "tools",
+    ROOT / "tests",
+    ROOT / "benchmarks",
+    ROOT / "book" / "_ext",
+    ROOT / "Makefile",
+    ROOT / "pyproject.toml",
+]
 
 
 def run(tool: str, *arguments: str | Path, text: str | None = None) -> tuple[int, str]:
     """Exit status and output of a tool of this environment, with the repository's configuration."""
     command = [sys.executable, "-m", tool, *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, input=text, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, input=text, capture_output=True, text=True, check=False
+    )
     return done.returncode, done.stdout + done.stderr
 
 
 def unused_imports(*notebooks: Path) -> list[str]:
-    """Imports that no cell uses; the hidden first cell imports the library only to see whether it is there."""
-    _, found = run("ruff", "check", "--isolated", "--select", "F401", "--output-format", "json", *notebooks)
-    return [f"{Path(row['filename']).name}: {row['message']}" for row in json.loads(found) if row["cell"] != 1]
+    """Imports that no cell uses; the hidden first cell imports the library only to see whether it
+    is there.
+    """
+    _, found = run(
+        "ruff", "check", "--isolated", "--select", "F401", "--output-format", "json", *notebooks
+    )
+    return [
+        f"{Path(row['filename']).name}: {row['message']}"
+        for row in json.loads(found)
+        if row["cell"] != 1
+    ]
 
 
 def texts(notebook: Path) -> str:
@@ -54,17 +77,22 @@ def test_spelling() -> None:
     assert run("codespell_lib", "-", text="\n".join(map(texts, NOTEBOOKS))) == (0, "")
 
 
-# ---- the checks can fail ---------------------------------------------------------------------------------------------
+# ---- the checks can fail
 
 
-@pytest.mark.parametrize("fault", ["def double(x: int) -> str:\n    return 2 * x\n", "def double(x):\n    return 2 * x\n"])
+@pytest.mark.parametrize(
+    "fault",
+    ["def double(x: int) -> str:\n    return 2 * x\n", "def double(x):\n    return 2 * x\n"],
+)
 def test_types_can_fail(tmp_path: Path, fault: str) -> None:
     (tmp_path / "wrong.py").write_text(fault)
     status, said = run("mypy", tmp_path / "wrong.py")
     assert status == 1 and "wrong.py:" in said
 
 
-@pytest.mark.parametrize("fault", ["import os\n", "def f(x=[]):\n    return x\n", "list(zip([1], [2]))\n"])
+@pytest.mark.parametrize(
+    "fault", ["import os\n", "def f(x=[]):\n    return x\n", "list(zip([1], [2]))\n"]
+)
 def test_lint_can_fail(tmp_path: Path, fault: str) -> None:
     (tmp_path / "wrong.py").write_text(fault)
     status, said = run("ruff", "check", "--config", ROOT / "pyproject.toml", tmp_path)
@@ -76,7 +104,9 @@ def test_lint_of_notebooks_can_fail(tmp_path: Path) -> None:
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     code[-1]["source"] = ["import os"]
     (tmp_path / "wrong.ipynb").write_text(json.dumps(notebook))
-    assert any("`os` imported but unused" in found for found in unused_imports(tmp_path / "wrong.ipynb"))
+    assert any(
+        "`os` imported but unused" in found for found in unused_imports(tmp_path / "wrong.ipynb")
+    )
 
 
 def test_spelling_can_fail(tmp_path: Path) -> None:

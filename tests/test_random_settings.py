@@ -1,4 +1,6 @@
-"""Random settings of the notebooks lie within their documented ranges, move every number, and are the same for the same seed."""
+"""Random settings of the notebooks lie within their documented ranges, move every number, and are
+the same for the same seed.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,8 @@ import numpy as np
 import pytest
 from random_settings import lowest_setting, random_setting
 
-from rlvrlib.execution import read_notebook
-from rlvrlib.parameters import cell_source, checked, read
+from rlvrlib.running.execution import read_notebook
+from rlvrlib.running.parameters import cell_source, checked, read
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
 
@@ -20,6 +22,10 @@ def test_random_settings_are_within_the_ranges(path: Path) -> None:
     drawn = [random_setting(parameters, np.random.default_rng([3, number])) for number in range(20)]
     for setting in [*drawn, lowest_setting(parameters)]:
         checked(setting, parameters)
-    numbers = [name for name, parameter in parameters.items() if parameter.type in ("int", "float") and parameter.default]
+    numbers = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.type in ("int", "float") and parameter.default
+    ]
     assert all(len({setting.get(name) for setting in drawn}) > 1 for name in numbers)
     assert drawn[0] == random_setting(parameters, np.random.default_rng([3, 0]))

@@ -1,4 +1,6 @@
-"""The report page and the two commands: complete, self-contained, and safe against what stands in a log."""
+"""The report page and the two commands: complete, self-contained, and safe against what stands in a
+log.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,10 @@ import pytest
 from bs4 import BeautifulSoup
 from typer.testing import CliRunner
 
-from rlvrlib import report
-from rlvrlib.cli import app
-from rlvrlib.diagnosis import diagnose
-from rlvrlib.run_log import from_rows
+from rlvrlib.command.app import app
+from rlvrlib.practice import report
+from rlvrlib.practice.diagnosis import diagnose
+from rlvrlib.practice.run_log import from_rows
 
 runner = CliRunner()
 
@@ -25,7 +27,11 @@ def falling():
 def test_the_page_is_self_contained_and_says_everything():
     found = diagnose(from_rows(falling(), source="a run"), method="grpo", aggregation="sum")
     text = report.report([found])
-    assert not re.search(r"(?:src|href)=['\"]?(?!#|data:)\w", text) and "url(http" not in text and "<script" not in text
+    assert (
+        not re.search(r"(?:src|href)=['\"]?(?!#|data:)\w", text)
+        and "url(http" not in text
+        and "<script" not in text
+    )
     page = BeautifulSoup(text, "html.parser")
     plain = page.get_text()
     for sentence in (found.headline, *found.supports, *found.against, *found.advice, *found.notes):
@@ -37,11 +43,28 @@ def test_the_page_is_self_contained_and_says_everything():
 
 
 def test_hostile_logs_stay_text():
-    rows = [{**row, f"rewards/{corpus.HOSTILE.replace('/', '')}/mean": 0.5, corpus.HOSTILE: 1} for row in falling()]
-    found = [diagnose(from_rows([{**row, "reward": factor * row["reward"]} for row in rows], source=corpus.HOSTILE, notes=[corpus.HOSTILE])) for factor in (1, 1.5)]
+    rows = [
+        {**row, f"rewards/{corpus.HOSTILE.replace('/', '')}/mean": 0.5, corpus.HOSTILE: 1}
+        for row in falling()
+    ]
+    found = [
+        diagnose(
+            from_rows(
+                [{**row, "reward": factor * row["reward"]} for row in rows],
+                source=corpus.HOSTILE,
+                notes=[corpus.HOSTILE],
+            )
+        )
+        for factor in (1, 1.5)
+    ]
     page = BeautifulSoup(report.report(found), "html.parser")
-    assert not page.find_all("script") and corpus.HOSTILE.replace("\x00", "")[:20] in page.get_text()
-    assert "\x1b" not in diagnose(from_rows(rows, source="\x1b[2J")).summary() and "\x00" not in found[0].summary()
+    assert (
+        not page.find_all("script") and corpus.HOSTILE.replace("\x00", "")[:20] in page.get_text()
+    )
+    assert (
+        "\x1b" not in diagnose(from_rows(rows, source="\x1b[2J")).summary()
+        and "\x00" not in found[0].summary()
+    )
 
 
 @pytest.mark.parametrize("name", corpus.BAD)
@@ -49,7 +72,9 @@ def test_every_bad_file_goes_through_the_command(tmp_path, name):
     path, page = tmp_path / "log", tmp_path / "page.html"
     path.write_bytes(corpus.BAD[name])
     result = runner.invoke(app, ["diagnose", str(path), "--html", str(page)])
-    assert result.exit_code in (0, 2) and (result.exception is None or isinstance(result.exception, SystemExit))
+    assert result.exit_code in (0, 2) and (
+        result.exception is None or isinstance(result.exception, SystemExit)
+    )
     assert page.exists() == (result.exit_code == 0)
 
 
@@ -57,27 +82,71 @@ def test_several_logs_of_which_one_is_bad(tmp_path):
     good, bad, page = tmp_path / "good.json", tmp_path / "bad.json", tmp_path / "page.html"
     good.write_text(corpus.trainer_state(falling()))
     bad.write_text("nothing")
-    result = runner.invoke(app, ["diagnose", str(good), str(bad), "--method", "grpo", "--html", str(page)])
-    assert result.exit_code == 2 and "verdict: overshoot" in result.output and "error: " in result.output
+    result = runner.invoke(
+        app, ["diagnose", str(good), str(bad), "--method", "grpo", "--html", str(page)]
+    )
+    assert (
+        result.exit_code == 2
+        and "verdict: overshoot" in result.output
+        and "error: " in result.output
+    )
     assert "good.json" in page.read_text() and "bad.json" not in page.read_text()
 
 
 def test_options_reach_the_diagnosis(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("iteration,acc\n" + "\n".join(f"{k},{2 * (k % 3 == 0) - 1}" for k in range(60)))
-    result = runner.invoke(app, ["diagnose", str(path), "--column", "step=iteration", "--column", "reward=acc", "--reward-range", "-1", "1", "--lr", "1e-6"])
+    result = runner.invoke(
+        app,
+        [
+            "diagnose",
+            str(path),
+            "--column",
+            "step=iteration",
+            "--column",
+            "reward=acc",
+            "--reward-range",
+            "-1",
+            "1",
+            "--lr",
+            "1e-6",
+        ],
+    )
     assert result.exit_code == 0 and "not a success rate" not in result.output
-    for option in (["--column", "reward"], ["--method", "ppo", "--column", "reward=acc"], ["--lr", "-1", "--column", "reward=acc"]):
+    for option in (
+        ["--column", "reward"],
+        ["--method", "ppo", "--column", "reward=acc"],
+        ["--lr", "-1", "--column", "reward=acc"],
+    ):
         assert runner.invoke(app, ["diagnose", str(path), *option]).exit_code == 2
 
 
 def test_plan_gives_factors_and_a_rate_only_from_a_run():
-    options = ["plan", "--from-length", "512", "--to-length", "4096", "--success", "0.3", "--method", "dr_grpo"]
+    options = [
+        "plan",
+        "--from-length",
+        "512",
+        "--to-length",
+        "4096",
+        "--success",
+        "0.3",
+        "--method",
+        "dr_grpo",
+    ]
     result = runner.invoke(app, options)
-    assert result.exit_code == 0 and "No rate is given" in result.output and result.output.count("not known:") == 5
+    assert (
+        result.exit_code == 0
+        and "No rate is given" in result.output
+        and result.output.count("not known:") == 5
+    )
     result = runner.invoke(app, [*options, "--aggregation", "sum", "--lr", "1e-6"])
     assert "1.25e-07" in result.output
-    assert runner.invoke(app, [*options, "--optimizer", "adam", "--lr", "1e-6"]).output.count("not known:") == 2
+    assert (
+        runner.invoke(app, [*options, "--optimizer", "adam", "--lr", "1e-6"]).output.count(
+            "not known:"
+        )
+        == 2
+    )
     result = runner.invoke(app, [*options, "--to-success", "1.5"])
     assert result.exit_code == 2 and "success_rate must lie strictly" in result.output
 

@@ -1,4 +1,6 @@
-"""Exponents of medians under censoring; and what the committed grid of the language model must hold for its chapter."""
+"""Exponents of medians under censoring; and what the committed grid of the language model must hold
+for its chapter.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,12 @@ def fit(values: np.ndarray, sizes: np.ndarray = SIZES, **options: float):
 @given(st.floats(-3, 3), st.floats(-5, 5))
 def test_a_pure_power_law_is_found_exactly(exponent: float, scale: float) -> None:
     law = fit(np.tile(np.exp(scale) * SIZES**exponent, (5, 1)), num_resamples=20)
-    assert law.exponent == pytest.approx(exponent, abs=1e-9) and law.constant == pytest.approx(np.exp(scale), rel=1e-8)
-    assert law.low == pytest.approx(exponent, abs=1e-9) and law.high == pytest.approx(exponent, abs=1e-9)
+    assert law.exponent == pytest.approx(exponent, abs=1e-9) and law.constant == pytest.approx(
+        np.exp(scale), rel=1e-8
+    )
+    assert law.low == pytest.approx(exponent, abs=1e-9) and law.high == pytest.approx(
+        exponent, abs=1e-9
+    )
 
 
 def test_the_interval_holds_the_exponent_as_often_as_it_says() -> None:
@@ -76,7 +82,7 @@ def test_bad_input_is_named(sizes, values, message) -> None:
         fit(noisy(-1), level=1.0)
 
 
-# ---- the committed grid ---------------------------------------------------------------------------------------------
+# ---- the committed grid
 
 
 def grid(part: str) -> list[dict[str, str]]:
@@ -86,11 +92,18 @@ def grid(part: str) -> list[dict[str, str]]:
 
 def test_the_grid_holds_what_the_chapter_says() -> None:
     by_length = Counter(int(row["length"]) for row in grid("length"))
-    assert {1, 4, 16, 64} <= set(by_length) and min(by_length[length] for length in (1, 4, 16, 64)) >= 20
+    assert {1, 4, 16, 64} <= set(by_length) and min(
+        by_length[length] for length in (1, 4, 16, 64)
+    ) >= 20
     assert len({row["prompt"] for row in grid("length")}) >= 20
     for row in grid("length"):
-        assert math.isfinite(float(row["log_odds"])) and float(row["alignment"]) > 0 and float(row["critical_step"]) > 0
-        # The scores of one answer sum to the part of the gap that belongs to it: all of it where J is small.
+        assert (
+            math.isfinite(float(row["log_odds"]))
+            and float(row["alignment"]) > 0
+            and float(row["critical_step"]) > 0
+        )
+        # The scores of one answer sum to the part of the gap that belongs to it: all of it where J
+        # is small.
         assert float(row["score"]) == pytest.approx(float(row["alignment"]), rel=2e-3)
     assert {float(row["level"]) for row in grid("success")} >= {-30.0, 0.0, 6.0}
     assert all(abs(float(row["log_odds"]) - float(row["level"])) < 0.5 for row in grid("success"))
@@ -106,16 +119,35 @@ def test_shorter_answers_begin_the_longer_ones() -> None:
 
 
 def test_the_curvature_of_the_grid_is_that_of_its_tokens() -> None:
-    """With one accepted answer of tiny probability ``l`` is its log-probability, whose second derivatives are the tokens'."""
-    ratios = [-float(row["bend"]) / float(row["curvature"]) for row in grid("length") if int(row["length"]) >= 4]
+    """With one accepted answer of tiny probability ``l`` is its log-probability, whose second
+    derivatives are the tokens'.
+    """
+    ratios = [
+        -float(row["bend"]) / float(row["curvature"])
+        for row in grid("length")
+        if int(row["length"]) >= 4
+    ]
     assert np.median(ratios) == pytest.approx(1, abs=0.01)
 
 
 def test_the_grid_says_how_it_was_made() -> None:
     facts = json.loads((DATA / "language_model.json").read_text(encoding="utf-8"))
-    assert {"script", "model", "quantization", "versions", "hardware", "seeds", "search", "points", "columns"} <= set(facts)
+    assert {
+        "script",
+        "model",
+        "quantization",
+        "versions",
+        "hardware",
+        "seeds",
+        "search",
+        "points",
+        "columns",
+    } <= set(facts)
     assert (DATA.parent.parent / facts["script"]).is_file()
     with open(DATA / "language_model.csv", encoding="utf-8", newline="") as file:
         header = next(csv.reader(file))
-    assert {name for names in facts["columns"] for name in names.split(", ")} >= set(header) - {"family", "wording"}
+    assert {name for names in facts["columns"] for name in names.split(", ")} >= set(header) - {
+        "family",
+        "wording",
+    }
     assert facts["points"] == {part: len(grid(part)) for part in ("length", "success")}

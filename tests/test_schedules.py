@@ -1,4 +1,6 @@
-"""Moving problems: the ledger of gains and jumps, schedules against runs written out by hand, and bad input."""
+"""Moving problems: the ledger of gains and jumps, schedules against runs written out by hand, and
+bad input.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,10 @@ ARMS = LogLinearBandit([[1.0], [0.0]], [1, 0])  # l = theta
 
 
 def bandits(rng, count, runs=()):
-    return [LogLinearBandit(rng.normal(size=(*runs, 6, 2)), np.arange(6) < 2, rng.normal(size=6)) for _ in range(count)]
+    return [
+        LogLinearBandit(rng.normal(size=(*runs, 6, 2)), np.arange(6) < 2, rng.normal(size=6))
+        for _ in range(count)
+    ]
 
 
 def test_a_schedule_by_hand():
@@ -46,7 +51,9 @@ def test_a_schedule_by_hand():
         theta = theta + 0.7 * expit(log_odds) * expit(-log_odds) * problem.gradient_gap(theta)
         assert path.reached[k] == pytest.approx(problem.log_odds(theta), rel=1e-13)
         assert path.gain[k] == pytest.approx(problem.log_odds(theta) - log_odds, abs=1e-13)
-        assert path.jump[k] == pytest.approx(problems[k + 1].log_odds(theta) - problem.log_odds(theta), abs=1e-13)
+        assert path.jump[k] == pytest.approx(
+            problems[k + 1].log_odds(theta) - problem.log_odds(theta), abs=1e-13
+        )
     assert path.theta == pytest.approx(theta)
 
 
@@ -65,12 +72,18 @@ def test_no_step_of_a_safe_rule_loses_on_its_own_problem(seed):
     """Safe on every schedule: prompts of all kinds and log-odds in turn, exact gaps."""
     rng = np.random.default_rng(seed)
     prompts = bandits(rng, 16, (20,))
-    diameter = max(np.ptp(p.features @ w, axis=-1).max() for p in prompts for w in [np.array([np.cos(a), np.sin(a)]) for a in np.linspace(0, np.pi, 181)])
+    diameter = max(
+        np.ptp(p.features @ w, axis=-1).max()
+        for p in prompts
+        for w in [np.array([np.cos(a), np.sin(a)]) for a in np.linspace(0, np.pi, 181)]
+    )
     diameter *= 1 / np.cos(np.pi / 360)  # between two directions of the grid
     moving = Steered(prompts, 12 * rng.uniform(-1, 1, size=(16, 20)))
     token_grpo = PolicyGradient("grpo", length_normalized=False)
     for direction, rate in ((REINFORCE, 16), (token_grpo, 8), (ASCENT, 8)):
-        path = ascend(moving, rng.normal(size=(20, 2)), direction, Constant(0.99 * rate / diameter**2), 15)
+        path = ascend(
+            moving, rng.normal(size=(20, 2)), direction, Constant(0.99 * rate / diameter**2), 15
+        )
         assert path.gain.min() >= -1e-12
         total = path.log_odds[:, 0] + path.gain.sum(axis=-1) + path.jump.sum(axis=-1)
         assert total == pytest.approx(path.log_odds[:, -1], abs=1e-10)
@@ -88,11 +101,17 @@ def test_harder_shifts_the_log_odds_and_nothing_else():
     changed = harder(bandit, offset)
     assert changed.log_odds(theta) == pytest.approx(bandit.log_odds(theta) - offset, abs=1e-12)
     assert changed.gradient_gap(theta) == pytest.approx(bandit.gradient_gap(theta), rel=1e-10)
-    assert changed.curvature(theta, np.ones(2)) == pytest.approx(bandit.curvature(theta, np.ones(2)), rel=1e-9)
+    assert changed.curvature(theta, np.ones(2)) == pytest.approx(
+        bandit.curvature(theta, np.ones(2)), rel=1e-9
+    )
 
 
 def test_a_shifted_window_is_enumerated():
-    window, shift, theta = TokenWindow(12, 5, 8), np.array([[0.7], [-1.2]]), np.array([[0.1], [0.4]])
+    window, shift, theta = (
+        TokenWindow(12, 5, 8),
+        np.array([[0.7], [-1.2]]),
+        np.array([[0.1], [0.4]]),
+    )
     moved = Shifted(window, shift)
     chance = expit(theta - shift)[:, 0]
     success = np.array([binom.pmf(np.arange(5, 9), 12, p).sum() for p in chance])
@@ -102,9 +121,13 @@ def test_a_shifted_window_is_enumerated():
     slope = (moved.log_odds(theta + small) - moved.log_odds(theta - small)) / (2 * small)
     assert moved.gradient_gap(theta)[:, 0] == pytest.approx(slope, rel=1e-7)
     one = np.ones(1)
-    bend = (moved.gradient_gap(theta + small) - moved.gradient_gap(theta - small))[:, 0] / (2 * small)
+    bend = (moved.gradient_gap(theta + small) - moved.gradient_gap(theta - small))[:, 0] / (
+        2 * small
+    )
     assert moved.curvature(theta, one) == pytest.approx(-bend, rel=1e-6)
-    assert moved.log_odds_gain(theta, one, np.full(2, 0.3)) == pytest.approx(moved.log_odds(theta + 0.3) - moved.log_odds(theta))
+    assert moved.log_odds_gain(theta, one, np.full(2, 0.3)) == pytest.approx(
+        moved.log_odds(theta + 0.3) - moved.log_odds(theta)
+    )
     assert moved.length_normalized_gap(theta) == pytest.approx(moved.gradient_gap(theta) / 12)
     assert moved.dim == 1 and moved.regularity(one).max_length == 12
     rewards, _, scores = moved.sample(theta, 40_000, np.random.default_rng(0))
@@ -116,8 +139,12 @@ def test_a_curriculum_promotes_each_run_when_it_is_ready():
     difficulty = Curriculum(lambda b: harder(ARMS, b), 0.0, 2.5, [1.0, 2.0], level=1.0)
     path = ascend(difficulty, np.zeros((2, 1)), ASCENT, Constant(0.5), 9)  # each step gains a half
     assert path.gain == pytest.approx(np.full((2, 9), 0.5))
-    assert -path.jump == pytest.approx(np.array([[0, 1, 0, 1, 0, 0.5, 0, 0, 0], [0, 2, 0, 0, 0, 0.5, 0, 0, 0]]), abs=1e-12)
-    again = ascend(difficulty, np.zeros((2, 1)), ASCENT, Constant(0.5), 9)  # the schedule keeps no state
+    assert -path.jump == pytest.approx(
+        np.array([[0, 1, 0, 1, 0, 0.5, 0, 0, 0], [0, 2, 0, 0, 0, 0.5, 0, 0, 0]]), abs=1e-12
+    )
+    again = ascend(
+        difficulty, np.zeros((2, 1)), ASCENT, Constant(0.5), 9
+    )  # the schedule keeps no state
     assert np.array_equal(path.log_odds, again.log_odds)
 
 
@@ -125,13 +152,21 @@ def test_a_rate_schedule_multiplies_the_updates():
     factors = np.array([1.0, 0.5, 0.0])
     path = ascend(ARMS, np.zeros(1), RateSchedule(ASCENT, factors), Constant(0.2), 3)
     assert path.step_size == pytest.approx(0.2 * factors)
-    both = ascend(ARMS, np.zeros((2, 1)), RateSchedule(ASCENT, np.stack([factors, 1 - factors], axis=1)), Constant(0.2), 3)
+    both = ascend(
+        ARMS,
+        np.zeros((2, 1)),
+        RateSchedule(ASCENT, np.stack([factors, 1 - factors], axis=1)),
+        Constant(0.2),
+        3,
+    )
     assert both.step_size == pytest.approx(0.2 * np.stack([factors, 1 - factors]))
     sampled = RateSchedule(SampledGradient("rloo", 4, np.random.default_rng(0)), np.zeros(2))
     assert ascend(TokenWindow(8, 3, 5), np.zeros(1), sampled, Constant(1.0), 2).theta == 0
 
 
-@pytest.mark.parametrize(("method", "critical"), [("reinforce", 0.25), ("grpo", 0.5), ("log_odds", 1.0)])
+@pytest.mark.parametrize(
+    ("method", "critical"), [("reinforce", 0.25), ("grpo", 0.5), ("log_odds", 1.0)]
+)
 def test_the_critical_drift_of_a_constant_gap(method, critical):
     """A prompt that gets harder by delta at every step is followed up to eta max m."""
     drift = 0.2 * critical * np.array([0.5, 0.97, 1.03, 2.0])
@@ -170,7 +205,9 @@ def test_the_threshold_returns_within_its_logarithmic_bound():
     path = ascend(window, start, ASCENT, ThresholdStep(share, largest), 60)
     steps = np.argmax(path.log_odds >= 0, axis=1)
     least = np.array([path.alignment[i, : max(n, 1)].min() for i, n in enumerate(steps)])
-    bound = 1 + 2 * variance * np.log(1 / (2 * path.success_rate[:, 0])) / (share * (1 - share) * least**2)
+    bound = 1 + 2 * variance * np.log(1 / (2 * path.success_rate[:, 0])) / (
+        share * (1 - share) * least**2
+    )
     assert np.all(path.log_odds.max(axis=1) >= 0) and np.all(steps <= bound)
 
 
@@ -180,12 +217,30 @@ WINDOW = TokenWindow(8, 3, 5)
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: ascend(Schedule([ARMS] * 3), np.zeros(1), ASCENT, Constant(1.0), 3), "problems must hold 4 entries"),
-        (lambda: ascend(Schedule([ARMS] * 5), np.zeros(1), ASCENT, Constant(1.0), 3), "problems must hold 4 entries"),
-        (lambda: ascend(Steered([ARMS] * 3, np.zeros(4)), np.zeros(1), ASCENT, Constant(1.0), 3), "bandits must hold 4"),
-        (lambda: ascend(Steered([ARMS] * 4, np.zeros(3)), np.zeros(1), ASCENT, Constant(1.0), 3), "log_odds must hold 4"),
-        (lambda: ascend(WINDOW, [0.0], RateSchedule(ASCENT, [1.0]), Constant(1.0), 2), "factors must hold one number per step"),
-        (lambda: ascend(Schedule([ARMS] * 2), np.zeros(2), ASCENT, Constant(1.0), 1), "theta0 must be finite with last axis 1"),
+        (
+            lambda: ascend(Schedule([ARMS] * 3), np.zeros(1), ASCENT, Constant(1.0), 3),
+            "problems must hold 4 entries",
+        ),
+        (
+            lambda: ascend(Schedule([ARMS] * 5), np.zeros(1), ASCENT, Constant(1.0), 3),
+            "problems must hold 4 entries",
+        ),
+        (
+            lambda: ascend(Steered([ARMS] * 3, np.zeros(4)), np.zeros(1), ASCENT, Constant(1.0), 3),
+            "bandits must hold 4",
+        ),
+        (
+            lambda: ascend(Steered([ARMS] * 4, np.zeros(3)), np.zeros(1), ASCENT, Constant(1.0), 3),
+            "log_odds must hold 4",
+        ),
+        (
+            lambda: ascend(WINDOW, [0.0], RateSchedule(ASCENT, [1.0]), Constant(1.0), 2),
+            "factors must hold one number per step",
+        ),
+        (
+            lambda: ascend(Schedule([ARMS] * 2), np.zeros(2), ASCENT, Constant(1.0), 1),
+            "theta0 must be finite with last axis 1",
+        ),
         (lambda: Schedule([]), "problems must hold at least one"),
         (lambda: Schedule([ARMS, LogLinearBandit(np.eye(2), [1, 0])]), "all of one dimension"),
         (lambda: Steered([ARMS] * 2, [0.0, np.inf]), "log_odds must be finite"),

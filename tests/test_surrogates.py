@@ -1,4 +1,6 @@
-"""The KL penalty and the clipped surrogate against finite differences, enumeration and sampling; schedules and Adam's bound."""
+"""The KL penalty and the clipped surrogate against finite differences, enumeration and sampling;
+schedules and Adam's bound.
+"""
 
 import numpy as np
 import pytest
@@ -54,7 +56,9 @@ def test_kl_gradient_against_finite_differences(make, order):
 
     numeric = approx_fprime(theta, divergence, 1e-7)
     assert kl_gradient(problem, theta, reference, order) == pytest.approx(numeric, abs=1e-5)
-    assert kl_gradient(problem, reference, reference, order) == pytest.approx(np.zeros(problem.dim), abs=1e-14)
+    assert kl_gradient(problem, reference, reference, order) == pytest.approx(
+        np.zeros(problem.dim), abs=1e-14
+    )
 
 
 def test_kl_gradient_of_a_token_window():
@@ -80,7 +84,11 @@ def test_kl_gradients_at_tilted_policies(seed, shift):
 
 def test_the_penalty_is_subtracted_and_refers_to_the_start():
     problem, rng = bandit(2)
-    start, theta, beta = rng.normal(size=(4, 3)), rng.normal(size=(4, 3)), np.array([0.0, 0.1, 0.5, 2.0])
+    start, theta, beta = (
+        rng.normal(size=(4, 3)),
+        rng.normal(size=(4, 3)),
+        np.array([0.0, 0.1, 0.5, 2.0]),
+    )
     penalty = KLPenalty(PolicyGradient("grpo"), beta)
     found, _ = update(penalty, problem, theta, penalty.initial_state(start))
     plain, _ = update(PolicyGradient("grpo"), problem, theta)
@@ -97,7 +105,12 @@ def test_reinforce_with_a_penalty_gains_one_over_beta():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"beta": -0.1}, "beta"), ({"beta": np.inf}, "beta"), ({"beta": [0.1, np.nan]}, "beta"), ({"beta": 1, "order": "k3"}, "order")],
+    [
+        ({"beta": -0.1}, "beta"),
+        ({"beta": np.inf}, "beta"),
+        ({"beta": [0.1, np.nan]}, "beta"),
+        ({"beta": 1, "order": "k3"}, "order"),
+    ],
 )
 def test_bad_penalties(arguments, message):
     with pytest.raises(ValueError, match=message):
@@ -124,9 +137,13 @@ def test_surrogate_is_the_gradient_of_its_definition(make, normalized, clip):
 
     def value(point):
         ratio = np.exp(problem.log_probabilities(point)) / chance
-        return np.sum(chance * np.minimum(ratio * advantage, np.clip(ratio, 1 - clip, 1 + clip) * advantage))
+        return np.sum(
+            chance * np.minimum(ratio * advantage, np.clip(ratio, 1 - clip, 1 + clip) * advantage)
+        )
 
-    assert update(surrogate, problem, theta, state)[0] == pytest.approx(approx_fprime(theta, value, 1e-7), abs=1e-5)
+    assert update(surrogate, problem, theta, state)[0] == pytest.approx(
+        approx_fprime(theta, value, 1e-7), abs=1e-5
+    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -137,7 +154,10 @@ def test_one_update_per_batch_is_the_method_itself(seed, clip):
     for normalized, method in ((True, "grpo"), (False, "reinforce")):
         runs = [
             ascend(problem, theta, direction, Constant(0.4), 5).theta
-            for direction in (ClippedSurrogate(1, clip, normalized=normalized), PolicyGradient(method))
+            for direction in (
+                ClippedSurrogate(1, clip, normalized=normalized),
+                PolicyGradient(method),
+            )
         ]
         assert runs[0] == pytest.approx(runs[1], abs=1e-10)
 
@@ -161,16 +181,22 @@ def test_clipped_classes_leave_their_share():
     states = [update(surrogate, tabular, old)[1] for surrogate in surrogates]
     right_out = (logit(1.2 * expit(before)) - logit(1 - 0.8 * expit(-before))) / 2
     middle = old + (logit(1 - 0.8 * expit(-before)) - before + right_out) * tabular.rewards
-    clipped, whole = (update(s, tabular, middle, state)[0] for s, state in zip(surrogates, states, strict=True))
+    clipped, whole = (
+        update(s, tabular, middle, state)[0] for s, state in zip(surrogates, states, strict=True)
+    )
     assert clipped == pytest.approx(expit(before) * whole)
     beyond = old + 5.0 * tabular.rewards
-    assert update(surrogates[0], tabular, beyond, states[0])[0] == pytest.approx(np.zeros(4), abs=1e-15)
+    assert update(surrogates[0], tabular, beyond, states[0])[0] == pytest.approx(
+        np.zeros(4), abs=1e-15
+    )
 
 
 def test_clips_of_several_runs_at_once():
     problem, rng = bandit(6)
     theta, widths = rng.normal(size=3), np.array([0.05, 0.2, np.inf])
-    together = ascend(problem, np.broadcast_to(theta, (3, 3)), ClippedSurrogate(4, widths), Constant(0.8), 8).theta
+    together = ascend(
+        problem, np.broadcast_to(theta, (3, 3)), ClippedSurrogate(4, widths), Constant(0.8), 8
+    ).theta
     for index, width in enumerate(widths):
         alone = ascend(problem, theta, ClippedSurrogate(4, width), Constant(0.8), 8).theta
         assert together[index] == pytest.approx(alone)
@@ -183,7 +209,9 @@ def test_sampled_batches_have_the_mean_of_their_law(normalized):
     direction = ClippedSurrogate(1, 0.2, group, np.random.default_rng(0), normalized)
     many, _ = update(direction, problem, np.broadcast_to(theta, (20000, 3)))
     expected, _ = update(PolicyGradient("grpo" if normalized else "dr_grpo", group), problem, theta)
-    assert np.abs(many.mean(axis=0) - expected).max() < 4.5 * (many.std(axis=0) / np.sqrt(20000)).max()
+    assert (
+        np.abs(many.mean(axis=0) - expected).max() < 4.5 * (many.std(axis=0) / np.sqrt(20000)).max()
+    )
 
 
 def test_a_sampled_batch_is_kept():
@@ -225,13 +253,20 @@ def test_mean_score_against_the_scores():
     theta, weights = rng.normal(size=problem.dim), rng.normal(size=6)
     along = rng.normal(size=problem.dim)
     chance = np.exp(problem.log_probabilities(theta))
-    assert mean_score(problem, theta, chance, weights) @ along == pytest.approx(np.sum(weights * problem.scores(theta, along)))
+    assert mean_score(problem, theta, chance, weights) @ along == pytest.approx(
+        np.sum(weights * problem.scores(theta, along))
+    )
 
 
 def adam_lengths(gradients, beta1, beta2):
     plain = LogLinearBandit([[1.0], [0.0]], [1, 0])
     adam = Adam(Prescribed(gradients[..., None]), beta1, beta2, epsilon=0.0)
-    return ascend(plain, np.zeros((gradients.shape[1], 1)), adam, Constant(1e-6), len(gradients)).step_size / 1e-6
+    return (
+        ascend(
+            plain, np.zeros((gradients.shape[1], 1)), adam, Constant(1e-6), len(gradients)
+        ).step_size
+        / 1e-6
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -244,14 +279,24 @@ def test_adam_never_exceeds_its_bound(seed, beta1, place):
 
 
 def test_a_steady_gradient_moves_adam_by_the_learning_rate():
-    assert adam_lengths(np.full((50, 1), 3e-5), 0.9, 0.999) == pytest.approx(np.ones((1, 50)), rel=1e-9)
+    assert adam_lengths(np.full((50, 1), 3e-5), 0.9, 0.999) == pytest.approx(
+        np.ones((1, 50)), rel=1e-9
+    )
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.4, 0.9])
 def test_momentum_is_stable_below_its_critical_rate_only(beta):
-    problem = LogLinearBandit([[0.0], [1.0], [-1.0]], [1, 0, 0])  # summit at 0, gap -tanh: curvature 1
+    problem = LogLinearBandit(
+        [[0.0], [1.0], [-1.0]], [1, 0, 0]
+    )  # summit at 0, gap -tanh: curvature 1
     rates = 2 * (1 + beta) * np.array([0.98, 1.02])
-    end = ascend(problem, np.full((2, 1), 1e-7), Momentum(PolicyGradient("log_odds"), beta), Constant(rates), 800).theta[:, 0]
+    end = ascend(
+        problem,
+        np.full((2, 1), 1e-7),
+        Momentum(PolicyGradient("log_odds"), beta),
+        Constant(rates),
+        800,
+    ).theta[:, 0]
     assert abs(end[0]) < 1e-7 < abs(end[1])
 
 

@@ -18,8 +18,8 @@ import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from rlvrlib import execution, sweep
-from rlvrlib.parameters import cell_source, read
+from rlvrlib.running import execution, sweep
+from rlvrlib.running.parameters import cell_source, read
 
 PARAMETERS = """seed: int = 1  # seed, any non-negative integer
 delta: float = 0.3  # alignment, in (0, 1)
@@ -39,7 +39,9 @@ def write(path: Path, body: str = "", kernel_waits: float = 0.0) -> Path:
     """A notebook whose claims fail at seed 8 and that itself fails at seed 5."""
     cells = [
         new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
-        new_code_cell(f"import time\nfrom rlvrlib import claims, critical_step\ntime.sleep({kernel_waits})\n{body}"),
+        new_code_cell(
+            f"import time\nfrom rlvrlib import claims, critical_step\ntime.sleep({kernel_waits})\n{body}"
+        ),
         new_code_cell("if seed == 5:\n    raise ValueError('five')"),
         new_code_cell(
             "claims.show(claims.at_most('seed', 'the seed is at most 7', 'arithmetic', 7, seed),\n"
@@ -54,7 +56,9 @@ def write(path: Path, body: str = "", kernel_waits: float = 0.0) -> Path:
     return path
 
 
-def points_of(path: Path, grid: list[str] = GRID) -> tuple[nbformat.NotebookNode, list[sweep.Point]]:
+def points_of(
+    path: Path, grid: list[str] = GRID
+) -> tuple[nbformat.NotebookNode, list[sweep.Point]]:
     notebook = execution.read_notebook(path)
     return notebook, sweep.grid(notebook, sweep.parse_grid(grid, read(cell_source(notebook))))
 
@@ -62,14 +66,28 @@ def points_of(path: Path, grid: list[str] = GRID) -> tuple[nbformat.NotebookNode
 def swept(path: Path, out: Path, grid: list[str] = GRID, **options: object) -> str:
     """The table of a whole sweep."""
     notebook, points = points_of(path, grid)
-    outcomes = {point.index: outcome for point, outcome in sweep.run(notebook, points, out, **options)}
+    outcomes = {
+        point.index: outcome for point, outcome in sweep.run(notebook, points, out, **options)
+    }
     return sweep.table(points, outcomes)
 
 
 def command(path: Path, out: Path, *options: str) -> subprocess.Popen[str]:
     """The command in a process group of its own, so that it can be killed."""
     grid = [part for text in GRID for part in ("-g", text)]
-    arguments = [sys.executable, "-m", "rlvrlib", "sweep", str(path), *grid, "--jobs", "2", "--out", str(out), *options]
+    arguments = [
+        sys.executable,
+        "-m",
+        "rlvrlib",
+        "sweep",
+        str(path),
+        *grid,
+        "--jobs",
+        "2",
+        "--out",
+        str(out),
+        *options,
+    ]
     return subprocess.Popen(arguments, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -101,7 +119,9 @@ def cluster() -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     start = [sys.executable, "-m", "dask"]
     host = ["--host", "127.0.0.1", "--no-dashboard"]
-    processes = [subprocess.Popen([*start, "scheduler", *host, "--port", address.split(":")[-1]], **quiet)]
+    processes = [
+        subprocess.Popen([*start, "scheduler", *host, "--port", address.split(":")[-1]], **quiet)
+    ]
     # Without a nanny: a worker that is killed stays dead.
     worker = [*start, "worker", address, "--nthreads", "1", "--no-nanny", *host]
     processes += [subprocess.Popen(worker, **quiet) for _ in range(2)]
@@ -117,15 +137,19 @@ def cluster() -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
             process.wait()
 
 
-# ---- the table ------------------------------------------------------------------------------------------------------
+# ---- the table
 
 
 def test_the_table_has_every_claim_of_every_point(table: str) -> None:
     rows = list(csv.DictReader(table.splitlines()))
-    assert [row["point"] for row in rows] == [str(p) for p, s in enumerate("58" * 2) for _ in range(1 if s == "5" else 2)]
+    assert [row["point"] for row in rows] == [
+        str(p) for p, s in enumerate("58" * 2) for _ in range(1 if s == "5" else 2)
+    ]
     assert list(rows[0]) == ["point", "delta", "seed", *sweep.COLUMNS]
     by_seed = {seed: [row for row in rows if row["seed"] == seed] for seed in "58"}
-    assert {(row["verdict"], row["reason"]) for row in by_seed["5"]} == {(sweep.FAILED, "ValueError: five")}
+    assert {(row["verdict"], row["reason"]) for row in by_seed["5"]} == {
+        (sweep.FAILED, "ValueError: five")
+    }
     assert [row["verdict"] for row in by_seed["8"]] == ["fails", "holds"] * 2
     step = next(row for row in by_seed["8"] if row["claim"] == "step" and row["delta"] == "0.1")
     from rlvrlib import critical_step
@@ -167,12 +191,19 @@ def test_only_what_has_no_result_is_computed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("grid", "said"),
     [
-        (["delta"], "form name=v1"), (["delta="], "form name=v1"), (["dleta=0.1"], "did you mean delta"),
-        (["delta=0.1,x"], "must be a number"), (["delta=0.1,1.5"], r"in \(0, 1\)"), (["seed=1,1"], "value twice"),
-        (["seed=1", "seed=2"], "names 'seed' twice"), (["seed=1,-1"], "non-negative"),
+        (["delta"], "form name=v1"),
+        (["delta="], "form name=v1"),
+        (["dleta=0.1"], "did you mean delta"),
+        (["delta=0.1,x"], "must be a number"),
+        (["delta=0.1,1.5"], r"in \(0, 1\)"),
+        (["seed=1,1"], "value twice"),
+        (["seed=1", "seed=2"], "names 'seed' twice"),
+        (["seed=1,-1"], "non-negative"),
     ],
-)  # fmt: skip
-def test_a_bad_grid_is_refused_before_anything_runs(tmp_path: Path, grid: list[str], said: str) -> None:
+)
+def test_a_bad_grid_is_refused_before_anything_runs(
+    tmp_path: Path, grid: list[str], said: str
+) -> None:
     with pytest.raises(ValueError, match=said):
         points_of(write(tmp_path / "a.ipynb"), grid)
 
@@ -182,7 +213,9 @@ def test_lists_are_values_of_a_grid() -> None:
     assert sweep.parse_grid(["sizes=[2,4],[8]"], cell) == {"sizes": [[2, 4], [8]]}
 
 
-def test_a_full_disk_keeps_what_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_keeps_what_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, out = write(tmp_path / "a.ipynb"), tmp_path / "out"
     replace, calls = os.replace, []
 
@@ -200,17 +233,24 @@ def test_a_full_disk_keeps_what_is_finished(tmp_path: Path, monkeypatch: pytest.
     assert len(swept(path, out, ["seed=2,3,4"], jobs=1).splitlines()) == 7
 
 
-# ---- what is killed -------------------------------------------------------------------------------------------------
+# ---- what is killed
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("finished", [0, 1])
 def test_a_killed_sweep_goes_on(slow: Path, table: str, tmp_path: Path, finished: int) -> None:
     process = command(slow, tmp_path)
-    wait(lambda: len(list(tmp_path.glob("points/[!.]*.json"))) >= finished and psutil.Process(process.pid).children())
+    wait(
+        lambda: (
+            len(list(tmp_path.glob("points/[!.]*.json"))) >= finished
+            and psutil.Process(process.pid).children()
+        )
+    )
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)  # until its workers have let go of the pipe: none of them stays behind
+    process.communicate(
+        timeout=60
+    )  # until its workers have let go of the pipe: none of them stays behind
     assert not (tmp_path / "claims.csv").exists()
     again = command(slow, tmp_path)
     output, errors = again.communicate(timeout=300)
@@ -223,7 +263,11 @@ def test_a_killed_sweep_goes_on(slow: Path, table: str, tmp_path: Path, finished
 def test_a_killed_process_loses_nothing(slow: Path, table: str, tmp_path: Path) -> None:
     process = command(slow, tmp_path)
     wait(lambda: list(tmp_path.glob("points/*.json")))
-    workers = [child for child in psutil.Process(process.pid).children() if "loky" in " ".join(child.cmdline())]
+    workers = [
+        child
+        for child in psutil.Process(process.pid).children()
+        if "loky" in " ".join(child.cmdline())
+    ]
     workers[-1].kill()
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 1 and "2 points did not run" in output, errors
@@ -235,7 +279,11 @@ def test_ctrl_c_says_how_to_go_on(slow: Path, tmp_path: Path) -> None:
     wait(lambda: list(tmp_path.glob("points/*.json")))
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130 and "the same command goes on" in errors and "Traceback" not in errors
+    assert (
+        process.returncode == 130
+        and "the same command goes on" in errors
+        and "Traceback" not in errors
+    )
 
 
 @pytest.mark.thorough
@@ -255,22 +303,32 @@ def test_a_worker_of_the_cluster_is_killed(slow: Path, table: str, tmp_path: Pat
 
 
 @pytest.mark.thorough
-def test_a_task_that_the_cluster_gives_up_is_a_point_that_did_not_run(tmp_path: Path, cluster) -> None:
+def test_a_task_that_the_cluster_gives_up_is_a_point_that_did_not_run(
+    tmp_path: Path, cluster
+) -> None:
     address, _ = cluster
     # A notebook that kills the worker that runs it, at one point.
     body = "import os, signal\nif seed == 3:\n    os.kill(os.getppid(), signal.SIGKILL)"
     from distributed import Client
 
     with Client(address, set_as_default=False) as client:
-        client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 0))
-    table = swept(write(tmp_path / "a.ipynb", body), tmp_path / "out", ["seed=2,3,4"], cluster=address)
+        client.run_on_scheduler(
+            lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 0)
+        )
+    table = swept(
+        write(tmp_path / "a.ipynb", body), tmp_path / "out", ["seed=2,3,4"], cluster=address
+    )
     rows = list(csv.DictReader(table.splitlines()))
     assert {row["verdict"] for row in rows if row["seed"] != "3"} == {"holds"}
     (bad,) = [row for row in rows if row["seed"] == "3"]
-    assert bad["verdict"] == sweep.FAILED and "given up by the cluster: KilledWorker" in bad["reason"]
+    assert (
+        bad["verdict"] == sweep.FAILED and "given up by the cluster: KilledWorker" in bad["reason"]
+    )
 
 
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense", "file:///etc/passwd", "tcp://127.0.0.1:70000"])
+@pytest.mark.parametrize(
+    "address", ["tcp://127.0.0.1:9", "nonsense", "file:///etc/passwd", "tcp://127.0.0.1:70000"]
+)
 def test_no_cluster_is_said_within_seconds(tmp_path: Path, address: str) -> None:
     start = time.monotonic()
     with pytest.raises(ValueError, match="Dask scheduler"):

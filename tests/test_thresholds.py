@@ -19,15 +19,19 @@ SHARES = np.array([0.05, 0.3, 0.5, 0.8, 0.999])
 def census(kind, seed, size=500, num_arms=None):
     """Many random problems whose direction has a positive alignment."""
     rng = np.random.default_rng(seed)
-    problem, theta, direction = random_problem(kind, rng, batch=(size,), num_arms=num_arms or int(rng.integers(2, 8)), dim=2)
+    problem, theta, direction = random_problem(
+        kind, rng, batch=(size,), num_arms=num_arms or int(rng.integers(2, 8)), dim=2
+    )
     slope = gap_alignment(problem, theta, direction)
     return problem, theta, direction * np.where(slope < 0, -1, 1)[:, None], np.abs(slope)
 
 
 def measured_on_segment(problem, theta, direction, slope, rule):
-    """Largest step with ``step <= rule(slope, G, L)``, ``G`` and ``L`` measured on the very segment it covers.
+    """Largest step with ``step <= rule(slope, G, L)``, ``G`` and ``L`` measured on the very segment
+    it covers.
 
-    No longer than four times the scale on which the probabilities change: a grid of points would miss a spike of ``h``.
+    No longer than four times the scale on which the probabilities change: a grid of points would
+    miss a spike of ``h``.
     """
     change = np.ptp(problem.logit_slopes(theta, direction), axis=-1)
     change = change + np.sqrt(np.ptp(problem.logit_curvatures(theta, direction), axis=-1))
@@ -46,7 +50,9 @@ def gains(problem, theta, direction, steps):
 
 
 def violations(rule, kind="log_linear", seed=0):
-    """How often the log-odds fail to rise below the threshold, or miss the two-sided band below half of it."""
+    """How often the log-odds fail to rise below the threshold, or miss the two-sided band below
+    half of it.
+    """
     problem, theta, direction, slope = census(kind, seed)
     if kind == "quadratic":
         steps = measured_on_segment(problem, theta, direction, slope, rule)
@@ -76,11 +82,17 @@ def test_theorem_1_of_the_paper(kind, seed):
 
 
 def sharp_for_trajectory(alignment, score_bound=1.0, score_lipschitz=0.5):
-    """Theorem 1' with equality as the alignment goes to 0: s = 0, h = -L on O+; s = ±G, h = L on O-."""
-    success = (score_lipschitz + score_bound**2) / (2 * score_lipschitz + score_bound**2)  # so that E[h + s^2] = 0
+    """Theorem 1' with equality as the alignment goes to 0: s = 0, h = -L on O+; s = ±G, h = L on
+    O-.
+    """
+    success = (score_lipschitz + score_bound**2) / (
+        2 * score_lipschitz + score_bound**2
+    )  # so that E[h + s^2] = 0
     slopes = [[alignment], [score_bound], [-score_bound]]
     bends = [[-score_lipschitz], [score_lipschitz], [score_lipschitz]]
-    return QuadraticBandit(slopes, bends, [1, 0, 0], np.log([success, (1 - success) / 2, (1 - success) / 2]))
+    return QuadraticBandit(
+        slopes, bends, [1, 0, 0], np.log([success, (1 - success) / 2, (1 - success) / 2])
+    )
 
 
 def exact_over_threshold(rule, alignment):
@@ -91,7 +103,9 @@ def exact_over_threshold(rule, alignment):
 
 
 def test_theorem_1_prime_is_sharp():
-    ratios = [exact_over_threshold(thresholds.trajectory, alignment) for alignment in (1e-1, 1e-2, 1e-3)]
+    ratios = [
+        exact_over_threshold(thresholds.trajectory, alignment) for alignment in (1e-1, 1e-2, 1e-3)
+    ]
     assert np.all(np.diff(ratios) < 0) and 1 <= ratios[-1] < 1.01
 
 
@@ -137,7 +151,13 @@ def test_theorem_4_success_rises(kind, seed):
     problem, theta, direction, slope = census(kind, seed)
     log_odds = problem.log_odds(theta)
     if kind == "quadratic":
-        bound = measured_on_segment(problem, theta, direction, slope, lambda a, _, bend: thresholds.success_rise(a, log_odds, bend))
+        bound = measured_on_segment(
+            problem,
+            theta,
+            direction,
+            slope,
+            lambda a, _, bend: thresholds.success_rise(a, log_odds, bend),
+        )
         curvature = segment_regularity(problem, theta, direction, bound, 129)[1]
         steps = np.minimum(bound, thresholds.success_rise(slope, log_odds, curvature))
     else:
@@ -169,9 +189,14 @@ def test_theorem_3_prime_on_one_token(kind, seed):
 @example(seed=1309)  # an alignment of 1e-5: the gain at the threshold is near rounding
 def test_the_failure_law_lies_between_the_log_linear_bound_and_the_exact_step(seed):
     problem, theta, direction, slope = census("log_linear", seed)
-    law, exact = thresholds.failure_law(problem, theta, direction), thresholds.exact(problem, theta, direction)
+    law, exact = (
+        thresholds.failure_law(problem, theta, direction),
+        thresholds.exact(problem, theta, direction),
+    )
     assert np.all(law <= exact * (1 + 1e-9))
-    assert np.all(law >= thresholds.log_linear(slope, problem.wrong_feature_range(direction)) * (1 - 1e-9))
+    assert np.all(
+        law >= thresholds.log_linear(slope, problem.wrong_feature_range(direction)) * (1 - 1e-9)
+    )
 
 
 def test_the_failure_law_of_one_correct_response_is_the_exact_step():
@@ -184,7 +209,11 @@ def test_the_failure_law_of_one_correct_response_is_the_exact_step():
 
 
 def test_the_failure_law_by_a_solver_of_its_own():
-    features, law, rewards = np.array([0.4, -1.0, 2.0, 0.1]), np.array([0.5, 0.3, 0.05, 0.15]), np.array([1, 0, 0, 1])
+    features, law, rewards = (
+        np.array([0.4, -1.0, 2.0, 0.1]),
+        np.array([0.5, 0.3, 0.05, 0.15]),
+        np.array([1, 0, 0, 1]),
+    )
     bandit = LogLinearBandit(features[:, None], rewards, np.log(law))
     ahead = (0.5 * 0.4 + 0.15 * 0.1) / 0.65
 
@@ -194,7 +223,9 @@ def test_the_failure_law_by_a_solver_of_its_own():
     expected = brentq(lost, 0.1, 5, xtol=1e-14)
     assert thresholds.failure_law(bandit, [0.0], [2.0]) == pytest.approx(expected, rel=1e-12)
     assert thresholds.failure_law(bandit, [0.0], [-1.0]) == 0  # against the gap
-    harmless = LogLinearBandit(features[:, None], [1, 0, 1, 1], np.log(law))  # no wrong response scores above the right ones
+    harmless = LogLinearBandit(
+        features[:, None], [1, 0, 1, 1], np.log(law)
+    )  # no wrong response scores above the right ones
     assert thresholds.failure_law(harmless, [0.0], [1.0]) == np.inf
 
 
@@ -214,7 +245,9 @@ def test_the_sharper_logarithm_and_the_angle_theorem_on_one_token(seed):
 def test_the_bend_of_the_angle_as_printed():
     assert thresholds.angle_bend(1, 1.0) == pytest.approx(0.25)  # sigma^2
     printed = [2 * 4 / t * np.sqrt(sum((np.sqrt(i) + 0.5) ** 2 for i in range(t))) for t in (4, 64)]
-    assert thresholds.angle_bend([4, 64], [2.0, 0.5]) == pytest.approx(printed)  # sigma^2 is 4 in both
+    assert thresholds.angle_bend([4, 64], [2.0, 0.5]) == pytest.approx(
+        printed
+    )  # sigma^2 is 4 in both
 
 
 def test_the_ladder_is_ordered():
@@ -240,7 +273,9 @@ def test_theorem_5_mean_success_rises(mirror, seed):
     theta, weights = theta[:, :1], rng.dirichlet(np.ones(6), size=30)
     log_odds, gap = stack.log_odds_and_gap(theta)
     pull = np.exp(log_expit(log_odds) + log_expit(-log_odds)) * weights
-    direction = np.sum(pull[..., None] * gap, axis=1, keepdims=True) + 0.3 * rng.normal(size=(30, 1, 3))
+    direction = np.sum(pull[..., None] * gap, axis=1, keepdims=True) + 0.3 * rng.normal(
+        size=(30, 1, 3)
+    )
     direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
     slopes, bounds = np.sum(direction * gap, axis=-1), stack.regularity(direction)
     if mirror:
@@ -283,7 +318,11 @@ def test_averaging_the_bounds_without_the_success_weights_is_wrong():
     log_odds, bounds, slopes = np.array([5.0, -8.0]), np.array([10.0, 0.0]), np.array([1.0, 1.0])
     rise = thresholds.batch_success_rise(slopes, log_odds, bounds)
     success = np.exp(log_expit(log_odds))
-    unweighted = 2 * np.sum(success * np.exp(log_expit(-log_odds)) * slopes) / np.sum(bounds * success.mean())
+    unweighted = (
+        2
+        * np.sum(success * np.exp(log_expit(-log_odds)) * slopes)
+        / np.sum(bounds * success.mean())
+    )
     assert rise < unweighted * 0.6
 
 
@@ -297,7 +336,9 @@ def test_the_printed_formulas(log_odds):
     variance = 64 * 0.5**2 / 4
     phi = min(1.0, 2 * failure * np.log(2 * np.e / failure))
     expected = 2 * success * failure * 0.6 / (0.1 * failure + variance * phi)
-    assert thresholds.failure_fall(0.6, log_odds, 64, 0.5, 0.1) == pytest.approx(expected, rel=1e-12)
+    assert thresholds.failure_fall(0.6, log_odds, 64, 0.5, 0.1) == pytest.approx(
+        expected, rel=1e-12
+    )
     expected = 2 / (0.1 * failure + variance * phi)
     assert thresholds.reinforce_rate(64, 0.5, log_odds, 0.1) == pytest.approx(expected, rel=1e-12)
     assert thresholds.reinforce_rate(64, 0.5) == pytest.approx(8 / (64 * 0.25))
@@ -331,11 +372,16 @@ def test_exact_is_the_first_zero(kind):
 
 
 def test_exact_of_a_slope_whose_square_vanishes_is_infinite_without_curvature():
-    assert thresholds.exact(LogLinearBandit([[1e-200], [0.0]], [1, 0]), np.zeros(1), np.ones(1)) == np.inf
+    assert (
+        thresholds.exact(LogLinearBandit([[1e-200], [0.0]], [1, 0]), np.zeros(1), np.ones(1))
+        == np.inf
+    )
 
 
 def test_exact_sees_an_arm_whose_probability_vanishes():
-    bandit = LogLinearBandit([[0.5], [0.0], [1.0]], [1, 0, 0], [0.0, 0.0, -800.0])  # gain eta/2 - log(1 + e^(eta - 800))
+    bandit = LogLinearBandit(
+        [[0.5], [0.0], [1.0]], [1, 0, 0], [0.0, 0.0, -800.0]
+    )  # gain eta/2 - log(1 + e^(eta - 800))
     assert thresholds.exact(bandit, np.zeros(1), np.ones(1)) == pytest.approx(1600, rel=1e-12)
 
 
@@ -374,14 +420,39 @@ def test_exact_sees_a_dip_between_two_rises():
         (lambda: thresholds.success_rise(1, np.inf, 1), "log_odds must be finite"),
         (lambda: thresholds.failure_fall(1, 0, 0.5, 1), "max_length must be at least 1"),
         (lambda: thresholds.angle(1, 0, 0, 1), "max_length must be at least 1"),
-        (lambda: thresholds.failure_law(QuadraticBandit([[1.0], [2.0]], [[1.0], [0.0]], [1, 0]), [0.0], [1.0]), "log-linear"),
+        (
+            lambda: thresholds.failure_law(
+                QuadraticBandit([[1.0], [2.0]], [[1.0], [0.0]], [1, 0]), [0.0], [1.0]
+            ),
+            "log-linear",
+        ),
         (lambda: thresholds.local(1, np.nan), "curvature must be finite"),
-        (lambda: thresholds.batch_success_rise([1, 1], [0, 0], [1, 1], [1, -1]), "weights must be non-negative"),
-        (lambda: thresholds.batch_failure_fall([1, 1], [0, 0], 8, 1.0, weights=[1.0]), "weights must have 2 prompts"),
-        (lambda: thresholds.batch_success_rise(1.0, 0.0, 1.0), "must hold prompts along the last axis"),
-        (lambda: thresholds.batch_failure_fall([1, 1], [0, 0], 8, 1, 0, [0, 0]), "weights must be non-negative"),
-        (lambda: thresholds.exact(LogLinearBandit(np.eye(2), [1, 0]), np.zeros(2), np.zeros(2)), "direction must be"),
-        (lambda: thresholds.exact(LogLinearBandit(np.eye(2), [1, 0]), np.zeros(2), np.ones(2), reach=0.1), "reach"),
+        (
+            lambda: thresholds.batch_success_rise([1, 1], [0, 0], [1, 1], [1, -1]),
+            "weights must be non-negative",
+        ),
+        (
+            lambda: thresholds.batch_failure_fall([1, 1], [0, 0], 8, 1.0, weights=[1.0]),
+            "weights must have 2 prompts",
+        ),
+        (
+            lambda: thresholds.batch_success_rise(1.0, 0.0, 1.0),
+            "must hold prompts along the last axis",
+        ),
+        (
+            lambda: thresholds.batch_failure_fall([1, 1], [0, 0], 8, 1, 0, [0, 0]),
+            "weights must be non-negative",
+        ),
+        (
+            lambda: thresholds.exact(LogLinearBandit(np.eye(2), [1, 0]), np.zeros(2), np.zeros(2)),
+            "direction must be",
+        ),
+        (
+            lambda: thresholds.exact(
+                LogLinearBandit(np.eye(2), [1, 0]), np.zeros(2), np.ones(2), reach=0.1
+            ),
+            "reach",
+        ),
     ],
 )
 def test_bad_input_is_named(call, message):

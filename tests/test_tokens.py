@@ -1,4 +1,6 @@
-"""Token problems against high precision, against enumeration and against sampling; Theorem 3' on random trees."""
+"""Token problems against high precision, against enumeration and against sampling; Theorem 3' on
+random trees.
+"""
 
 import mpmath as mp
 import numpy as np
@@ -22,7 +24,9 @@ def window_reference(length, low, high, theta):
             counts = [k for k in range(length + 1) if (low <= k <= high) == inside]
             total = mp.fsum(weights[k] for k in counts)
             mean = mp.fsum(k * weights[k] for k in counts) / total
-            moments.append((total, mean, mp.fsum((k - mean) ** 2 * weights[k] for k in counts) / total))
+            moments.append(
+                (total, mean, mp.fsum((k - mean) ** 2 * weights[k] for k in counts) / total)
+            )
         (right, m1, v1), (wrong, m0, v0) = moments
         return float(mp.log(right / wrong)), float(m1 - m0), float(v0 - v1)
 
@@ -30,10 +34,19 @@ def window_reference(length, low, high, theta):
 @pytest.mark.parametrize(
     ("length", "low", "high", "theta"),
     [
-        (1, 1, 1, 0.3), (16, 5, 9, 0.3), (64, 40, 60, -3.0), (400, 0, 3, 5.0), (400, 180, 230, -0.2), (2000, 1300, 1500, 0.9),
-        (64, 37, 52, 800.0), (64, 37, 52, -900.0), (400, 1, 399, 0.1), (1500, 1000, 1080, 0.44), (1500, 1000, 1080, 2.2),
+        (1, 1, 1, 0.3),
+        (16, 5, 9, 0.3),
+        (64, 40, 60, -3.0),
+        (400, 0, 3, 5.0),
+        (400, 180, 230, -0.2),
+        (2000, 1300, 1500, 0.9),
+        (64, 37, 52, 800.0),
+        (64, 37, 52, -900.0),
+        (400, 1, 399, 0.1),
+        (1500, 1000, 1080, 0.44),
+        (1500, 1000, 1080, 2.2),
     ],
-)  # fmt: skip
+)
 def test_window_against_high_precision(length, low, high, theta):
     window, point = TokenWindow(length, low, high), np.array([theta])
     log_odds, gap, curvature = window_reference(length, low, high, theta)
@@ -41,14 +54,20 @@ def test_window_against_high_precision(length, low, high, theta):
     assert window.gradient_gap(point)[0] == pytest.approx(gap, rel=1e-10)
     assert window.curvature(point, np.ones(1)) == pytest.approx(curvature, rel=1e-9)
     gain = window_reference(length, low, high, theta + 0.01)[0] - log_odds
-    assert log_odds_gain(window, point, np.ones(1), 0.01) == pytest.approx(gain, rel=1e-9, abs=1e-12)
+    assert log_odds_gain(window, point, np.ones(1), 0.01) == pytest.approx(
+        gain, rel=1e-9, abs=1e-12
+    )
 
 
 @settings(max_examples=150, deadline=None)
 @given(seed=seeds)
-@example(seed=1396573)  # a failure rate of 5e-272, which SciPy's incomplete beta function gives as 9e-276
+@example(
+    seed=1396573
+)  # a failure rate of 5e-272, which SciPy's incomplete beta function gives as 9e-276
 def test_tails_and_sums_agree(seed):
-    """The window's own log-odds, gap and curvature against the sums over all arms that every bandit has."""
+    """The window's own log-odds, gap and curvature against the sums over all arms that every bandit
+    has.
+    """
     rng = np.random.default_rng(seed)
     length = int(np.exp(rng.uniform(0, 8)))
     low, high = (int(edge) for edge in np.sort(rng.integers(0, length + 1, size=2)))
@@ -60,7 +79,9 @@ def test_tails_and_sums_agree(seed):
     bend = SoftmaxBandit.curvature(window, theta, np.ones(1))
     assert np.all(np.abs(log_odds - expected) < 1e-12 * (1 + np.abs(expected)))
     assert np.all(np.abs(gap - slope) < 1e-11 * (np.sqrt(length) + np.abs(slope)))
-    assert np.all(np.abs(window.curvature(theta, np.ones(1)) - bend) < 1e-10 * (length + np.abs(bend)))
+    assert np.all(
+        np.abs(window.curvature(theta, np.ones(1)) - bend) < 1e-10 * (length + np.abs(bend))
+    )
     assert window.log_odds(theta[0]) == pytest.approx(log_odds[0], rel=1e-14)
     assert window.gradient_gap(theta[0]).shape == (1,)
 
@@ -68,14 +89,21 @@ def test_tails_and_sums_agree(seed):
 def test_a_million_tokens():
     window = TokenWindow(10**6, 699_000, 701_000)
     theta = np.array([np.log(0.7 / 0.3)])
-    below, above = binom.cdf(698_999, 10**6, 0.7), binom.sf(701_000, 10**6, 0.7)  # by the incomplete beta function
+    below, above = (
+        binom.cdf(698_999, 10**6, 0.7),
+        binom.sf(701_000, 10**6, 0.7),
+    )  # by the incomplete beta function
     expected = np.log1p(-below - above) - np.log(below + above)
     assert window.log_odds(theta) == pytest.approx(expected, rel=1e-9)
     assert abs(window.gradient_gap(theta)[0]) < 20
 
 
 def random_chain(rng, *, vocabulary=None, length=None):
-    vocabulary, states, dim = vocabulary or int(rng.integers(2, 4)), int(rng.integers(2, 4)), int(rng.integers(1, 4))
+    vocabulary, states, dim = (
+        vocabulary or int(rng.integers(2, 4)),
+        int(rng.integers(2, 4)),
+        int(rng.integers(1, 4)),
+    )
     length = length or int(rng.integers(1, 6))
     for _ in range(100):
         base = rng.normal(size=(vocabulary + 1, vocabulary))
@@ -86,7 +114,13 @@ def random_chain(rng, *, vocabulary=None, length=None):
         stop, cap = int(rng.integers(vocabulary)), bool(rng.integers(2))
         try:
             chain = MarkovTokens(
-                base, features, stop, length, automaton, rng.integers(2, size=states), accept_at_cap=cap
+                base,
+                features,
+                stop,
+                length,
+                automaton,
+                rng.integers(2, size=states),
+                accept_at_cap=cap,
             )
         except ValueError:  # this verifier accepts all or none: draw another
             continue
@@ -95,7 +129,9 @@ def random_chain(rng, *, vocabulary=None, length=None):
 
 
 def responses(chain, theta):
-    """Every response: probability, score, length, reward; an enumeration that shares no code with the library."""
+    """Every response: probability, score, length, reward; an enumeration that shares no code with
+    the library.
+    """
     logits = chain.base + chain.features @ theta
     moves = np.exp(logits - logits.max(axis=1, keepdims=True))
     moves /= moves.sum(axis=1, keepdims=True)
@@ -108,7 +144,10 @@ def responses(chain, theta):
             found.append((probability, score, length, cut[state]))
             return
         for token in np.flatnonzero(moves[last] > 0):
-            chance, gain = probability * moves[last, token], score + chain.features[last, token] - mean[last]
+            chance, gain = (
+                probability * moves[last, token],
+                score + chain.features[last, token] - mean[last],
+            )
             if token == chain.stop:
                 found.append((chance, gain, length + 1, accepting[state]))
             else:
@@ -138,15 +177,22 @@ def test_markov_chain_against_enumeration(seed):
     gap_len = mean(shortened, reward) - mean(shortened, ~reward)
     assert np.max(np.abs(chain.length_normalized_gap(theta) - gap_len)) < 1e-10 * scale
     for law, chosen in zip(chain.length_law(theta), (reward, ~reward), strict=True):
-        expected = np.bincount(length[chosen], probability[chosen], minlength=chain.max_length + 1)[1:]
+        expected = np.bincount(length[chosen], probability[chosen], minlength=chain.max_length + 1)[
+            1:
+        ]
         assert law == pytest.approx(expected / expected.sum(), rel=1e-10, abs=1e-12)
-    # curvature: the responses as arms of a bandit whose log-probabilities are expanded to second order
+    # curvature: the responses as arms of a bandit whose log-probabilities are expanded to second
+    # order
     step = 1e-4
     ends = [chain.log_odds(theta + sign * step * direction) for sign in (-1, 0, 1)]
-    assert chain.curvature(theta, direction) == pytest.approx(-(ends[0] - 2 * ends[1] + ends[2]) / step**2, rel=1e-4, abs=1e-4 * scale**2)
+    assert chain.curvature(theta, direction) == pytest.approx(
+        -(ends[0] - 2 * ends[1] + ends[2]) / step**2, rel=1e-4, abs=1e-4 * scale**2
+    )
     bounds = chain.regularity(direction)
     turned = np.stack([direction, -direction, np.roll(direction, 1)])
-    assert chain.regularity(turned).token_range == pytest.approx([float(chain.regularity(one).token_range) for one in turned])
+    assert chain.regularity(turned).token_range == pytest.approx(
+        [float(chain.regularity(one).token_range) for one in turned]
+    )
     assert np.all(np.abs(score @ direction) <= bounds.score_bound * (1 + 1e-12))
 
 
@@ -163,9 +209,15 @@ def test_curvature_of_a_chain_is_that_of_its_window():
     window = TokenWindow(length, low, high)
     for theta in (np.array([-0.7]), np.array([0.0]), np.array([1.3])):
         assert chain.log_odds(theta) == pytest.approx(window.log_odds(theta), rel=1e-11)
-        assert chain.gradient_gap(theta) == pytest.approx(window.gradient_gap(theta), rel=1e-10, abs=1e-11)
-        assert chain.curvature(theta, np.ones(1)) == pytest.approx(window.curvature(theta, np.ones(1)), rel=1e-9)
-        assert chain.length_normalized_gap(theta) == pytest.approx(window.gradient_gap(theta) / length, rel=1e-10, abs=1e-12)
+        assert chain.gradient_gap(theta) == pytest.approx(
+            window.gradient_gap(theta), rel=1e-10, abs=1e-11
+        )
+        assert chain.curvature(theta, np.ones(1)) == pytest.approx(
+            window.curvature(theta, np.ones(1)), rel=1e-9
+        )
+        assert chain.length_normalized_gap(theta) == pytest.approx(
+            window.gradient_gap(theta) / length, rel=1e-10, abs=1e-12
+        )
 
 
 def test_samples_follow_the_exact_law():
@@ -174,13 +226,19 @@ def test_samples_follow_the_exact_law():
     window = TokenWindow(20, 8, 12)
     for problem, point in ((chain, theta), (window, np.array([0.2]))):
         rewards, lengths, scores = problem.sample(np.stack([point, point]), 40_000, rng)
-        assert rewards.shape == lengths.shape == (2, 40_000) and scores.shape == (2, 40_000, problem.dim)
+        assert rewards.shape == lengths.shape == (2, 40_000) and scores.shape == (
+            2,
+            40_000,
+            problem.dim,
+        )
         success = 1 / (1 + np.exp(-problem.log_odds(point)))
         assert rewards.mean(axis=1) == pytest.approx(success, abs=5 * np.sqrt(0.25 / 40_000))
         assert np.max(np.abs(scores.mean(axis=1))) < 5 * scores.std() / 200
         gap = scores[rewards == 1].mean(axis=0) - scores[rewards == 0].mean(axis=0)
         share = min(success, 1 - success)
-        assert np.max(np.abs(gap - problem.gradient_gap(point))) < 8 * scores.std() / np.sqrt(80_000 * share)
+        assert np.max(np.abs(gap - problem.gradient_gap(point))) < 8 * scores.std() / np.sqrt(
+            80_000 * share
+        )
 
 
 @settings(max_examples=150, deadline=None)
@@ -203,7 +261,9 @@ def test_theorems_3_prime_and_4_on_random_trees(seed):
 def centred_window(length, width):
     """The window ``|ones - T/2 - 0.15 sqrt(T)| < width sqrt(T) / 2`` of theory section 3."""
     counts = np.arange(length + 1)
-    inside = np.flatnonzero(np.abs(counts - length / 2 - 0.15 * np.sqrt(length)) < width * np.sqrt(length) / 2)
+    inside = np.flatnonzero(
+        np.abs(counts - length / 2 - 0.15 * np.sqrt(length)) < width * np.sqrt(length) / 2
+    )
     return TokenWindow(length, int(inside[0]), int(inside[-1]))
 
 
@@ -224,7 +284,9 @@ def test_the_token_thresholds_are_within_a_small_factor(length, width):
 
 
 def test_a_dropped_logarithm_and_a_wrong_exponent_are_seen():
-    """Negative controls: without the logarithm, or with T^(1/2) for T, the threshold passes the exact step."""
+    """Negative controls: without the logarithm, or with T^(1/2) for T, the threshold passes the
+    exact step.
+    """
 
     def no_logarithm(slope, log_odds, length, spread):
         failure = 1 / (1 + np.exp(log_odds))
@@ -245,8 +307,14 @@ def test_a_dropped_logarithm_and_a_wrong_exponent_are_seen():
         (lambda: TokenWindow(0, 0, 0), "length must be at least 1"),
         (lambda: TokenWindow(8, 5, 4), "low and high must leave"),
         (lambda: TokenWindow(8, 0, 8), "low and high must leave"),
-        (lambda: TokenWindow(8, 2, 4).sample([0.0], 1, np.random.default_rng(0)), "group_size must be at least 2"),
-        (lambda: MarkovTokens(np.zeros((3, 3)), np.zeros((4, 3, 1)), 2, 4, [[0, 0, 0]], [1]), "base and features must"),
+        (
+            lambda: TokenWindow(8, 2, 4).sample([0.0], 1, np.random.default_rng(0)),
+            "group_size must be at least 2",
+        ),
+        (
+            lambda: MarkovTokens(np.zeros((3, 3)), np.zeros((4, 3, 1)), 2, 4, [[0, 0, 0]], [1]),
+            "base and features must",
+        ),
         (lambda: chain_with(stop=3), "stop must be a token"),
         (lambda: chain_with(max_length=0), "max_length must be at least 1"),
         (lambda: chain_with(automaton=[[0, 2, 0], [0, 1, 0]]), "automaton must have shape"),
@@ -265,9 +333,13 @@ def test_bad_input_is_named(build, message):
 
 def chain_with(**changes):
     arguments = {
-        "base": np.zeros((4, 3)), "features": np.ones((4, 3, 1)), "stop": 2, "max_length": 4,
-        "automaton": [[0, 1, 0], [1, 0, 1]], "accepting": [0, 1],
-    } | changes  # fmt: skip
+        "base": np.zeros((4, 3)),
+        "features": np.ones((4, 3, 1)),
+        "stop": 2,
+        "max_length": 4,
+        "automaton": [[0, 1, 0], [1, 0, 1]],
+        "accepting": [0, 1],
+    } | changes
     return MarkovTokens(**arguments)
 
 
@@ -278,5 +350,9 @@ def test_a_window_is_a_log_linear_bandit():
     bandit = LogLinearBandit(counts[:, None], window.rewards, prior)
     theta = np.linspace(-3, 3, 7)[:, None]
     assert window.log_odds(theta) == pytest.approx(bandit.log_odds(theta), rel=1e-12, abs=1e-13)
-    assert window.gradient_gap(theta) == pytest.approx(bandit.gradient_gap(theta), rel=1e-11, abs=1e-12)
-    assert window.log_probabilities(theta) == pytest.approx(bandit.log_probabilities(theta), rel=1e-11)
+    assert window.gradient_gap(theta) == pytest.approx(
+        bandit.gradient_gap(theta), rel=1e-11, abs=1e-12
+    )
+    assert window.log_probabilities(theta) == pytest.approx(
+        bandit.log_probabilities(theta), rel=1e-11
+    )

@@ -1,7 +1,8 @@
 """Every theorem on random autoregressive trees, by enumeration: no violation in 2,000.
 
-A response is a path through a tree: every past has logits of its own, linear in theta, over two tokens and a stop token. Nothing
-is Markov, nothing is log-linear. The trees run as one stack and share no code with the library's problems.
+A response is a path through a tree: every past has logits of its own, linear in theta, over two
+tokens and a stop token. Nothing is Markov, nothing is log-linear. The trees run as one stack and
+share no code with the library's problems.
 """
 
 from functools import cache
@@ -41,7 +42,9 @@ def paths():
 
 @cache
 def forest():
-    """Features of every token after every past, base logits, rewards, parameters and unit directions of all the trees."""
+    """Features of every token after every past, base logits, rewards, parameters and unit
+    directions of all the trees.
+    """
     rng = np.random.default_rng(2000)
     responses, nodes, _ = paths().shape
     scale = np.exp(rng.uniform(-1.5, 1.5, size=(TREES, 1, 1, 1)))
@@ -61,7 +64,9 @@ def log_probabilities(theta):
 
 def log_odds(theta):
     law, right = log_probabilities(theta), forest()[2]
-    return logsumexp(np.where(right, law, -np.inf), axis=-1) - logsumexp(np.where(right, -np.inf, law), axis=-1)
+    return logsumexp(np.where(right, law, -np.inf), axis=-1) - logsumexp(
+        np.where(right, -np.inf, law), axis=-1
+    )
 
 
 @cache
@@ -72,7 +77,10 @@ def facts():
     centred = features - np.einsum("bnv,bnvd->bnd", tokens, features)[:, :, None]
     scores = np.einsum("rnv,bnvd->brd", paths(), centred)
     law = log_probabilities(theta)
-    weights = [np.exp(law - logsumexp(np.where(side, law, -np.inf), axis=1, keepdims=True)) * side for side in (right, ~right)]
+    weights = [
+        np.exp(law - logsumexp(np.where(side, law, -np.inf), axis=1, keepdims=True)) * side
+        for side in (right, ~right)
+    ]
     gap = np.einsum("br,brd->bd", weights[0] - weights[1], scores)
     direction = gap / np.linalg.norm(gap, axis=1, keepdims=True)
     direction = direction + 0.7 * np.random.default_rng(1).normal(size=direction.shape)
@@ -98,7 +106,9 @@ def test_the_gap_is_the_gradient_of_the_log_odds():
     "threshold",
     [
         lambda l, slope, spread: thresholds.paper(slope, DEPTH * spread, DEPTH * spread**2 / 4),
-        lambda l, slope, spread: thresholds.trajectory(slope, DEPTH * spread, DEPTH * spread**2 / 4),
+        lambda l, slope, spread: thresholds.trajectory(
+            slope, DEPTH * spread, DEPTH * spread**2 / 4
+        ),
         lambda l, slope, spread: thresholds.success_rise(slope, l, DEPTH * spread**2 / 4),
         lambda l, slope, spread: thresholds.failure_fall(slope, l, DEPTH, spread),
         lambda l, slope, spread: thresholds.sharper_failure_fall(slope, l, DEPTH, spread),
@@ -116,7 +126,10 @@ def test_below_a_threshold_the_log_odds_rise(threshold):
 def test_a_threshold_that_is_too_long_is_seen():
     """Negative control: four times the largest of the theorems loses on some tree."""
     odds, _, _, slope, spread = facts()
-    longest = np.maximum(thresholds.failure_fall(slope, odds, DEPTH, spread), thresholds.success_rise(slope, odds, DEPTH * spread**2 / 4))
+    longest = np.maximum(
+        thresholds.failure_fall(slope, odds, DEPTH, spread),
+        thresholds.success_rise(slope, odds, DEPTH * spread**2 / 4),
+    )
     assert np.min(gains(4 * longest)) < -1e-6
 
 
@@ -124,7 +137,9 @@ def test_theorem_1_prime_holds_on_both_sides():
     _, _, _, slope, spread = facts()
     half = thresholds.trajectory(slope, DEPTH * spread, DEPTH * spread**2 / 4) / 2
     first_order, gain = SHARES[:, None] * half * slope, gains(half)
-    assert np.all(gain >= first_order / 2 - ROUNDING) and np.all(gain <= 1.5 * first_order + ROUNDING)
+    assert np.all(gain >= first_order / 2 - ROUNDING) and np.all(
+        gain <= 1.5 * first_order + ROUNDING
+    )
 
 
 def test_theorems_3_prime_and_4_as_printed():
@@ -134,25 +149,38 @@ def test_theorems_3_prime_and_4_as_printed():
     steps = SHARES[:, None] * thresholds.failure_fall(slope, odds, DEPTH, spread)
     cap = np.minimum(1, 2 * failure * np.log(2 * np.e / failure))
     after = expit(-odds - gains(thresholds.failure_fall(slope, odds, DEPTH, spread)))
-    assert np.all(after <= failure - success * failure * slope * steps + variance * cap * steps**2 / 2 + ROUNDING)
+    assert np.all(
+        after
+        <= failure - success * failure * slope * steps + variance * cap * steps**2 / 2 + ROUNDING
+    )
     steps = SHARES[:, None] * thresholds.success_rise(slope, odds, variance)
     after = log_expit(odds + gains(thresholds.success_rise(slope, odds, variance)))
-    assert np.all(after >= np.log(success) + failure * slope * steps - variance * steps**2 / 2 - ROUNDING)
+    assert np.all(
+        after >= np.log(success) + failure * slope * steps - variance * steps**2 / 2 - ROUNDING
+    )
 
 
 @pytest.mark.parametrize("mirror", [False, True])
 def test_theorem_5_on_batches_of_trees(mirror):
-    """Trees as prompts, 20 in a batch, each with its own parameters: one vector of all of them, and one common direction."""
+    """Trees as prompts, 20 in a batch, each with its own parameters: one vector of all of them, and
+    one common direction.
+    """
     odds, _, _, slope, spread = (value.reshape(-1, 20, *value.shape[1:]) for value in facts())
     rng = np.random.default_rng(5)
     weights = rng.dirichlet(np.ones(20), size=len(odds))
     part = rng.normal(size=odds.shape)
-    part /= np.linalg.norm(part, axis=1, keepdims=True)  # how the common unit vector splits over the prompts
+    part /= np.linalg.norm(
+        part, axis=1, keepdims=True
+    )  # how the common unit vector splits over the prompts
     signed, width = part * slope, np.abs(part) * spread
-    signed *= np.where(np.sum(weights * expit(odds) * expit(-odds) * signed, axis=1) > 0, 1, -1)[:, None]
+    signed *= np.where(np.sum(weights * expit(odds) * expit(-odds) * signed, axis=1) > 0, 1, -1)[
+        :, None
+    ]
     sign = np.sign(signed * slope) * np.abs(part)
     if mirror:
-        steps = thresholds.batch_failure_fall(signed, odds, DEPTH, width.max(axis=1), weights=weights)
+        steps = thresholds.batch_failure_fall(
+            signed, odds, DEPTH, width.max(axis=1), weights=weights
+        )
     else:
         steps = thresholds.batch_success_rise(signed, odds, DEPTH * width**2 / 4, weights)
     assert np.all(steps > 0)

@@ -28,7 +28,18 @@ from rlvrlib import (
 )
 from rlvrlib.updates import multiplier
 
-RATES = [(0.9, 0.1), (0.7, 0.6), (0.2, 0.7), (1.0, 0.3), (0.6, 0.0), (0.0, 0.4), (0.3, 1.0), (1.0, 0.0), (0.0, 1.0), (0.5, 0.5)]
+RATES = [
+    (0.9, 0.1),
+    (0.7, 0.6),
+    (0.2, 0.7),
+    (1.0, 0.3),
+    (0.6, 0.0),
+    (0.0, 0.4),
+    (0.3, 1.0),
+    (1.0, 0.0),
+    (0.0, 1.0),
+    (0.5, 0.5),
+]
 rate = st.floats(0, 1)
 
 
@@ -55,12 +66,17 @@ def test_log_odds_gap_curvature_and_gain_against_mpmath(kind, rates, shift):
         gain = float(along(mp.mpf("1e-6")) - along(0))
     assert noisy.log_odds(theta) == pytest.approx(value, rel=1e-12, abs=1e-14)
     assert noisy.gradient_gap(theta) @ direction == pytest.approx(slope, rel=1e-10)
-    # minus the bend; the true curvature and gap cancel in it, so the error is measured against their size
-    size = abs(noisy.markedness(theta)) * (abs(problem.curvature(theta, direction)) + (problem.gradient_gap(theta) @ direction) ** 2)
+    # minus the bend; the true curvature and gap cancel in it, so the error is measured against
+    # their size
+    size = abs(noisy.markedness(theta)) * (
+        abs(problem.curvature(theta, direction)) + (problem.gradient_gap(theta) @ direction) ** 2
+    )
     assert noisy.curvature(theta, direction) == pytest.approx(-bend, abs=1e-12 * size)
     assert log_odds_gain(noisy, theta, direction, 1e-6) == pytest.approx(gain, rel=1e-8)
     long = log_odds_gain(noisy, theta, direction, 5.0)
-    assert long == pytest.approx(noisy.log_odds(theta + 5 * direction) - noisy.log_odds(theta), rel=1e-8, abs=1e-12)
+    assert long == pytest.approx(
+        noisy.log_odds(theta + 5 * direction) - noisy.log_odds(theta), rel=1e-8, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("log_odds", [-690.0, -300.0, 300.0, 690.0])
@@ -71,7 +87,10 @@ def test_extreme_success_rates_keep_their_digits(log_odds, rates):
     with mp.workdps(400):
         odds, right, wrong = mp.exp(mp.mpf(log_odds)), mp.mpf(rates[0]), mp.mpf(rates[1])
         accepted, rejected = right * odds + wrong, (1 - right) * odds + 1 - wrong
-        value, slope = float(mp.log(accepted / rejected)), float((right - wrong) * odds / (accepted * rejected))
+        value, slope = (
+            float(mp.log(accepted / rejected)),
+            float((right - wrong) * odds / (accepted * rejected)),
+        )
     assert noisy.log_odds(theta) == pytest.approx(value, rel=1e-12)
     assert noisy.gradient_gap(theta)[0] == pytest.approx(slope, rel=1e-12)
     assert noisy.markedness(theta) == pytest.approx(slope, rel=1e-12)
@@ -92,7 +111,8 @@ def test_the_youden_identity(seed, right, wrong):
     excess = chance * ((q[:, None] - q) @ chance)
     direct = problem.mean_logit_gradient(theta, excess) / accepted / rejected
     found = NoisyVerifier(problem, right, wrong).gradient_gap(theta)
-    # rounding is relative to the terms of the sums, which cancel when correct and wrong arms are alike
+    # rounding is relative to the terms of the sums, which cancel when correct and wrong arms are
+    # alike
     assert found == pytest.approx(direct, rel=1e-10, abs=1e-12 * np.max(np.abs(direct)))
 
 
@@ -117,15 +137,28 @@ def test_the_exact_step_is_that_of_the_true_problem():
         problem, theta, _ = random_problem("log_linear", rng)
         true = thresholds.exact(problem, theta, problem.gradient_gap(theta))
         wrong, right = np.sort(rng.uniform(size=2))
-        seen = thresholds.exact(NoisyVerifier(problem, right, wrong), theta, problem.gradient_gap(theta))
+        seen = thresholds.exact(
+            NoisyVerifier(problem, right, wrong), theta, problem.gradient_gap(theta)
+        )
         assert seen == pytest.approx(true, rel=1e-9)
-        assert thresholds.exact(NoisyVerifier(problem, wrong, right), theta, problem.gradient_gap(theta)) == 0
+        assert (
+            thresholds.exact(
+                NoisyVerifier(problem, wrong, right), theta, problem.gradient_gap(theta)
+            )
+            == 0
+        )
 
 
 def tree():
     rng = np.random.default_rng(5)
     return MarkovTokens(
-        rng.normal(size=(4, 3)), rng.normal(size=(4, 3, 2)), 0, 4, rng.integers(0, 2, (2, 3)), [True, False], accept_at_cap=True
+        rng.normal(size=(4, 3)),
+        rng.normal(size=(4, 3, 2)),
+        0,
+        4,
+        rng.integers(0, 2, (2, 3)),
+        [True, False],
+        accept_at_cap=True,
     ), rng.normal(size=2)
 
 
@@ -145,7 +178,14 @@ def responses(problem, theta):
                 score = score + problem.features[last, token] - mean[last]
                 if token != problem.stop:
                     state, last = problem.automaton[state, token], token
-            rows.append((chance, score, size, problem._stopped[0, state] if stops[-1] else problem._cut[0, state]))
+            rows.append(
+                (
+                    chance,
+                    score,
+                    size,
+                    problem._stopped[0, state] if stops[-1] else problem._cut[0, state],
+                )
+            )
     chance, score, size, reward = map(np.array, zip(*rows, strict=True))
     return chance, score, size, reward
 
@@ -157,7 +197,10 @@ def test_random_lengths_against_enumeration(rates):
     assert chance.sum() == pytest.approx(1, rel=1e-12)
     q = np.where(reward == 1, *rates)
     noisy = NoisyVerifier(problem, *rates)
-    for values, gap in ((score, noisy.gradient_gap(theta)), (score / size[:, None], noisy.length_normalized_gap(theta))):
+    for values, gap in (
+        (score, noisy.gradient_gap(theta)),
+        (score / size[:, None], noisy.length_normalized_gap(theta)),
+    ):
         accepted, rejected = chance * q, chance * (1 - q)
         direct = accepted @ values / accepted.sum() - rejected @ values / rejected.sum()
         assert gap == pytest.approx(direct, rel=1e-10)
@@ -167,7 +210,9 @@ def test_random_lengths_against_enumeration(rates):
 def test_length_normalization_of_one_length_and_regularity_pass_through():
     window = TokenWindow(20, 12, 16)
     noisy, theta = NoisyVerifier(window, 0.8, 0.3), np.array([0.4])
-    assert noisy.length_normalized_gap(theta) == pytest.approx(noisy.gradient_gap(theta) / 20, rel=1e-14)
+    assert noisy.length_normalized_gap(theta) == pytest.approx(
+        noisy.gradient_gap(theta) / 20, rel=1e-14
+    )
     assert noisy.regularity(np.ones(1)) == window.regularity(np.ones(1))
     assert noisy.dim == 1 and noisy.youden_index == pytest.approx(0.5)
 
@@ -178,13 +223,19 @@ def test_rates_broadcast_against_runs():
     together = NoisyVerifier(window, right, wrong)
     for i, j in np.ndindex(2, 3):
         alone = NoisyVerifier(window, right[i, 0], wrong[j])
-        assert together.gradient_gap(theta)[i, j] == pytest.approx(alone.gradient_gap(theta[i, j]), rel=1e-14)
-        assert together.curvature(theta, np.ones(1))[i, j] == pytest.approx(alone.curvature(theta[i, j], np.ones(1)), rel=1e-14)
+        assert together.gradient_gap(theta)[i, j] == pytest.approx(
+            alone.gradient_gap(theta[i, j]), rel=1e-14
+        )
+        assert together.curvature(theta, np.ones(1))[i, j] == pytest.approx(
+            alone.curvature(theta[i, j], np.ones(1)), rel=1e-14
+        )
     rewards, lengths, scores = together.sample(theta, 5, np.random.default_rng(0))
     assert rewards.shape == lengths.shape == (2, 3, 5) and scores.shape == (2, 3, 5, 1)
 
 
-@pytest.mark.parametrize("problem", [TokenWindow(20, 12, 16), tree()[0], LogLinearBandit(np.eye(3), [1, 0, 0])])
+@pytest.mark.parametrize(
+    "problem", [TokenWindow(20, 12, 16), tree()[0], LogLinearBandit(np.eye(3), [1, 0, 0])]
+)
 def test_samples_are_accepted_at_the_right_rates(problem):
     rng, theta = np.random.default_rng(1), np.full(problem.dim, 0.3)
     noisy = NoisyVerifier(problem, 0.8, 0.3)
@@ -202,7 +253,10 @@ def test_a_misleading_verifier_reverses_learning_for_every_seed():
     theta = np.array([0.75])
     for seed in range(20):
         for right, wrong, sign in ((0.8, 0.4, 1), (0.4, 0.8, -1)):
-            method = TrainedOn(NoisyVerifier(window, right, wrong), SampledGradient("grpo", 16, np.random.default_rng(seed)))
+            method = TrainedOn(
+                NoisyVerifier(window, right, wrong),
+                SampledGradient("grpo", 16, np.random.default_rng(seed)),
+            )
             path = ascend(window, theta, method, Constant(1.0), steps).log_odds
             assert sign * (path[-1] - path[0]) > 0, (seed, right, wrong)
 
@@ -219,15 +273,27 @@ def test_trained_on_follows_the_proxy_and_measures_the_problem():
 @pytest.mark.parametrize("rates", RATES)
 def test_noisy_bandit_agrees_where_the_noise_depends_on_the_reward(rates):
     problem, theta, direction = random_problem("log_linear", np.random.default_rng(8))
-    pairs, noisy = noisy_bandit(problem, np.where(problem.rewards, *rates)), NoisyVerifier(problem, *rates)
-    for name, arguments in (("log_odds", ()), ("gradient_gap", ()), ("curvature", (direction,)), ("log_odds_gain", (direction, 2.0))):
-        assert getattr(pairs, name)(theta, *arguments) == pytest.approx(getattr(noisy, name)(theta, *arguments), rel=1e-10, abs=1e-13)
+    pairs, noisy = (
+        noisy_bandit(problem, np.where(problem.rewards, *rates)),
+        NoisyVerifier(problem, *rates),
+    )
+    for name, arguments in (
+        ("log_odds", ()),
+        ("gradient_gap", ()),
+        ("curvature", (direction,)),
+        ("log_odds_gain", (direction, 2.0)),
+    ):
+        assert getattr(pairs, name)(theta, *arguments) == pytest.approx(
+            getattr(noisy, name)(theta, *arguments), rel=1e-10, abs=1e-13
+        )
 
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_response_dependent_noise_keeps_the_bound(seed):
-    """Item 2 of the theorem, along random directions, and item 1 by finite differences of the rates."""
+    """Item 2 of the theorem, along random directions, and item 1 by finite differences of the
+    rates.
+    """
     rng = np.random.default_rng(seed)
     problem, theta, w = random_problem("log_linear", rng)
     q = rng.uniform(size=5) if seed % 2 else rng.integers(0, 2, 5).astype(float)
@@ -236,20 +302,35 @@ def test_response_dependent_noise_keeps_the_bound(seed):
 
     def rates(point):
         chance, right = np.exp(problem.log_probabilities(point)), problem.rewards
-        return chance @ right, chance @ (q * right) / (chance @ right), chance @ (q * ~right) / (chance @ ~right)
+        return (
+            chance @ right,
+            chance @ (q * right) / (chance @ right),
+            chance @ (q * ~right) / (chance @ ~right),
+        )
 
     success, hit, alarm = rates(theta)
     pairs = noisy_bandit(problem, q)
-    slope = expit(pairs.log_odds(theta)) * expit(-pairs.log_odds(theta)) * (pairs.gradient_gap(theta) @ w)
+    slope = (
+        expit(pairs.log_odds(theta))
+        * expit(-pairs.log_odds(theta))
+        * (pairs.gradient_gap(theta) @ w)
+    )
     learned = (hit - alarm) * success * (1 - success) * (problem.gradient_gap(theta) @ w)
-    spread = np.exp(problem.log_probabilities(theta)) @ np.abs(q - np.where(problem.rewards, hit, alarm))
+    spread = np.exp(problem.log_probabilities(theta)) @ np.abs(
+        q - np.where(problem.rewards, hit, alarm)
+    )
     along = problem.features @ w
     width = max(np.ptp(along[problem.rewards]), np.ptp(along[~problem.rewards]))
     assert abs(slope - learned) <= spread * width / 2 + 1e-12
     step = 1e-5
-    (_, more_hits, more_alarms), (_, less_hits, less_alarms) = rates(theta + step * w), rates(theta - step * w)
+    (_, more_hits, more_alarms), (_, less_hits, less_alarms) = (
+        rates(theta + step * w),
+        rates(theta - step * w),
+    )
     turned = success * (more_hits - less_hits) + (1 - success) * (more_alarms - less_alarms)
-    assert slope - learned == pytest.approx(turned / (2 * step), abs=1e-6 * max(1, np.ptp(along) ** 3))
+    assert slope - learned == pytest.approx(
+        turned / (2 * step), abs=1e-6 * max(1, np.ptp(along) ** 3)
+    )
 
 
 def test_softmax_samples_of_a_stack_have_the_right_mean():
@@ -264,7 +345,9 @@ def test_softmax_samples_of_a_stack_have_the_right_mean():
     products = rewards[..., None] * scores
     error = products.std(axis=(0, 2)) / np.sqrt(80_000)
     assert np.all(np.abs(products.mean(axis=(0, 2)) - predicted) < 4.5 * error)
-    assert np.all(np.abs(scores.mean(axis=(0, 2))) < 4.5 * scores.std(axis=(0, 2)) / np.sqrt(80_000))
+    assert np.all(
+        np.abs(scores.mean(axis=(0, 2))) < 4.5 * scores.std(axis=(0, 2)) / np.sqrt(80_000)
+    )
     with pytest.raises(ValueError, match="group_size"):
         stack.sample(theta, 1, rng)
 
@@ -277,7 +360,9 @@ def test_rates_outside_the_unit_interval(bad):
     with pytest.raises(ValueError, match=r"false_positive_rate must be in \[0, 1\]"):
         NoisyVerifier(window, 0.9, bad)
     with pytest.raises(ValueError, match=r"acceptance must be in \[0, 1\]"):
-        noisy_bandit(LogLinearBandit(np.eye(3), [1, 0, 0]), [0.5, 0.5, np.max(bad) if np.ndim(bad) else bad])
+        noisy_bandit(
+            LogLinearBandit(np.eye(3), [1, 0, 0]), [0.5, 0.5, np.max(bad) if np.ndim(bad) else bad]
+        )
 
 
 @pytest.mark.parametrize("same", [0, 1])
@@ -290,7 +375,10 @@ def test_one_verdict_for_all(same):
 
 def test_other_bad_input():
     stack = LogLinearBandit(np.ones((2, 3, 1)), np.tile([1, 0, 0], (2, 1)))
-    for bandit, q in ((stack, [0.5, 0.5, 0.5]), (LogLinearBandit(np.eye(3), [1, 0, 0]), [0.5, 0.5])):
+    for bandit, q in (
+        (stack, [0.5, 0.5, 0.5]),
+        (LogLinearBandit(np.eye(3), [1, 0, 0]), [0.5, 0.5]),
+    ):
         with pytest.raises(ValueError, match="one rate for each arm"):
             noisy_bandit(bandit, q)
 
@@ -304,5 +392,9 @@ def test_other_bad_input():
 def test_no_better_than_chance_has_no_gap():
     problem, theta, direction = random_problem("network", np.random.default_rng(4))
     noisy = NoisyVerifier(problem, 0.3, 0.3)
-    assert np.all(noisy.gradient_gap(theta) == 0) and noisy.log_odds(theta) == pytest.approx(logit(0.3), rel=1e-12)
-    assert noisy.curvature(theta, unit(direction)) == 0 and log_odds_gain(noisy, theta, direction, 3.0) == pytest.approx(0, abs=1e-13)
+    assert np.all(noisy.gradient_gap(theta) == 0) and noisy.log_odds(theta) == pytest.approx(
+        logit(0.3), rel=1e-12
+    )
+    assert noisy.curvature(theta, unit(direction)) == 0 and log_odds_gain(
+        noisy, theta, direction, 3.0
+    ) == pytest.approx(0, abs=1e-13)

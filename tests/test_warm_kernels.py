@@ -1,4 +1,6 @@
-"""Kernels forked from a process that has done the imports: the same results, the same failures, nothing left running."""
+"""Kernels forked from a process that has done the imports: the same results, the same failures,
+nothing left running.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux alone")
 
-SCRIPT = '''
+SCRIPT = """
 import sys
 from nbformat.v4 import new_code_cell, new_notebook
 from rlvrlib import execution
@@ -26,27 +28,33 @@ if __name__ == "__main__":
                 print(output.get("text") or sorted(output.data), end="")
     except execution.NotebookFailed as error:
         print("failed:", error.reason)
-'''
+"""
 
 
 def run(folder: Path, *sources: str, provisioner: str = "warm") -> str:
     """What the sources print, each executed as a notebook's cell."""
     (folder / "script.py").write_text(SCRIPT, encoding="utf-8")
     return subprocess.run(
-        [sys.executable, "script.py", *sources], cwd=folder, capture_output=True, text=True, check=True, timeout=120,
+        [sys.executable, "script.py", *sources],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
         env=os.environ | {"JUPYTER_DEFAULT_PROVISIONER_NAME": provisioner, "MARK": "seen"},
-    ).stdout  # fmt: skip
+    ).stdout
 
 
 def test_a_kernel_is_forked_and_its_own(tmp_path: Path) -> None:
-    first = "import sys, os; print('rlvrlib.figures' in sys.modules, size, os.getcwd(), os.environ['MARK']); mine = 1"
+    first = "import sys, os; print('rlvrlib.evidence.figures' in sys.modules, size, os.getcwd(), os.environ['MARK']); mine = 1"
     second = "print('mine' in globals(), os.getpid() if 'os' in globals() else 'fresh')"
     assert run(tmp_path, first, second).splitlines() == [f"True 5 {tmp_path} seen", "False fresh"]
 
 
 def test_results_are_those_of_a_cold_kernel(tmp_path: Path) -> None:
     source = (
-        "import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.show()\n"  # a figure in the notebook
+        # a figure in the notebook
+        "import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.show()\n"
         "from rlvrlib import figures; figures.use_style(); import matplotlib; print(sorted(matplotlib.rcParams.items()))\n"
         "import numpy; print(numpy.random.default_rng(1).random(), numpy.exp(numpy.linspace(-9, 9, 99)).sum())"
     )
@@ -77,7 +85,9 @@ def test_another_kernel_is_started_as_usual() -> None:
         "asyncio.run(one.launch_kernel(['true'], env={}))\n"
         "print(type(one.process).__name__, one.process.wait())\n"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == ["Popen", "0"]
+    assert subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split() == ["Popen", "0"]
 
 
 def test_a_killed_process_takes_its_kernel_along(tmp_path: Path) -> None:
@@ -85,10 +95,17 @@ def test_a_killed_process_takes_its_kernel_along(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
     source = "import os, pathlib, time; pathlib.Path('pids').write_text(f'{os.getpid()} {os.getppid()} '); time.sleep(100)"
     process = subprocess.Popen(
-        [sys.executable, "script.py", source], cwd=tmp_path, env=os.environ | {"JUPYTER_DEFAULT_PROVISIONER_NAME": "warm"}
+        [sys.executable, "script.py", source],
+        cwd=tmp_path,
+        env=os.environ | {"JUPYTER_DEFAULT_PROVISIONER_NAME": "warm"},
     )
     end = time.monotonic() + 60
-    while not (pids := (tmp_path / "pids").read_text().split() if (tmp_path / "pids").exists() else []) and time.monotonic() < end:
+    while (
+        not (
+            pids := (tmp_path / "pids").read_text().split() if (tmp_path / "pids").exists() else []
+        )
+        and time.monotonic() < end
+    ):
         time.sleep(0.1)
     process.kill()
     process.wait()

@@ -15,8 +15,8 @@ import nbformat
 import yaml
 from workers import Workers
 
-from rlvrlib.execution import key_of, missing_packages, read_notebook, write_whole
-from rlvrlib.parameters import cell_source, checked, read
+from rlvrlib.running.execution import key_of, missing_packages, read_notebook, write_whole
+from rlvrlib.running.parameters import cell_source, checked, read
 
 Parameters = dict[str, dict[str, object]]
 
@@ -33,7 +33,9 @@ def read_profile(root: Path, profile: str) -> Parameters:
     BookError : no such profile, not a mapping of mappings, or an unknown notebook or parameter.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", profile) or profile == "html":
-        raise BookError(f"PROFILE must be lower-case letters, digits, '-' and '_', and not 'html'; got {profile!r}")
+        raise BookError(
+            f"PROFILE must be lower-case letters, digits, '-' and '_', and not 'html'; got {profile!r}"
+        )
     path = root / "params" / f"{profile}.yml"
     if not path.exists():
         if profile == "default":
@@ -43,13 +45,21 @@ def read_profile(root: Path, profile: str) -> Parameters:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
-        raise BookError(f"params/{profile}.yml is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict) or not all(isinstance(value, dict) for value in content.values()):
-        raise BookError(f"params/{profile}.yml must have the form {{notebook: {{parameter: value}}}}")
+        raise BookError(
+            f"params/{profile}.yml is not YAML: {' '.join(str(error).split())}"
+        ) from None
+    if not isinstance(content, dict) or not all(
+        isinstance(value, dict) for value in content.values()
+    ):
+        raise BookError(
+            f"params/{profile}.yml must have the form {{notebook: {{parameter: value}}}}"
+        )
     for stem, parameters in content.items():
         source = root / "notebooks" / f"{stem}.ipynb"
         if not source.is_file():
-            raise BookError(f"params/{profile}.yml names the notebook {stem!r}; there is no notebooks/{stem}.ipynb")
+            raise BookError(
+                f"params/{profile}.yml names the notebook {stem!r}; there is no notebooks/{stem}.ipynb"
+            )
         try:
             content[stem] = checked(parameters, read(cell_source(read_notebook(source))))
         except ValueError as error:
@@ -57,14 +67,24 @@ def read_profile(root: Path, profile: str) -> Parameters:
     return content
 
 
-def execute_all(root: Path, executed: Path, profile: Parameters, jobs: int, requiring: str = "") -> bool:
-    """Bring ``executed`` up to date, in parallel; only notebooks that require a package, where one is named. True where all ran."""
+def execute_all(
+    root: Path, executed: Path, profile: Parameters, jobs: int, requiring: str = ""
+) -> bool:
+    """Bring ``executed`` up to date, in parallel; only notebooks that require a package, where one
+    is named. True where all ran.
+    """
     executed.mkdir(parents=True, exist_ok=True)
     sources = sorted((root / "notebooks").glob("*.ipynb"))
     if requiring:
-        sources = [path for path in sources if requiring in read_notebook(path).metadata.get("requires", [])]
+        sources = [
+            path
+            for path in sources
+            if requiring in read_notebook(path).metadata.get("requires", [])
+        ]
     _remove_all(executed.glob(".part-*"))  # of a run that was killed
-    _remove_all(path for path in executed.glob("*.ipynb") if not (root / "notebooks" / path.name).exists())
+    _remove_all(
+        path for path in executed.glob("*.ipynb") if not (root / "notebooks" / path.name).exists()
+    )
     workers = Workers()
 
     def bring_up_to_date(source: Path) -> bool:
@@ -72,21 +92,33 @@ def execute_all(root: Path, executed: Path, profile: Parameters, jobs: int, requ
         notebook = read_notebook(source)
         if missing := missing_packages(notebook):
             shutil.copyfile(source, target)
-            print(f"{source.stem}: committed outputs, because {', '.join(missing)} is not installed", flush=True)
+            print(
+                f"{source.stem}: committed outputs, because {', '.join(missing)} is not installed",
+                flush=True,
+            )
             return True
         key = key_of(notebook, parameters, root / "rlvrlib", _inputs(root, notebook))
-        if target.exists() and nbformat.read(target, as_version=4).metadata.get("book", {}).get("key") == key:
+        if (
+            target.exists()
+            and nbformat.read(target, as_version=4).metadata.get("book", {}).get("key") == key
+        ):
             print(f"{source.stem}: up to date", flush=True)
             return True
         if workers.stopping.is_set():
             return False
         start = time.monotonic()
-        reason = workers.mine().execute({"source": source, "target": target, "key": key, "parameters": parameters})
+        reason = workers.mine().execute(
+            {"source": source, "target": target, "key": key, "parameters": parameters}
+        )
         seconds = time.monotonic() - start
         if not reason:
             print(f"{source.stem}: executed in {seconds:.1f} s", flush=True)
         elif not workers.stopping.is_set():
-            print(f"{source.stem}: FAILED after {seconds:.1f} s in {reason}", file=sys.stderr, flush=True)
+            print(
+                f"{source.stem}: FAILED after {seconds:.1f} s in {reason}",
+                file=sys.stderr,
+                flush=True,
+            )
         return not reason
 
     with ThreadPoolExecutor(jobs) as pool, workers:
@@ -100,13 +132,17 @@ def execute_all(root: Path, executed: Path, profile: Parameters, jobs: int, requ
 
 
 def _inputs(root: Path, notebook: nbformat.NotebookNode) -> str:
-    """What decides the numbers beside the library: locked versions, those of an extra, data files that the metadata names.
+    """What decides the numbers beside the library: locked versions, those of an extra, data files
+    that the metadata names.
 
     Raises
     ------
     BookError : a data file is missing.
     """
-    names = ["requirements.lock", *(["requirements-lm.txt"] if notebook.metadata.get("requires") else [])]
+    names = [
+        "requirements.lock",
+        *(["requirements-lm.txt"] if notebook.metadata.get("requires") else []),
+    ]
     names += [f"notebooks/{name}" for name in notebook.metadata.get("data", [])]
     try:
         return "".join(hashlib.sha256((root / name).read_bytes()).hexdigest() for name in names)

@@ -16,21 +16,35 @@ import nbformat
 from book_execution import BookError, cleaned
 
 HERE = Path(__file__).resolve().parent
-SOURCES = ("_config.yml", "_toc.yml", "CITATION.cff", "CHANGELOG.md")  # beside book/ and the notebooks
+SOURCES = (
+    "_config.yml",
+    "_toc.yml",
+    "CITATION.cff",
+    "CHANGELOG.md",
+)  # beside book/ and the notebooks
 PDF_NAME = "the-safe-step.pdf"
 PACKAGES = ("rlvrlib", "numpy", "scipy", "matplotlib", "jupyter-book")
 
 
 def provenance(root: Path, profile: str, executed: Path) -> dict[str, object]:
-    """Where the pages come from. Without times of the build, so that an unchanged book stays unchanged."""
-    runs = {path.stem: nbformat.read(path, as_version=4).metadata.get("book", {}) for path in executed.glob("*.ipynb")}
+    """Where the pages come from. Without times of the build, so that an unchanged book stays
+    unchanged.
+    """
+    runs = {
+        path.stem: nbformat.read(path, as_version=4).metadata.get("book", {})
+        for path in executed.glob("*.ipynb")
+    }
     return {
         "commit": _git(root, "rev-parse", "--short=12", "HEAD") or "unknown",
-        "modified": bool(_git(root, "status", "--porcelain", "--", "book", "notebooks", "params", "rlvrlib")),
+        "modified": bool(
+            _git(root, "status", "--porcelain", "--", "book", "notebooks", "params", "rlvrlib")
+        ),
         "profile": profile,
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "versions": {"Python": sys.version.split()[0]} | {name: version(name) for name in PACKAGES},
-        "notebooks": {stem: {k: v for k, v in run.items() if k != "key"} for stem, run in runs.items()},
+        "notebooks": {
+            stem: {k: v for k, v in run.items() if k != "key"} for stem, run in runs.items()
+        },
     }
 
 
@@ -47,7 +61,9 @@ def site_key(root: Path, executed: Path, facts: dict[str, object]) -> str:
     """What the site depends on."""
     files = [*(root / name for name in SOURCES), root / "requirements.lock", *HERE.glob("*.py")]
     for folder in (root / "book", root / "benchmarks" / "results", root / "rlvrlib", executed):
-        files += [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+        files += [
+            path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+        ]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     for path in sorted(files):
         digest.update(str(path).encode() + b"\0" + path.read_bytes() + b"\0")
@@ -72,26 +88,43 @@ def build_site(root: Path, work: Path, facts: dict[str, object]) -> None:
     (source / "notebooks").mkdir()
     for path in (work / "notebooks").glob("*.ipynb"):
         nbformat.write(cleaned(path), source / "notebooks" / path.name)
-    (source / "provenance.json").write_text(json.dumps(facts, indent=1, default=str), encoding="utf-8")
-    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(source), "--path-output", str(site)]
+    (source / "provenance.json").write_text(
+        json.dumps(facts, indent=1, default=str), encoding="utf-8"
+    )
+    command = [
+        str(Path(sys.executable).with_name("jupyter-book")),
+        "build",
+        str(source),
+        "--path-output",
+        str(site),
+    ]
     result = subprocess.run(
         [*command, "-W", "-n", "--keep-going", "--all", "-q"],
-        cwd=source, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        cwd=source,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     if result.returncode != 0:
         raise BookError(f"the site has warnings or errors:\n{result.stdout}")
 
 
 def pdf_path(root: Path, profile: str) -> Path:
-    """Where ``make pdf`` leaves the whole book; beside it a file with the key of what it was made from."""
-    return (root / "_build" if profile == "default" else root / "_build" / profile) / "pdf" / PDF_NAME
+    """Where ``make pdf`` leaves the whole book; beside it a file with the key of what it was made
+    from.
+    """
+    return (
+        (root / "_build" if profile == "default" else root / "_build" / profile) / "pdf" / PDF_NAME
+    )
 
 
 def current_pdf(root: Path, profile: str, content: str) -> Path | None:
     """The PDF, where it was made from the same content as the site."""
     path = pdf_path(root, profile)
     made_from = path.with_suffix(".key")
-    return path if path.exists() and made_from.exists() and made_from.read_text() == content else None
+    return (
+        path if path.exists() and made_from.exists() and made_from.read_text() == content else None
+    )
 
 
 def publish(root: Path, work: Path, site: Path, pdf: Path | None = None) -> None:

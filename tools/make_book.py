@@ -1,6 +1,8 @@
-"""Execute the notebooks that are out of date and build the site: what ``make book`` and ``make refresh`` run.
+"""Execute the notebooks that are out of date and build the site: what ``make book`` and ``make
+refresh`` run.
 
-Everything is written under ``_build/``; the checkout stays as it is (``--refresh`` alone writes to ``notebooks/``).
+Everything is written under ``_build/``; the checkout stays as it is (``--refresh`` alone writes to
+``notebooks/``).
 
     _build/.books/PROFILE/notebooks/   executed notebooks, each with its key, parameters and run time
     _build/.books/PROFILE/source/      what Sphinx reads: book/, executed notebooks, configuration, provenance
@@ -22,16 +24,24 @@ from pathlib import Path
 from book_execution import BookError, execute_all, read_profile, refresh
 from book_site import build_site, current_pdf, provenance, publish, site_key
 
-from rlvrlib import claims
+from rlvrlib.evidence import claims
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def claims_summary(executed: Path) -> tuple[str, int]:
     """The verdicts of all claims in words, and the number of those that fail."""
-    rows = [(path.stem, row) for path in sorted(executed.glob("*.ipynb")) for row in claims.collect(path)]
+    rows = [
+        (path.stem, row)
+        for path in sorted(executed.glob("*.ipynb"))
+        for row in claims.collect(path)
+    ]
     lines = [claims.summary(row for _, row in rows)]
-    lines += [f"  {row['verdict']}: {stem}:{row['key']} {_reason(row)}" for stem, row in rows if row["verdict"] != claims.HOLDS]
+    lines += [
+        f"  {row['verdict']}: {stem}:{row['key']} {_reason(row)}"
+        for stem, row in rows
+        if row["verdict"] != claims.HOLDS
+    ]
     return "\n".join(lines), sum(row["verdict"] == claims.FAILS for _, row in rows)
 
 
@@ -40,13 +50,21 @@ def _reason(row: dict[str, object]) -> str:
 
 
 def make_book(
-    root: Path, profile: str = "default", jobs: int | None = None, write_back: bool = False, requiring: str = ""
+    root: Path,
+    profile: str = "default",
+    jobs: int | None = None,
+    write_back: bool = False,
+    requiring: str = "",
 ) -> int:
-    """Execute, build, publish; return the exit status. With ``requiring`` the notebooks that need this package are executed, no more."""
+    """Execute, build, publish; return the exit status. With ``requiring`` the notebooks that need
+    this package are executed, no more.
+    """
     parameters = read_profile(root, profile)
     work = root / "_build" / ".books" / profile
     with lock(root / "_build" / ".books"):
-        if not execute_all(root, work / "notebooks", parameters, jobs or os.cpu_count() or 1, requiring):
+        if not execute_all(
+            root, work / "notebooks", parameters, jobs or os.cpu_count() or 1, requiring
+        ):
             return 1
         if write_back:
             refresh(root, work / "notebooks")
@@ -56,7 +74,8 @@ def make_book(
     print(summary)
     if index:
         print(index)
-    # Another profile may leave what a statement needs (too few samples, say): there the table says so.
+    # Another profile may leave what a statement needs (too few samples, say): there the table says
+    # so.
     return 1 if failed and profile == "default" else 0
 
 
@@ -100,15 +119,32 @@ class lock:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="default", help="parameters from params/PROFILE.yml")
-    parser.add_argument("--jobs", type=int, help="notebooks to execute side by side (default: number of cores)")
-    parser.add_argument("--refresh", action="store_true", help="write executed notebooks back instead of building")
-    parser.add_argument("--requiring", default="", metavar="PACKAGE", help="execute only notebooks that need this package; build no site")
+    parser.add_argument(
+        "--jobs", type=int, help="notebooks to execute side by side (default: number of cores)"
+    )
+    parser.add_argument(
+        "--refresh", action="store_true", help="write executed notebooks back instead of building"
+    )
+    parser.add_argument(
+        "--requiring",
+        default="",
+        metavar="PACKAGE",
+        help="execute only notebooks that need this package; build no site",
+    )
     parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.refresh and options.profile != "default":
         parser.error("--refresh writes the default profile only")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` stops as cleanly as Ctrl-C
-    return exit_status(lambda: make_book(options.root.resolve(), options.profile, options.jobs, options.refresh, options.requiring))
+    return exit_status(
+        lambda: make_book(
+            options.root.resolve(),
+            options.profile,
+            options.jobs,
+            options.refresh,
+            options.requiring,
+        )
+    )
 
 
 def exit_status(work: Callable[[], int]) -> int:

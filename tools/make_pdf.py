@@ -1,8 +1,9 @@
 """The whole book as one PDF: what ``make pdf`` runs.
 
-The sources that ``make book`` staged become one HTML page, and Chromium prints it: mathematics, figures, bookmarks and open solutions.
-The file appears whole or not at all, with the key of what it was made from beside it; ``make book`` puts it into the site, and a link to it, as long as
-the book is still the same.
+The sources that ``make book`` staged become one HTML page, and Chromium prints it: mathematics,
+figures, bookmarks and open solutions. The file appears whole or not at all, with the key of what it
+was made from beside it; ``make book`` puts it into the site, and a link to it, as long as the book
+is still the same.
 
     _build/pdf/the-safe-step.pdf, _build/PROFILE/pdf/the-safe-step.pdf
 """
@@ -33,7 +34,8 @@ from pypdf.generic import NameObject, TextStringObject
 HERE = Path(__file__).resolve().parent
 MINUTES = 15  # that the mathematics and the printing may take
 
-# What only a screen needs is left out, as are the long cells that draw the figures; everything that is folded is open.
+# What only a screen needs is left out, as are the long cells that draw the figures; everything that
+# is folded is open.
 PRINT_STYLE = """
 @page { size: A4; }
 html { font-size: 10pt !important; }
@@ -104,16 +106,16 @@ KEEP_TOGETHER = """() => {
 }"""
 HEADINGS = """() => [...document.querySelectorAll("h1, h2, h3, h4, h5, h6")].filter(heading => heading.checkVisibility())
   .map(heading => heading.innerText.replace(/\\s+/g, " ").trim())"""
-FOOTER = (
-    '<div style="width: 100%; font-size: 8px; text-align: center; color: #555"><span class="pageNumber"></span> / <span class="totalPages"></span></div>'
-)
+FOOTER = '<div style="width: 100%; font-size: 8px; text-align: center; color: #555"><span class="pageNumber"></span> / <span class="totalPages"></span></div>'
 
 
 def find_chromium() -> str:
     name = os.environ.get("CHROMIUM", "chromium")
     path = shutil.which(name)
     if not path:
-        raise BookError(f"the PDF needs Chromium, and there is no {name!r}: install it, or name it: make pdf CHROMIUM=path")
+        raise BookError(
+            f"the PDF needs Chromium, and there is no {name!r}: install it, or name it: make pdf CHROMIUM=path"
+        )
     return path
 
 
@@ -121,18 +123,36 @@ def one_page(work: Path) -> Path:
     """The staged book as a single HTML page."""
     out = work / "single"
     shutil.rmtree(out, ignore_errors=True)
-    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(work / "source"), "--path-output", str(out), "--builder", "singlehtml"]
+    command = [
+        str(Path(sys.executable).with_name("jupyter-book")),
+        "build",
+        str(work / "source"),
+        "--path-output",
+        str(out),
+        "--builder",
+        "singlehtml",
+    ]
     result = subprocess.run(
         [*command, "-n", "--keep-going", "--all", "-q"],
-        cwd=work / "source", text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        cwd=work / "source",
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     folder = out / "_build" / "singlehtml"
-    page = folder / f"{yaml.safe_load((work / 'source' / '_toc.yml').read_text(encoding='utf-8'))['root']}.html"
+    page = (
+        folder
+        / f"{yaml.safe_load((work / 'source' / '_toc.yml').read_text(encoding='utf-8'))['root']}.html"
+    )
     if result.returncode != 0 or not page.is_file():
         raise BookError(f"the book as one page has errors:\n{result.stdout}")
-    text = page.read_text(encoding="utf-8").replace(f'href="{page.relative_to(folder).as_posix()}#', 'href="#')  # else they lead to another page
+    text = page.read_text(encoding="utf-8").replace(
+        f'href="{page.relative_to(folder).as_posix()}#', 'href="#'
+    )  # else they lead to another page
     page.unlink()
-    page = folder / "index.html"  # its addresses begin there, wherever the first page of the book is
+    page = (
+        folder / "index.html"
+    )  # its addresses begin there, wherever the first page of the book is
     page.write_text(text, encoding="utf-8")
     return page
 
@@ -163,13 +183,18 @@ def print_page(folder: Path, page: Path, target: Path, chromium: str) -> None:
     """
     from playwright.sync_api import Error, sync_playwright
 
-    flags = ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"]
+    flags = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+    ]
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".part-{target.name}")
     try:
         with serve(folder) as address, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=flags)
-            # The width of the printed column, 180 mm, so that what is wider is seen before printing.
+            # The width of the printed column, 180 mm, so that what is wider is seen before
+            # printing.
             tab = browser.new_page(viewport={"width": 680, "height": 1000}, color_scheme="light")
             tab.set_default_timeout(60_000 * MINUTES)
             tab.emulate_media(media="print")
@@ -178,16 +203,27 @@ def print_page(folder: Path, page: Path, target: Path, chromium: str) -> None:
             tab.evaluate(OPEN_EVERYTHING)
             tab.evaluate("() => window.MathJax?.startup?.promise")
             tab.evaluate("() => document.fonts.ready")
-            if missing := tab.evaluate("() => [...document.querySelectorAll('article .math:not(svg *)')].filter(e => !e.querySelector('mjx-container')).length"):
+            if missing := tab.evaluate(
+                "() => [...document.querySelectorAll('article .math:not(svg *)')].filter(e => !e.querySelector('mjx-container')).length"
+            ):
                 raise BookError(f"{missing} formulas were not typeset")
             tab.evaluate(FIT)
             if wide := tab.evaluate(WIDE):
-                raise BookError(f"wider than the printed page, which would make all of it smaller: {wide}")
+                raise BookError(
+                    f"wider than the printed page, which would make all of it smaller: {wide}"
+                )
             tab.evaluate(KEEP_TOGETHER)
             tab.pdf(
-                path=part, format="A4", outline=True, tagged=True, print_background=True, display_header_footer=True,
-                header_template="<span></span>", footer_template=FOOTER, margin={"top": "16mm", "bottom": "16mm", "left": "15mm", "right": "15mm"},
-            )  # fmt: skip
+                path=part,
+                format="A4",
+                outline=True,
+                tagged=True,
+                print_background=True,
+                display_header_footer=True,
+                header_template="<span></span>",
+                footer_template=FOOTER,
+                margin={"top": "16mm", "bottom": "16mm", "left": "15mm", "right": "15mm"},
+            )
             headings = tab.evaluate(HEADINGS)
             browser.close()
         name_bookmarks(part, headings)
@@ -199,7 +235,8 @@ def print_page(folder: Path, page: Path, target: Path, chromium: str) -> None:
 
 
 def name_bookmarks(path: Path, headings: list[str]) -> None:
-    """Chromium joins the lines of a heading without a space, and repeats those that it moved to the next page.
+    """Chromium joins the lines of a heading without a space, and repeats those that it moved to the
+    next page.
 
     Raises
     ------

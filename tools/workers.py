@@ -1,4 +1,6 @@
-"""Processes that execute notebooks, one for each thread: their imports take as long as a small notebook."""
+"""Processes that execute notebooks, one for each thread: their imports take as long as a small
+notebook.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ class Worker(subprocess.Popen[str]):
     def __init__(self) -> None:
         self.noise = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open as long as the process)
         command = [sys.executable, str(SCRIPT)]
-        super().__init__(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.noise)
+        super().__init__(
+            command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.noise
+        )
 
     def execute(self, job: dict[str, object]) -> str:
         """Why it failed; empty if it did not."""
@@ -58,7 +62,9 @@ class Workers:
         return self._mine.worker
 
     def __exit__(self, *_: object) -> None:
-        """Ask them to end, and end those that do not: a kernel that is just starting swallows the request."""
+        """Ask them to end, and end those that do not: a kernel that is just starting swallows the
+        request.
+        """
         self.stopping.set()
         for worker in self._all:
             worker.terminate()

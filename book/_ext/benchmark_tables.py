@@ -1,7 +1,8 @@
 """The measured speeds on the page about them, read from the newest file in ``benchmarks/results``.
 
-``{benchmark-table} tabular`` shows one part of it, ``{benchmark-growth}`` draws time and memory against the number of runs; the role ``{benchmark}`memory.blocks.exponent_of_seconds` `` puts one value
-into a sentence. An unknown name is a warning, which fails the build.
+``{benchmark-table} tabular`` shows one part of it, ``{benchmark-growth}`` draws time and memory
+against the number of runs; the role ``{benchmark}`memory.blocks.exponent_of_seconds` `` puts one
+value into a sentence. An unknown name is a warning, which fails the build.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 from theme_svg import drawn
 
-from rlvrlib import figures
+from rlvrlib.evidence import figures
 
 logger = logging.getLogger(__name__)
 
@@ -33,50 +34,87 @@ def results(env: BuildEnvironment) -> dict[str, Any]:
 
 
 def contenders(part: list[dict[str, Any]]) -> list[list[str]]:
-    """Median per second, and by what factor rlvrlib, with NumPy and compiled, is faster: median and range over the turns."""
-    ours = [name for name in ("rlvrlib", "compiled") if f"{name}_is_faster_by" in part[0]["contenders"]["rlvrlib"]]
+    """Median per second, and by what factor rlvrlib, with NumPy and compiled, is faster: median and
+    range over the turns.
+    """
+    ours = [
+        name
+        for name in ("rlvrlib", "compiled")
+        if f"{name}_is_faster_by" in part[0]["contenders"]["rlvrlib"]
+    ]
     rows = [["Runs", "By", "Per second", *(f"{name} is faster by" for name in ours), "Difference"]]
     for row in part:
         for name, found in row["contenders"].items():
             ratios = [found[f"{own}_is_faster_by"] for own in ours]
-            rows.append([
-                f"{row['runs']:,}", name, short(found["per_second"]["median"]),
-                *(f"{short(ratio['median'])} ({short(ratio['low'])} to {short(ratio['high'])})" for ratio in ratios), short(found["difference"]),
-            ])  # fmt: skip
+            rows.append(
+                [
+                    f"{row['runs']:,}",
+                    name,
+                    short(found["per_second"]["median"]),
+                    *(
+                        f"{short(ratio['median'])} ({short(ratio['low'])} to {short(ratio['high'])})"
+                        for ratio in ratios
+                    ),
+                    short(found["difference"]),
+                ]
+            )
     return rows
 
 
 def limits(part: dict[str, Any]) -> list[list[str]]:
-    rows = [[name, short(found["best"]), short(found["median"]), f"{short(found['low'])} to {short(found['high'])}"] for name, found in part.items()]
+    rows = [
+        [
+            name,
+            short(found["best"]),
+            short(found["median"]),
+            f"{short(found['low'])} to {short(found['high'])}",
+        ]
+        for name, found in part.items()
+    ]
     return [["What", "Best", "Median", "Range"], *rows]
 
 
 def memory(part: dict[str, Any]) -> list[list[str]]:
     rows = [
-        [kind, f"{int(row['runs']):,}", short(row["seconds"]), f"{row['peak_mb']:.1f}"] for kind, found in part.items() for row in found["rows"]
+        [kind, f"{int(row['runs']):,}", short(row["seconds"]), f"{row['peak_mb']:.1f}"]
+        for kind, found in part.items()
+        for row in found["rows"]
     ]
     return [["Runs are computed", "Runs", "Seconds", "Peak, MB above the start"], *rows]
 
 
 def pairs(part: dict[str, Any]) -> list[list[str]]:
-    return [["Name", "Value"], *([name.replace("_", " "), str(value)] for name, value in part.items())]
+    return [
+        ["Name", "Value"],
+        *([name.replace("_", " "), str(value)] for name, value in part.items()),
+    ]
 
 
 SHOWN = {
-    "tabular": contenders, "shared_features": contenders, "tokens": contenders, "limits": limits, "memory": memory, "machine": pairs,
-    "versions": pairs, "skipped": pairs,
-}  # fmt: skip
+    "tabular": contenders,
+    "shared_features": contenders,
+    "tokens": contenders,
+    "limits": limits,
+    "memory": memory,
+    "machine": pairs,
+    "versions": pairs,
+    "skipped": pairs,
+}
 
 
 def short(value: object) -> str:
     """Two digits, without an exponent from 0.01 to a million."""
     if not isinstance(value, (int, float)):
         return str(value)
-    return f"{value:.1e}" if value and not 0.01 <= abs(value) < 1e6 else f"{float(f'{value:.2g}'):,g}"
+    return (
+        f"{value:.1e}" if value and not 0.01 <= abs(value) < 1e6 else f"{float(f'{value:.2g}'):,g}"
+    )
 
 
 def value(found: Any, path: str) -> Any:
-    """``limits.copy.best`` in nested dictionaries and lists; ``a/b`` divides two such values, ``a*1e9`` scales one."""
+    """``limits.copy.best`` in nested dictionaries and lists; ``a/b`` divides two such values,
+    ``a*1e9`` scales one.
+    """
     if "/" in path:
         above, below = path.split("/")
         return value(found, above) / value(found, below)
@@ -96,7 +134,12 @@ class BenchmarkTable(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         name, found = self.arguments[0], results(self.env)
         if name not in SHOWN or name not in found:
-            logger.warning("no part %r in the benchmark's results (there are: %s)", name, ", ".join(SHOWN), location=self.get_location())
+            logger.warning(
+                "no part %r in the benchmark's results (there are: %s)",
+                name,
+                ", ".join(SHOWN),
+                location=self.get_location(),
+            )
             return []
         head, *body = SHOWN[name](found[name])  # type: ignore[operator]
         if not body:
@@ -108,7 +151,9 @@ class BenchmarkTable(SphinxDirective):
 
 
 class BenchmarkGrowth(SphinxDirective):
-    """``{benchmark-growth}``: seconds and peak memory against the number of runs, with the fitted power of the time."""
+    """``{benchmark-growth}``: seconds and peak memory against the number of runs, with the fitted
+    power of the time.
+    """
 
     option_spec: ClassVar[dict[str, Any]] = {"name": directives.unchanged_required}
 
@@ -120,11 +165,16 @@ class BenchmarkGrowth(SphinxDirective):
         part = results(self.env)["memory"]
         figure, (time, peak) = figures.panels(2, height=3.2)
         for index, (kind, found) in enumerate(part.items()):
-            runs, seconds, megabytes = (np.array([row[name] for row in found["rows"]]) for name in ("runs", "seconds", "peak_mb"))
+            runs, seconds, megabytes = (
+                np.array([row[name] for row in found["rows"]])
+                for name in ("runs", "seconds", "peak_mb")
+            )
             time.loglog(runs, seconds, **figures.series(index, marker=True), label=kind)
             peak.semilogx(runs, megabytes, **figures.series(index, marker=True), label=kind)
         blocks = part["blocks"]
-        runs, seconds = (np.array([row[name] for row in blocks["rows"]]) for name in ("runs", "seconds"))
+        runs, seconds = (
+            np.array([row[name] for row in blocks["rows"]]) for name in ("runs", "seconds")
+        )
         power = blocks["exponent_of_seconds"]
         fitted = np.exp(np.mean(np.log(seconds / runs**power))) * runs**power
         time.loglog(runs, fitted, **figures.role("predicted"), label=f"power {power:.2f}")
@@ -132,16 +182,31 @@ class BenchmarkGrowth(SphinxDirective):
         time.set(xlabel="runs", ylabel="time (s)")
         peak.set(xlabel="runs", ylabel="peak memory above the start (MB)")
         time.legend()
-        grows = (f"{kind} from {short(found['rows'][0]['peak_mb'])} to {short(found['rows'][-1]['peak_mb'])} MB" for kind, found in part.items())
-        return figure, f"Left: the time in blocks grows with the runs to the power {power:.2f}. Right: the peak memory goes, {'; '.join(grows)}."
+        grows = (
+            f"{kind} from {short(found['rows'][0]['peak_mb'])} to {short(found['rows'][-1]['peak_mb'])} MB"
+            for kind, found in part.items()
+        )
+        return (
+            figure,
+            f"Left: the time in blocks grows with the runs to the power {power:.2f}. Right: the peak memory goes, {'; '.join(grows)}.",
+        )
 
 
 class BenchmarkValue(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         try:
-            return [nodes.inline("", short(value(results(self.env), self.text)), classes=["claim-value"])], []
+            return [
+                nodes.inline(
+                    "", short(value(results(self.env), self.text)), classes=["claim-value"]
+                )
+            ], []
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            logger.warning("no value %r in the benchmark's results (%r)", self.text, error, location=self.get_location())
+            logger.warning(
+                "no value %r in the benchmark's results (%r)",
+                self.text,
+                error,
+                location=self.get_location(),
+            )
             return [nodes.problematic(self.rawtext, self.rawtext)], []
 
 

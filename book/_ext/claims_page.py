@@ -1,7 +1,8 @@
 """Claims of the executed notebooks, in the appendix and in the prose.
 
-``{claims-table}`` lists every claim of every notebook. The roles ``{measured}`` and ``{predicted}`` put the value of
-one claim into a sentence: ``{measured}`05_overshoot:flip` ``. An unknown name is a warning, which fails the build.
+``{claims-table}`` lists every claim of every notebook. The roles ``{measured}`` and ``{predicted}``
+put the value of one claim into a sentence: ``{measured}`overshoot:flip` ``. An unknown name is a
+warning, which fails the build.
 """
 
 from __future__ import annotations
@@ -17,24 +18,40 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-from rlvrlib.claims import rows_of, summary
+from rlvrlib.evidence.claims import rows_of, summary
 
 logger = logging.getLogger(__name__)
 
-MARKS = {"holds": "✓ holds", "fails": "✗ fails", "outside the assumptions": "– outside the assumptions"}
+MARKS = {
+    "holds": "✓ holds",
+    "fails": "✗ fails",
+    "outside the assumptions": "– outside the assumptions",
+}
 COLUMNS = {
-    "Claim": 30, "Theorem": 12, "Predicted": 9, "Measured": 9, "Tolerance": 8, "Verdict": 8, "Notebook": 10, "Parameters": 9, "Seed": 5,
-}  # fmt: skip
+    "Claim": 30,
+    "Theorem": 12,
+    "Predicted": 9,
+    "Measured": 9,
+    "Tolerance": 8,
+    "Verdict": 8,
+    "Notebook": 10,
+    "Parameters": 9,
+    "Seed": 5,
+}
 
 
 class ClaimsTable(SphinxDirective):
     """All claims in one table, which ``book.js`` lets a reader sort and filter."""
 
     def run(self) -> list[nodes.Node]:
-        stems = sorted(name.split("/", 1)[1] for name in self.env.found_docs if name.startswith("notebooks/"))
+        stems = sorted(
+            name.split("/", 1)[1] for name in self.env.found_docs if name.startswith("notebooks/")
+        )
         collected = {stem: rows_of(executed(notebook_path(self.env, stem))) for stem in stems}
         total = f"{summary(row for rows in collected.values() for row in rows)}."
-        group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in COLUMNS.values()), cols=len(COLUMNS))
+        group = nodes.tgroup(
+            "", *(nodes.colspec(colwidth=width) for width in COLUMNS.values()), cols=len(COLUMNS)
+        )
         group += nodes.thead("", nodes.row("", *(_entry([nodes.Text(name)]) for name in COLUMNS)))
         body = nodes.tbody()
         for stem, rows in collected.items():
@@ -42,23 +59,38 @@ class ClaimsTable(SphinxDirective):
             for row in rows:
                 body += _row(row, [self._link(stem), given, seed])
         group += body
-        return [nodes.paragraph("", total), nodes.table("", group, classes=["claims", "evidence", "colwidths-given"])]
+        return [
+            nodes.paragraph("", total),
+            nodes.table("", group, classes=["claims", "evidence", "colwidths-given"]),
+        ]
 
     def _link(self, stem: str) -> addnodes.pending_xref:
         return addnodes.pending_xref(
-            "", nodes.inline("", stem), refdomain="std", reftype="doc", reftarget=f"/notebooks/{stem}",
-            refexplicit=True, refwarn=True, refdoc=self.env.docname,
-        )  # fmt: skip
+            "",
+            nodes.inline("", stem),
+            refdomain="std",
+            reftype="doc",
+            reftarget=f"/notebooks/{stem}",
+            refexplicit=True,
+            refwarn=True,
+            refdoc=self.env.docname,
+        )
 
 
 def run_parameters(path: Path) -> tuple[str, str]:
-    """What a run changed of a notebook's parameters, and its seed: ``defaults`` and ``none`` where there is nothing."""
+    """What a run changed of a notebook's parameters, and its seed: ``defaults`` and ``none`` where
+    there is nothing.
+    """
     known: dict[str, str] = {}
     given: dict[str, str] = {}
     for cell in executed(path).cells:
         for tag, values in (("parameters", known), ("injected-parameters", given)):
             if tag in cell.metadata.get("tags", []):
-                values |= dict(re.findall(r"^(\w+)(?::[^=\n]+)? = (.+?)(?:  #.*)?$", cell.source, flags=re.MULTILINE))
+                values |= dict(
+                    re.findall(
+                        r"^(\w+)(?::[^=\n]+)? = (.+?)(?:  #.*)?$", cell.source, flags=re.MULTILINE
+                    )
+                )
     changed = ", ".join(f"{name} = {value}" for name, value in given.items()) or "defaults"
     return changed, (known | given).get("seed", "none")
 
@@ -75,9 +107,17 @@ class ClaimValue(SphinxRole):
         rows = rows_of(executed(path)) if path.is_file() else []
         for row in rows:
             if row["key"] == key:
-                return [nodes.inline("", "", *number_and_math(row[self.field]), classes=["claim-value"])], []
+                return [
+                    nodes.inline("", "", *number_and_math(row[self.field]), classes=["claim-value"])
+                ], []
         known = ", ".join(str(row["key"]) for row in rows) or "none"
-        logger.warning("no claim %r in notebook %r (there are: %s)", key, stem, known, location=self.get_location())
+        logger.warning(
+            "no claim %r in notebook %r (there are: %s)",
+            key,
+            stem,
+            known,
+            location=self.get_location(),
+        )
         return [nodes.problematic(self.rawtext, self.rawtext)], []
 
 
@@ -93,8 +133,10 @@ def _row(row: dict[str, Any], run: list[Any]) -> nodes.row:
         _entry(number_and_math(row["measured_text"])),
         _entry(number_and_math(row["tolerance_text"])),
         _entry(text_and_math(MARKS[verdict] + reason), f"verdict-{verdict.split()[0]}"),
-        _entry([link]), _entry([nodes.Text(given)]), _entry([nodes.Text(seed)]),
-    )  # fmt: skip
+        _entry([link]),
+        _entry([nodes.Text(given)]),
+        _entry([nodes.Text(seed)]),
+    )
 
 
 def _sign(relation: str) -> str:
@@ -102,7 +144,9 @@ def _sign(relation: str) -> str:
 
 
 def _entry(content: list[nodes.Node], *classes: str) -> nodes.entry:
-    return nodes.entry("", *([nodes.paragraph("", "", *content)] if content else []), classes=list(classes))
+    return nodes.entry(
+        "", *([nodes.paragraph("", "", *content)] if content else []), classes=list(classes)
+    )
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

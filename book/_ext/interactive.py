@@ -1,8 +1,9 @@
-"""``{interactive-figure} 05_overshoot fig-flip``: a figure of a notebook, and below it the same with controls.
+"""``{interactive-figure} overshoot fig-flip``: a figure of a notebook, and below it the same with
+controls.
 
-The data are those that the executed notebook carries (``rlvrlib.interactive``). They stand in the page, so that it works from a file
-too. Nothing is shown where scripts do not run; the drawing library (Plotly, served from the book) loads when the figure
-comes into view.
+The data are those that the executed notebook carries (``rlvrlib.evidence.interactive``). They stand
+in the page, so that it works from a file too. Nothing is shown where scripts do not run; the
+drawing library (Plotly, served from the book) loads when the figure comes into view.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from theme_svg import NotebookFigure
 
-from rlvrlib.interactive import KEY
+from rlvrlib.evidence.interactive import KEY
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +30,23 @@ class InteractiveFigure(NotebookFigure):
         made = super().run()
         data = find_data(notebook_path(self.env, stem), name) if made else None
         if made and data is None:
-            logger.warning("%s: the figure %s carries no interactive data", stem, name, location=self.get_location())
+            logger.warning(
+                "%s: the figure %s carries no interactive data",
+                stem,
+                name,
+                location=self.get_location(),
+            )
         if data is not None:
             # A script of data cannot end before its end: no `</` in it.
             script = data.replace("</", "<\\/")
             where = escape(f"{stem}/{name}")
-            made.append(nodes.raw("", f'<div class="play" hidden data-play="{where}"><script type="application/json">{script}</script></div>', format="html"))
+            made.append(
+                nodes.raw(
+                    "",
+                    f'<div class="play" hidden data-play="{where}"><script type="application/json">{script}</script></div>',
+                    format="html",
+                )
+            )
         return made
 
 
@@ -48,7 +60,9 @@ def find_data(path: Any, name: str) -> str | None:
     return None
 
 
-def add_scripts(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+def add_scripts(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
     """The script and the style, on the pages that have such a figure and on no other."""
     if doctree is None or app.builder.name != "html":
         return

@@ -1,4 +1,5 @@
-"""``{library-reference} rlvrlib``: every module of a package through autodoc, so that a new module is never forgotten.
+"""``{library-reference} rlvrlib``: every module of a package through autodoc, so that a new module
+is never forgotten.
 
 The source of each function is a link to its lines in the repository.
 """
@@ -29,18 +30,36 @@ class LibraryReference(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         package = importlib.import_module(self.arguments[0])
-        names = [module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")]
-        return [self._section(f"{package.__name__}.{name}") for name in sorted(names)]
+        names = [
+            module.name
+            for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+            if not module.ispkg and not module.name.rpartition(".")[2].startswith("_")
+        ]
+        return [self._section(name) for name in sorted(names)]
 
     def _section(self, name: str) -> nodes.section:
-        section = nodes.section("", nodes.title("", "", nodes.literal("", name)), ids=[f"module-page-{name.replace('.', '-')}"])
-        lines = ["```{eval-rst}", f".. automodule:: {name}", f"   :members: {', '.join(own_names(name))}", "   :show-inheritance:", "```"]
-        self.state.nested_parse(StringList(lines, self.get_location()), self.content_offset, section)
+        section = nodes.section(
+            "",
+            nodes.title("", "", nodes.literal("", name)),
+            ids=[f"module-page-{name.replace('.', '-')}"],
+        )
+        lines = [
+            "```{eval-rst}",
+            f".. automodule:: {name}",
+            f"   :members: {', '.join(own_names(name))}",
+            "   :show-inheritance:",
+            "```",
+        ]
+        self.state.nested_parse(
+            StringList(lines, self.get_location()), self.content_offset, section
+        )
         return section
 
 
 def own_names(module: str) -> list[str]:
-    """What a module's source defines, in its order. Where no names are given, autodoc reads the source of all that the module imports."""
+    """What a module's source defines, in its order. Where no names are given, autodoc reads the
+    source of all that the module imports.
+    """
     spec = importlib.util.find_spec(module)
     assert spec and spec.origin
     names: list[str] = []
@@ -53,8 +72,12 @@ def own_names(module: str) -> list[str]:
     return [name for name in names if not name.startswith("_")]
 
 
-def describe(app: Sphinx, what: str, name: str, found: object, options: object, lines: list[str]) -> None:
-    """The docstrings say ``name : meaning`` in one line; numpydoc reads a type there, and a meaning only below."""
+def describe(
+    app: Sphinx, what: str, name: str, found: object, options: object, lines: list[str]
+) -> None:
+    """The docstrings say ``name : meaning`` in one line; numpydoc reads a type there, and a meaning
+    only below.
+    """
     described: list[str] = []
     listing = False
     for number, line in enumerate(lines):
@@ -66,17 +89,25 @@ def describe(app: Sphinx, what: str, name: str, found: object, options: object, 
 
 
 def source_lines(repository: str, branch: str, domain: str, info: dict[str, str]) -> str | None:
-    """The address of an object's source; None for what has no lines, such as a constant or an attribute."""
+    """The address of an object's source; None for what has no lines, such as a constant or an
+    attribute.
+    """
     try:
         kind, first, last = ModuleAnalyzer.for_module(info["module"]).find_tags()[info["fullname"]]
     except (PycodeError, KeyError):
         return None
-    return f"{repository}/blob/{branch}/{info['module'].replace('.', '/')}.py#L{first}-L{last}" if kind != "other" else None
+    return (
+        f"{repository}/blob/{branch}/{info['module'].replace('.', '/')}.py#L{first}-L{last}"
+        if kind != "other"
+        else None
+    )
 
 
 def address_of_source(app: Sphinx, config: Config) -> None:
     theme = config.html_theme_options
-    config.linkcode_resolve = partial(source_lines, theme["repository_url"], theme.get("repository_branch", "main"))
+    config.linkcode_resolve = partial(
+        source_lines, theme["repository_url"], theme.get("repository_branch", "main")
+    )
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

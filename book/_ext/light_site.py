@@ -1,4 +1,5 @@
-"""Leave out of the built site what no reader needs: maps of the theme's scripts and styles for its developers, its translations, and
+"""Leave out of the built site what no reader needs: maps of the theme's scripts and styles for its
+developers, its translations, and
 fonts in a form that no browser asks for, since each stands there in a lighter one too.
 
 The notebooks for download lose their outputs: the page shows them, and a run makes them again.
@@ -16,7 +17,9 @@ from sphinx.config import Config
 
 
 def shorten_navigation(app: Sphinx, config: Config) -> None:
-    """Chapters and their notebooks are all that the sidebar shows; a greater depth copies the sections of every page into every page."""
+    """Chapters and their notebooks are all that the sidebar shows; a greater depth copies the
+    sections of every page into every page.
+    """
     config.html_theme_options["max_navbar_depth"] = 2
 
 
@@ -40,7 +43,8 @@ def lighten(app: Sphinx, failure: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    # Tables of claims are HTML of a notebook: Sphinx does not see their mathematics, and would leave MathJax out of a page without other.
+    # Tables of claims are HTML of a notebook: Sphinx does not see their mathematics, and would
+    # leave MathJax out of a page without other.
     app.set_html_assets_policy("always")
     app.connect("config-inited", shorten_navigation)
     app.connect("build-finished", lighten)

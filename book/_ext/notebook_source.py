@@ -20,7 +20,9 @@ def notebook_path(env: BuildEnvironment, stem: str) -> Path:
 
 
 def executed(path: Path) -> NotebookNode:
-    """The notebook in a file. It is read once, however many figures and claims of it are quoted; nobody may change it."""
+    """The notebook in a file. It is read once, however many figures and claims of it are quoted;
+    nobody may change it.
+    """
     return _read(path, path.stat().st_mtime_ns)
 
 
@@ -30,17 +32,28 @@ def _read(path: Path, changed: int) -> NotebookNode:
 
 
 def text_and_math(text: object) -> list[nodes.Node]:
-    """Plain text with ``$...$`` as mathematics. No other markup is read, so nothing can be smuggled in."""
+    """Plain text with ``$...$`` as mathematics. No other markup is read, so nothing can be smuggled
+    in.
+    """
     pieces = re.split(r"\$([^$]+)\$", str(text))
-    made = [nodes.math(piece, piece) if index % 2 else nodes.Text(piece) for index, piece in enumerate(pieces)]
+    made = [
+        nodes.math(piece, piece) if index % 2 else nodes.Text(piece)
+        for index, piece in enumerate(pieces)
+    ]
     return [node for node in made if node.astext()]
 
 
 def number_and_math(text: object) -> list[nodes.Node]:
     """A value of the claims table: `text_and_math`, and numbers in e-notation as a power of ten."""
-    return text_and_math(re.sub(r"(?:1|(\d+(?:\.\d+)?))e([+−-])0?(\d+)(?![\d$])", _power_of_ten, str(text)))
+    return text_and_math(
+        re.sub(r"(?:1|(\d+(?:\.\d+)?))e([+−-])0?(\d+)(?![\d$])", _power_of_ten, str(text))
+    )
 
 
 def _power_of_ten(found: re.Match[str]) -> str:
     factor, sign, power = found.groups()
-    return "$" + (f"{factor}\\times " if factor else "") + f"10^{{{sign.strip('+').replace('−', '-')}{power}}}$"
+    return (
+        "$"
+        + (f"{factor}\\times " if factor else "")
+        + f"10^{{{sign.strip('+').replace('−', '-')}{power}}}$"
+    )

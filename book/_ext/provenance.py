@@ -1,8 +1,9 @@
-"""At the foot of every page: the command that makes its figures again, commit, parameters, versions and run time.
+"""At the foot of every page: the command that makes its figures again, commit, parameters, versions
+and run time.
 ``{build-status}`` lists the same for the whole book.
 
-``make book`` leaves the facts in ``provenance.json`` beside the sources. A plain ``jupyter-book build .`` finds no such
-file and says that it shows the committed outputs.
+``make book`` leaves the facts in ``provenance.json`` beside the sources. A plain ``jupyter-book
+build .`` finds no such file and says that it shows the committed outputs.
 """
 
 from __future__ import annotations
@@ -28,11 +29,17 @@ def read_facts(source: Path) -> dict[str, Any]:
         return json.loads(file.read_text(encoding="utf-8"))
     try:
         commit = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"], cwd=source, capture_output=True, text=True, check=True
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            cwd=source,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = "unknown"
-    versions = {"Python": platform.python_version()} | {name: version(name) for name in ("rlvrlib", "numpy")}
+    versions = {"Python": platform.python_version()} | {
+        name: version(name) for name in ("rlvrlib", "numpy")
+    }
     return {"commit": commit, "profile": "committed outputs", "versions": versions, "notebooks": {}}
 
 
@@ -40,17 +47,25 @@ def footer(facts: dict[str, Any], page: str) -> str:
     """The line for one page, as HTML."""
     parts = [f"commit {facts['commit']}{' with local changes' if facts.get('modified') else ''}"]
     parts.append(f"profile: {facts['profile']}")
-    run = facts["notebooks"].get(page.removeprefix("notebooks/")) if page.startswith("notebooks/") else None
+    run = (
+        facts["notebooks"].get(page.removeprefix("notebooks/"))
+        if page.startswith("notebooks/")
+        else None
+    )
     if run is not None:
         given = ", ".join(f"{name} = {value}" for name, value in run.get("parameters", {}).items())
         parts.append(f"parameters: {given or 'the defaults above'}")
-        parts.append(f"run time: {run['seconds']:.0f} s" if "seconds" in run else "committed outputs")
+        parts.append(
+            f"run time: {run['seconds']:.0f} s" if "seconds" in run else "committed outputs"
+        )
     parts.append(", ".join(f"{name} {number}" for name, number in facts["versions"].items()))
     return f'<p class="provenance">{escape(" · ".join(parts))}</p>'
 
 
 def reproduce(source: Path, facts: dict[str, Any], page: str) -> str:
-    """The exact command that makes the figures of a chapter or notebook again, and the notebook itself."""
+    """The exact command that makes the figures of a chapter or notebook again, and the notebook
+    itself.
+    """
     stem = page.rpartition("/")[2]
     if not (source / "notebooks" / f"{stem}.ipynb").is_file():
         return ""
@@ -69,13 +84,21 @@ class BuildStatus(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         facts = self.config.provenance_facts
-        about = {"commit": facts["commit"] + (" with local changes" if facts.get("modified") else "")}
-        about |= {"profile": facts["profile"], "machine": facts.get("machine", "not recorded")} | facts["versions"]
+        about = {
+            "commit": facts["commit"] + (" with local changes" if facts.get("modified") else "")
+        }
+        about |= {
+            "profile": facts["profile"],
+            "machine": facts.get("machine", "not recorded"),
+        } | facts["versions"]
         page = [_table(("What", "Value"), [[name, str(value)] for name, value in about.items()])]
         if not facts["notebooks"]:
             text = "This site was built from the committed outputs, without executing: there are no run times. `make book` records them."
             return [*page, nodes.paragraph("", text.replace("`", ""))]
-        rows = [[stem, f"{run['seconds']:.1f} s" if "seconds" in run else "committed outputs"] for stem, run in sorted(facts["notebooks"].items())]
+        rows = [
+            [stem, f"{run['seconds']:.1f} s" if "seconds" in run else "committed outputs"]
+            for stem, run in sorted(facts["notebooks"].items())
+        ]
         return [*page, _table(("Notebook", "Run time"), rows)]
 
 
@@ -88,7 +111,9 @@ def _table(titles: tuple[str, ...], rows: list[list[str]]) -> nodes.table:
     return nodes.table("", group)
 
 
-def add_footer(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
+def add_footer(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object
+) -> None:
     if doctree is not None:  # pages made from a source, not the index or the search
         facts = app.config.provenance_facts
         context["body"] += reproduce(Path(app.srcdir), facts, page) + footer(facts, page)

@@ -8,7 +8,9 @@ from sphinx.application import Sphinx
 
 
 def complete_handlers(app: Sphinx) -> None:
-    """sphinx-exercise registers its nodes for ``singlehtml``; Sphinx then forgets what all others registered for ``html``."""
+    """sphinx-exercise registers its nodes for ``singlehtml``; Sphinx then forgets what all others
+    registered for ``html``.
+    """
     handlers = app.registry.translation_handlers
     if app.builder.name == "singlehtml" and "singlehtml" in handlers:
         handlers["singlehtml"] = {**handlers["html"], **handlers["singlehtml"]}

@@ -1,7 +1,9 @@
-"""The files of the site that are no pages of the book: ``404.html``, ``sitemap.xml``, ``llms.txt``; and how to cite.
+"""The files of the site that are no pages of the book: ``404.html``, ``sitemap.xml``, ``llms.txt``;
+and how to cite.
 
-Addresses begin with ``html_baseurl``, which stands in ``_config.yml``. ``{how-to-cite}`` is written from ``CITATION.cff``;
-``{pdf-link}`` leads to the whole book as PDF where ``make pdf`` made one of the same sources.
+Addresses begin with ``html_baseurl``, which stands in ``_config.yml``. ``{how-to-cite}`` is written
+from ``CITATION.cff``; ``{pdf-link}`` leads to the whole book as PDF where ``make pdf`` made one of
+the same sources.
 """
 
 from __future__ import annotations
@@ -63,7 +65,10 @@ def write_files(app: Sphinx, error: Exception | None) -> None:
         return
     base, out = app.config.html_baseurl, Path(app.outdir)
     if not re.fullmatch(r"https?://[^\s]+/", base):
-        logger.warning("html: baseurl: in _config.yml must be an address that ends in '/', got %r: no sitemap, no 404 page, no llms.txt", base)
+        logger.warning(
+            "html: baseurl: in _config.yml must be an address that ends in '/', got %r: no sitemap, no 404 page, no llms.txt",
+            base,
+        )
         return
     (out / "sitemap.xml").write_text(sitemap(app, base), encoding="utf-8")
     (out / "llms.txt").write_text(llms(app, base), encoding="utf-8")
@@ -92,25 +97,39 @@ def pages(app: Sphinx) -> list[str]:
 
 def sitemap(app: Sphinx, base: str) -> str:
     """Every page of the book. Without dates, so that an unchanged book has an unchanged sitemap."""
-    rows = "".join(f"<url><loc>{escape(base + app.builder.get_target_uri(page))}</loc></url>\n" for page in pages(app))
+    rows = "".join(
+        f"<url><loc>{escape(base + app.builder.get_target_uri(page))}</loc></url>\n"
+        for page in pages(app)
+    )
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n{rows}</urlset>\n'
 
 
 def llms(app: Sphinx, base: str) -> str:
-    """The book for language models (llmstxt.org): one line for each page, its title and its question."""
+    """The book for language models (llmstxt.org): one line for each page, its title and its
+    question.
+    """
     home = app.env.get_doctree(app.config.root_doc)
-    lines = [f"# {app.env.titles[app.config.root_doc].astext()}", "", f"> {_plain(next(home.findall(nodes.emphasis)))}", ""]
+    lines = [
+        f"# {app.env.titles[app.config.root_doc].astext()}",
+        "",
+        f"> {_plain(next(home.findall(nodes.emphasis)))}",
+        "",
+    ]
     for caption, names in parts(app):
         lines += [f"## {caption}", ""]
         for page in names:
             asked = question(app.env.get_doctree(page))
-            lines.append(f"- [{app.env.titles[page].astext()}]({base}{app.builder.get_target_uri(page)}){': ' if asked else ''}{asked}")
+            lines.append(
+                f"- [{app.env.titles[page].astext()}]({base}{app.builder.get_target_uri(page)}){': ' if asked else ''}{asked}"
+            )
         lines.append("")
     return "\n".join(lines)
 
 
 def question(page: nodes.document) -> str:
-    """The paragraph that begins with **Question.**; on other pages the first paragraph's first sentence; else nothing."""
+    """The paragraph that begins with **Question.**; on other pages the first paragraph's first
+    sentence; else nothing.
+    """
     for paragraph in page.findall(nodes.paragraph):
         first = next((child for child in paragraph.children if child.astext()), None)
         if isinstance(first, nodes.strong) and first.astext() == "Question.":
@@ -131,7 +150,9 @@ def _plain(node: nodes.Node) -> str:
 
 
 def not_found(app: Sphinx, base: str) -> str:
-    """A page without style sheets or scripts of its own: it is served in place of pages at any depth."""
+    """A page without style sheets or scripts of its own: it is served in place of pages at any
+    depth.
+    """
     first = [names[0] for _, names in parts(app)]
     links = "\n".join(
         f'<li><a href="{app.builder.get_target_uri(page)}">{escape(title if title.startswith(caption) else f"{caption}: {title}")}</a></li>'
@@ -139,7 +160,9 @@ def not_found(app: Sphinx, base: str) -> str:
         for title in [app.env.titles[page].astext()]
     )
     home = app.builder.get_target_uri(app.config.root_doc)
-    return NOT_FOUND.format(base=escape(urlsplit(base).path), title=escape(app.config.project), home=home, links=links)
+    return NOT_FOUND.format(
+        base=escape(urlsplit(base).path), title=escape(app.config.project), home=home, links=links
+    )
 
 
 class HowToCite(SphinxDirective):
@@ -150,7 +173,13 @@ class HowToCite(SphinxDirective):
         self.env.note_dependency(str(path))
         cff = yaml.safe_load(path.read_text(encoding="utf-8"))
         made: list[nodes.Node] = [nodes.paragraph("", cff["message"])]
-        own = {**cff, "url": self.config.html_baseurl, "key": "the-safe-step", "type": "misc", "note": f"Version {cff['version']}"}
+        own = {
+            **cff,
+            "url": self.config.html_baseurl,
+            "key": "the-safe-step",
+            "type": "misc",
+            "note": f"Version {cff['version']}",
+        }
         for work in (own, *cff.get("references", [])):
             made.append(nodes.paragraph("", "", *in_words(work)))
             code = nodes.literal_block("", bibtex(work))
@@ -161,7 +190,9 @@ class HowToCite(SphinxDirective):
 
 def _names(work: dict[str, Any], pattern: str) -> list[str]:
     return [
-        pattern.format(family=author["family-names"], given=author["given-names"]) if "family-names" in author else author["name"]
+        pattern.format(family=author["family-names"], given=author["given-names"])
+        if "family-names" in author
+        else author["name"]
         for author in work["authors"]
     ]
 
@@ -175,15 +206,32 @@ def in_words(work: dict[str, Any]) -> list[nodes.Node]:
     authors = " and ".join(_names(work, "{given} {family}"))
     year = f" ({work['year']})" if "year" in work else ""
     tail = [text for text in (work.get("note", ""), _identifier(work), work.get("url", "")) if text]
-    return [nodes.Text(f"{authors[0].upper()}{authors[1:]}{year}. "), nodes.emphasis("", work["title"]), nodes.Text(f". {', '.join(tail)}")]
+    return [
+        nodes.Text(f"{authors[0].upper()}{authors[1:]}{year}. "),
+        nodes.emphasis("", work["title"]),
+        nodes.Text(f". {', '.join(tail)}"),
+    ]
 
 
 def bibtex(work: dict[str, Any]) -> str:
     """One work as a BibTeX entry."""
-    people = [name if "family-names" in author else f"{{{name}}}" for name, author in zip(_names(work, "{family}, {given}"), work["authors"], strict=True)]
+    people = [
+        name if "family-names" in author else f"{{{name}}}"
+        for name, author in zip(_names(work, "{family}, {given}"), work["authors"], strict=True)
+    ]
     key = work.get("key") or f"{work['authors'][0]['family-names'].lower()}{work['year']}"
-    fields = {"title": f"{{{work['title']}}}", "author": " and ".join(people), "year": work.get("year"), "url": work.get("url"), "note": work.get("note")}
-    if arxiv := [i["value"].removeprefix("arXiv:") for i in work.get("identifiers", []) if i["value"].startswith("arXiv:")]:
+    fields = {
+        "title": f"{{{work['title']}}}",
+        "author": " and ".join(people),
+        "year": work.get("year"),
+        "url": work.get("url"),
+        "note": work.get("note"),
+    }
+    if arxiv := [
+        i["value"].removeprefix("arXiv:")
+        for i in work.get("identifiers", [])
+        if i["value"].startswith("arXiv:")
+    ]:
         fields |= {"eprint": arxiv[0], "archiveprefix": "arXiv"}
     rows = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items() if value)
     return f"@misc{{{key},\n{rows}\n}}"
@@ -196,8 +244,21 @@ class PdfLink(SphinxDirective):
         name = read_facts(Path(self.env.srcdir)).get("pdf")
         if name and self.env.app.builder.name == "html":
             address = "../" * self.env.docname.count("/") + name
-            return [nodes.raw("", f'<p><a href="{escape(address)}">{escape(name)}</a>, made from the same sources as these pages.</p>', format="html")]
-        return [nodes.paragraph("", "", nodes.literal("", "make pdf"), nodes.Text(" makes the whole book as one PDF; it needs Chromium."))]
+            return [
+                nodes.raw(
+                    "",
+                    f'<p><a href="{escape(address)}">{escape(name)}</a>, made from the same sources as these pages.</p>',
+                    format="html",
+                )
+            ]
+        return [
+            nodes.paragraph(
+                "",
+                "",
+                nodes.literal("", "make pdf"),
+                nodes.Text(" makes the whole book as one PDF; it needs Chromium."),
+            )
+        ]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """The notation page, and what links to it and to the glossary.
 
-``{symbol-table}`` lists ``book/symbols.yml``: each symbol, its meaning, where it is defined and which chapter uses it
-first. Every chapter opens with a collapsed list of the symbols that its mathematics uses, each linked to that table,
-and the first use of each term of ``book/glossary.md`` in a chapter's prose is linked to the glossary.
+``{symbol-table}`` lists ``book/symbols.yml``: each symbol, its meaning, where it is defined and
+which chapter uses it first. Every chapter opens with a collapsed list of the symbols that its
+mathematics uses, each linked to that table, and the first use of each term of ``book/glossary.md``
+in a chapter's prose is linked to the glossary.
 """
 
 from __future__ import annotations
@@ -21,23 +22,29 @@ from sphinx.domains.std import StandardDomain
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
-CHAPTER = re.compile(r"book/\d\d_\w+")
+CHAPTER = re.compile(r"book/\w+")
 MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$", re.DOTALL)
 CODE = re.compile(r"^(`{3,})bash.*?^\1$", re.DOTALL | re.MULTILINE)
 
 
 @cache
 def read_symbols(file: Path) -> list[dict[str, str]]:
-    """The entries of ``symbols.yml``: ``id``, ``symbol``, ``pattern`` (of LaTeX source), ``meaning``, ``defined``."""
+    """The entries of ``symbols.yml``: ``id``, ``symbol``, ``pattern`` (of LaTeX source),
+    ``meaning``, ``defined``.
+    """
     return yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
 @cache
 def read_terms(file: Path) -> tuple[str, ...]:
-    """The terms of the glossary, longest first, so that ``cumulative gap alignment`` is found before ``gap``."""
+    """The terms of the glossary, longest first, so that ``cumulative gap alignment`` is found
+    before ``gap``.
+    """
     block = re.search(r"```\{glossary\}\n(.*?)```", file.read_text(encoding="utf-8"), re.DOTALL)
     lines = block[1].splitlines() if block else []
-    return tuple(sorted((line for line in lines if line and not line.startswith(" ")), key=len, reverse=True))
+    return tuple(
+        sorted((line for line in lines if line and not line.startswith(" ")), key=len, reverse=True)
+    )
 
 
 def used(symbols: list[dict[str, str]], mathematics: str) -> list[dict[str, str]]:
@@ -57,10 +64,15 @@ class SymbolTable(SphinxDirective):
         source, std = Path(self.env.srcdir), cast(StandardDomain, self.env.get_domain("std"))
         file = source / "book" / "symbols.yml"
         chapters = sorted(name for name in self.env.found_docs if CHAPTER.fullmatch(name))
-        texts = {name: mathematics_of(Path(self.env.doc2path(name)).read_text(encoding="utf-8")) for name in chapters}
+        texts = {
+            name: mathematics_of(Path(self.env.doc2path(name)).read_text(encoding="utf-8"))
+            for name in chapters
+        }
         for path in (file, *map(self.env.doc2path, chapters)):
             self.env.note_dependency(str(path))
-        group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in (15, 45, 20, 20)), cols=4)
+        group = nodes.tgroup(
+            "", *(nodes.colspec(colwidth=width) for width in (15, 45, 20, 20)), cols=4
+        )
         titles = ("Symbol", "Meaning", "Defined in", "First used in")
         group += nodes.thead("", nodes.row("", *(_entry([nodes.Text(title)]) for title in titles)))
         body = nodes.tbody()
@@ -69,10 +81,12 @@ class SymbolTable(SphinxDirective):
             std.anonlabels[anchor] = (self.env.docname, anchor)
             first = next((name for name in chapters if used([symbol], texts[name])), None)
             row = nodes.row(
-                "", _entry(text_and_math(f"${symbol['symbol']}$")), _entry(text_and_math(symbol["meaning"])),
+                "",
+                _entry(text_and_math(f"${symbol['symbol']}$")),
+                _entry(text_and_math(symbol["meaning"])),
                 _entry([_page(self.env, f"book/{symbol['defined']}")]),
                 _entry([_page(self.env, first)] if first else [nodes.Text("notebooks only")]),
-            )  # fmt: skip
+            )
             row[0]["ids"] = [anchor]
             body += row
         group += body
@@ -86,7 +100,14 @@ def _entry(content: list[nodes.Node]) -> nodes.entry:
 def _page(env: BuildEnvironment, name: str) -> addnodes.pending_xref:
     """A link whose text is the page's title."""
     return addnodes.pending_xref(
-        "", nodes.inline(), refdomain="std", reftype="doc", reftarget=f"/{name}", refexplicit=False, refwarn=True, refdoc=env.docname
+        "",
+        nodes.inline(),
+        refdomain="std",
+        reftype="doc",
+        reftarget=f"/{name}",
+        refexplicit=False,
+        refwarn=True,
+        refdoc=env.docname,
     )
 
 
@@ -98,9 +119,13 @@ def prepare_chapter(app: Sphinx, doctree: nodes.document) -> None:
     for file in (book / "symbols.yml", book / "glossary.md"):
         app.env.note_dependency(str(file))
     _link_terms(app.env, doctree, read_terms(book / "glossary.md"))
-    mathematics = " ; ".join(node.astext() for kind in (nodes.math, nodes.math_block) for node in doctree.findall(kind))
+    mathematics = " ; ".join(
+        node.astext() for kind in (nodes.math, nodes.math_block) for node in doctree.findall(kind)
+    )
     page = next(iter(doctree.findall(nodes.section)))
-    first = next((index for index, node in enumerate(page) if isinstance(node, nodes.section)), len(page))
+    first = next(
+        (index for index, node in enumerate(page) if isinstance(node, nodes.section)), len(page)
+    )
     if symbols := used(read_symbols(book / "symbols.yml"), mathematics):
         page.insert(first, _symbol_list(app.env, symbols))
 
@@ -109,12 +134,24 @@ def _symbol_list(env: BuildEnvironment, symbols: list[dict[str, str]]) -> list[n
     items = nodes.bullet_list()
     for symbol in symbols:
         target = addnodes.pending_xref(
-            "", nodes.inline("", "", *text_and_math(f"${symbol['symbol']}$")), refdomain=None, reftype="myst",  # of "ref" only the letters are kept
-            reftarget=f"symbol-{symbol['id']}", refexplicit=True, refwarn=True, refdoc=env.docname,
-        )  # fmt: skip
-        items += nodes.list_item("", nodes.paragraph("", "", target, nodes.Text(" "), *text_and_math(symbol["meaning"])))
+            "",
+            nodes.inline("", "", *text_and_math(f"${symbol['symbol']}$")),
+            refdomain=None,
+            reftype="myst",  # of "ref" only the letters are kept
+            reftarget=f"symbol-{symbol['id']}",
+            refexplicit=True,
+            refwarn=True,
+            refdoc=env.docname,
+        )
+        items += nodes.list_item(
+            "", nodes.paragraph("", "", target, nodes.Text(" "), *text_and_math(symbol["meaning"]))
+        )
     opening = '<details class="symbols-here"><summary>Symbols on this page</summary>'
-    return [nodes.raw("", opening, format="html"), items, nodes.raw("", "</details>", format="html")]
+    return [
+        nodes.raw("", opening, format="html"),
+        items,
+        nodes.raw("", "</details>", format="html"),
+    ]
 
 
 def _link_terms(env: BuildEnvironment, doctree: nodes.document, terms: tuple[str, ...]) -> None:
@@ -122,17 +159,29 @@ def _link_terms(env: BuildEnvironment, doctree: nodes.document, terms: tuple[str
     for text in list(doctree.findall(nodes.Text)):
         if not isinstance(text.parent, (nodes.paragraph, nodes.strong)) or not waiting:
             continue
-        if not isinstance(text.parent, nodes.paragraph) and not isinstance(text.parent.parent, nodes.paragraph):
+        if not isinstance(text.parent, nodes.paragraph) and not isinstance(
+            text.parent.parent, nodes.paragraph
+        ):
             continue
         pieces, rest = [], text.astext()
-        while match := re.search("|".join(rf"\b{re.escape(term)}\b" for term in waiting), rest, re.IGNORECASE):
+        while match := re.search(
+            "|".join(rf"\b{re.escape(term)}\b" for term in waiting), rest, re.IGNORECASE
+        ):
             term = next(name for name in waiting if name.lower() == match[0].lower())
             waiting.remove(term)
             pieces += [nodes.Text(rest[: match.start()])] if match.start() else []
-            pieces.append(addnodes.pending_xref(
-                "", nodes.inline("", match[0]), refdomain="std", reftype="term", reftarget=term,
-                refexplicit=True, refwarn=True, refdoc=env.docname,
-            ))  # fmt: skip
+            pieces.append(
+                addnodes.pending_xref(
+                    "",
+                    nodes.inline("", match[0]),
+                    refdomain="std",
+                    reftype="term",
+                    reftarget=term,
+                    refexplicit=True,
+                    refwarn=True,
+                    refdoc=env.docname,
+                )
+            )
             rest = rest[match.end() :]
             if not waiting:
                 break

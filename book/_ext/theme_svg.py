@@ -1,10 +1,12 @@
 """Figures that follow the page's theme.
 
-An SVG in an ``<img>`` cannot know the page's colours. In HTML every SVG is therefore put into the page itself, with the
-two sentinel colours of ``rlvrlib.figures`` replaced: ink by ``currentColor``, background by ``none``.
+An SVG in an ``<img>`` cannot know the page's colours. In HTML every SVG is therefore put into the
+page itself, with the two sentinel colours of ``rlvrlib.evidence.figures`` replaced: ink by
+``currentColor``, background by ``none``.
 
-``{notebook-figure} 05_overshoot fig-flip`` shows a figure of a notebook in another page, with its caption and
-alternative text; its label there is ``fig-flip-chapter`` unless ``:label:`` says otherwise.
+``{notebook-figure} overshoot fig-flip`` shows a figure of a notebook in another page, with its
+caption and alternative text; its label there is ``fig-flip-chapter`` unless ``:label:`` says
+otherwise.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 from sphinx.writers.html5 import HTML5Translator
 
-from rlvrlib import figures
-from rlvrlib.figures import inline_svg
+from rlvrlib.evidence import figures
+from rlvrlib.evidence.figures import inline_svg
 
 logger = logging.getLogger(__name__)
 
@@ -47,12 +49,18 @@ class InlineSvg(SphinxPostTransform):
         for number, image in enumerate(list(self.document.findall(nodes.image))):
             path = Path(self.env.srcdir) / image["uri"]
             if path.suffix == ".svg" and path.is_file():
-                image.replace_self(svg_drawing("", path=str(path), prefix=f"f{number}-", alt=image.get("alt", "")))
+                image.replace_self(
+                    svg_drawing("", path=str(path), prefix=f"f{number}-", alt=image.get("alt", ""))
+                )
 
 
 def write_drawing(translator: HTML5Translator, node: nodes.Element) -> None:
     drawn = translator.document.setdefault("drawn", {})  # by the page's figures so far
-    translator.body.append(inline_svg(Path(node["path"]).read_text(encoding="utf-8"), node["prefix"], node["alt"], drawn))
+    translator.body.append(
+        inline_svg(
+            Path(node["path"]).read_text(encoding="utf-8"), node["prefix"], node["alt"], drawn
+        )
+    )
     raise nodes.SkipNode
 
 
@@ -60,7 +68,10 @@ class NotebookFigure(SphinxDirective):
     """``{notebook-figure} NOTEBOOK FIGURE``: a figure of an executed notebook."""
 
     required_arguments = 2
-    option_spec: ClassVar[dict[str, Any]] = {"label": directives.unchanged, "caption": directives.unchanged}
+    option_spec: ClassVar[dict[str, Any]] = {
+        "label": directives.unchanged,
+        "caption": directives.unchanged,
+    }
 
     def run(self) -> list[nodes.Node]:
         stem, name = self.arguments
@@ -73,15 +84,21 @@ class NotebookFigure(SphinxDirective):
         # Beside the doctrees, where MyST-NB keeps its images too: never among the sources.
         folder = Path(self.env.app.doctreedir) / "notebook_figures"
         folder.mkdir(parents=True, exist_ok=True)
-        # Not the name that MyST-NB gives the same picture: of two of one name the first to be read would keep it.
-        file = folder / f"chapter-{hashlib.sha256(content).hexdigest()}{'.svg' if 'svg' in mime else '.png'}"
+        # Not the name that MyST-NB gives the same picture: of two of one name the first to be read
+        # would keep it.
+        file = (
+            folder
+            / f"chapter-{hashlib.sha256(content).hexdigest()}{'.svg' if 'svg' in mime else '.png'}"
+        )
         file.write_bytes(content)
         figure = nodes.figure()
         uri = "/" + Path(os.path.relpath(file, self.env.srcdir)).as_posix()
         figure += nodes.image(uri=uri, alt=cell["image"]["alt"])
         caption = self.options.get("caption", cell["figure"]["caption"])
         figure += self._parsed(caption, nodes.caption)
-        figure += self._parsed(f"Made by the notebook {{doc}}`{stem} </notebooks/{stem}>`.", nodes.paragraph)
+        figure += self._parsed(
+            f"Made by the notebook {{doc}}`{stem} </notebooks/{stem}>`.", nodes.paragraph
+        )
         figure[-1] = nodes.legend("", figure[-1])
         self.options["name"] = self.options.get("label", f"{name}-chapter")
         self.set_source_info(figure)
@@ -90,11 +107,15 @@ class NotebookFigure(SphinxDirective):
 
     def _parsed(self, text: str, kind: type[nodes.Element]) -> nodes.Element:
         parsed = nodes.Element()
-        self.state.nested_parse(StringList(text.splitlines(), self.get_location()), self.content_offset, parsed)
+        self.state.nested_parse(
+            StringList(text.splitlines(), self.get_location()), self.content_offset, parsed
+        )
         return kind("", "", *(child for paragraph in parsed for child in paragraph.children))
 
 
-def drawn(directive: SphinxDirective, draw: Callable[[], tuple[Figure, str]], prefix: str, caption: str) -> list[nodes.Node]:
+def drawn(
+    directive: SphinxDirective, draw: Callable[[], tuple[Figure, str]], prefix: str, caption: str
+) -> list[nodes.Node]:
     """The figure that ``draw`` gives, with its text alternative, in the place of a directive."""
     import matplotlib as mpl
     import matplotlib.pyplot as plt
@@ -112,12 +133,17 @@ def drawn(directive: SphinxDirective, draw: Callable[[], tuple[Figure, str]], pr
 
 
 class FigureLegend(SphinxDirective):
-    """``{figure-legend}``: the looks of ``rlvrlib.figures``, drawn from it."""
+    """``{figure-legend}``: the looks of ``rlvrlib.evidence.figures``, drawn from it."""
 
     option_spec: ClassVar[dict[str, Any]] = {"name": directives.unchanged_required}
 
     def run(self) -> list[nodes.Node]:
-        return drawn(self, self.draw, "legend-", "The legend of the book: single quantities, then the members of a family in order.")
+        return drawn(
+            self,
+            self.draw,
+            "legend-",
+            "The legend of the book: single quantities, then the members of a family in order.",
+        )
 
     def draw(self) -> tuple[Figure, str]:
         import matplotlib.pyplot as plt
@@ -131,11 +157,16 @@ class FigureLegend(SphinxDirective):
         axes.set_xticks([])
         axes.grid(False)
         axes.spines[:].set_visible(False)
-        return figure, "One line for each look. " + "; ".join(f"{name}: {_in_words(look)}" for name, look in looks) + "."
+        return figure, "One line for each look. " + "; ".join(
+            f"{name}: {_in_words(look)}" for name, look in looks
+        ) + "."
 
 
 def _in_words(look: dict[str, Any]) -> str:
-    colours = {getattr(figures, name): name.lower() for name in ("BLUE", "VERMILLION", "GREEN", "PURPLE", "OCHRE", "GREY", "INK")}
+    colours = {
+        getattr(figures, name): name.lower()
+        for name in ("BLUE", "VERMILLION", "GREEN", "PURPLE", "OCHRE", "GREY", "INK")
+    }
     lines = {"-": "solid", "--": "dashed", "-.": "dashes and dots", ":": "dotted"}
     return f"{colours[look['color']]}, {lines.get(str(look['linestyle']), 'a pattern of dashes')}"
 
@@ -145,7 +176,8 @@ def find_figure(path: Path, name: str) -> tuple[dict[str, Any], str, bytes]:
 
     Raises
     ------
-    ValueError : no such notebook or figure, a figure without an image, or one without text alternative.
+    ValueError : no such notebook or figure, a figure without an image, or one without text
+        alternative.
     """
     if not path.is_file():
         raise ValueError(f"there is no notebook {path.stem}")
@@ -161,7 +193,9 @@ def find_figure(path: Path, name: str) -> tuple[dict[str, Any], str, bytes]:
                 return metadata, "image/svg+xml", data["image/svg+xml"].encode()
             if "image/png" in data:
                 return metadata, "image/png", b64decode(data["image/png"])
-        raise ValueError(f"{path.stem}: the figure {name} holds no image; was the notebook executed?")
+        raise ValueError(
+            f"{path.stem}: the figure {name} holds no image; was the notebook executed?"
+        )
     raise ValueError(f"{path.stem} has no figure named {name}")
 
 

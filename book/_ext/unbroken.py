@@ -1,4 +1,5 @@
-"""No line begins with the full stop of a formula: a formula and the punctuation after it stay on one line, as do a sign and its number.
+"""No line begins with the full stop of a formula: a formula and the punctuation after it stay on
+one line, as do a sign and its number.
 
 Primes of names such as Theorem 3\' are primes, not quotation marks.
 """
@@ -22,15 +23,30 @@ class Unbroken(SphinxPostTransform):
     def run(self, **_: Any) -> None:
         for formula in list(self.document.findall(nodes.math)):
             after = formula.next_node(descend=False, siblings=True)
-            mark = re.match("[.,;:!?)\u2019]+", after.astext()) if isinstance(after, nodes.Text) and after.parent is formula.parent else None
+            mark = (
+                re.match("[.,;:!?)\u2019]+", after.astext())
+                if isinstance(after, nodes.Text) and after.parent is formula.parent
+                else None
+            )
             if mark:
                 rest = after.astext()[mark.end() :]
                 after.parent.replace(after, [nodes.Text(rest)] if rest else [])
-                formula.replace_self(nodes.inline("", "", formula.deepcopy(), nodes.Text(mark[0]), classes=["unbroken"]))
+                formula.replace_self(
+                    nodes.inline(
+                        "", "", formula.deepcopy(), nodes.Text(mark[0]), classes=["unbroken"]
+                    )
+                )
         for text in list(self.document.findall(nodes.Text)):
-            if isinstance(text.parent, (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw)):
+            if isinstance(
+                text.parent,
+                (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw),
+            ):
                 continue
-            tidy = re.sub("(?<=[A-Za-z] \\d)(\u2019{1,2}|\u201d)(?![\\w])", lambda found: PRIMES[found[1]], text).replace("\u00b1 ", "\u00b1\u00a0")
+            tidy = re.sub(
+                "(?<=[A-Za-z] \\d)(\u2019{1,2}|\u201d)(?![\\w])",
+                lambda found: PRIMES[found[1]],
+                text,
+            ).replace("\u00b1 ", "\u00b1\u00a0")
             if tidy != text:
                 text.parent.replace(text, nodes.Text(tidy))
 

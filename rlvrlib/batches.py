@@ -1,0 +1,269 @@
+r"""Batches of prompts that share ``theta``: Theorem 5, its two thresholds as a step, and the batch
+as one problem (theory section 3).
+
+Prompts stand along the last axis of log-odds and alignments, along the last axis but one of gaps,
+and ``theta`` has shape ``(..., 1, dim)``. ``p_q`` are the batch's weights: the mean success rate is
+``Jbar = sum_q p_q J_q``. Weights are scaled to sum to one.
+
+A prompt that is always right or always wrong has infinite log-odds and no gap. It is left out of
+every direction. In the step an always right one still counts: it cannot gain, but it can lose.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import expit, log_expit, logit
+
+from rlvrlib import thresholds
+from rlvrlib.problems import Array, Problem, Regularity, log_odds_and_gap, log_odds_gain
+from rlvrlib.threshold_arithmetic import prompt_weights
+
+# Beyond these log-odds the rates leave the range of floating-point numbers.
+_FAR = 700.0
+
+
+def log_odds_of_rates(success_rate: ArrayLike, *, strict: bool = False) -> tuple[Array, Array]:
+    """Log-odds of estimated success rates, and how many prompts have none.
+
+    Parameters
+    ----------
+    success_rate : shape ``(..., Q)``, in [0, 1].
+    strict : raise if some rate is 0 or 1.
+
+    Returns
+    -------
+    Log-odds, infinite for rates of 0 and 1, and the number of these prompts, shape ``(...)``.
+
+    Raises
+    ------
+    ValueError : a rate outside [0, 1], or one of 0 or 1 where ``strict``.
+    """
+    rates = np.asarray(success_rate, dtype=float)
+    if rates.ndim < 1 or not np.all((rates >= 0) & (rates <= 1)):
+        raise ValueError(
+            f"success_rate must hold rates in [0, 1] along its last axis, got {success_rate!r}"
+        )
+    excluded = np.count_nonzero((rates == 0) | (rates == 1), axis=-1)
+    if strict and np.any(excluded):
+        raise ValueError(
+            f"success_rate must be strictly between 0 and 1, got {np.sum(excluded)} prompts that are always right or always "
+            "wrong: sample them again, or pass strict=False to leave them out"
+        )
+    return logit(rates), excluded
+
+
+def mean_rates(log_odds: ArrayLike, weights: ArrayLike | None = None) -> tuple[Array, Array]:
+    """``sum_q p_q J_q`` and ``sum_q p_q (1 - J_q)``, shape ``(...)`` each; weights are scaled to
+    sum to one.
+    """
+    log_odds, share = batch_of(log_odds, weights)
+    return np.sum(share * expit(log_odds), axis=-1), np.sum(share * expit(-log_odds), axis=-1)
+
+
+def batch_alignment(
+    alignments: ArrayLike, log_odds: ArrayLike, weights: ArrayLike | None = None
+) -> Array:
+    """``D = sum_q p_q J_q (1-J_q) dmu_q``: slope of the mean success rate along the direction
+    (Theorem 5), shape ``(...)``.
+    """
+    log_odds, share = batch_of(log_odds, weights)
+    return np.sum(share * rate_variance(log_odds) * _where_finite(log_odds, alignments), axis=-1)
+
+
+def alignment_spread(
+    alignments: ArrayLike, log_odds: ArrayLike, weights: ArrayLike | None = None
+) -> Array:
+    """Variance of the alignment over the batch divided by its squared mean, shape ``(...)``.
+
+    Both with the weights ``p_q J_q (1-J_q)`` of Theorem 5. Infinite where the mean is 0.
+
+    Raises
+    ------
+    ValueError : no prompt of a batch has finite log-odds.
+    """
+    log_odds, share = batch_of(log_odds, weights)
+    pull, alignments = share * rate_variance(log_odds), _where_finite(log_odds, alignments)
+    total = np.sum(pull, axis=-1, keepdims=True)
+    if not np.all(total > 0):
+        raise ValueError(
+            "log_odds must leave a prompt in each batch that is neither always right nor always wrong"
+        )
+    pull = pull / total
+    mean = np.sum(pull * alignments, axis=-1)
+    variance = np.sum(pull * (alignments - mean[..., None]) ** 2, axis=-1)
+    return np.where(mean == 0, np.inf, variance / np.where(mean == 0, 1.0, mean) ** 2)
+
+
+def batch_step(
+    alignments: ArrayLike,
+    log_odds: ArrayLike,
+    curvature_bounds: ArrayLike,
+    score_variances: ArrayLike,
+    curvature_above: ArrayLike = 0.0,
+    weights: ArrayLike | None = None,
+) -> Array:
+    """The larger of the two thresholds of Theorem 5, shape ``(...)``.
+
+    Parameters
+    ----------
+    alignments, log_odds : ``dmu_q`` and ``l_q``, shape ``(..., Q)``; the alignment of infinite
+        log-odds is not read.
+    curvature_bounds : ``a_q``, with ``h_w >= -a_q`` on the correct responses of prompt ``q``.
+    score_variances : ``sigma_q^2 = T_q R_q^2 / 4``; the mirrored form takes the largest.
+    curvature_above : ``a_+``, with ``h_w <= a_+`` on all wrong responses, shape ``(...)``; 0 for
+        logits linear in ``theta``.
+    weights : ``p_q``; equal where omitted.
+    """
+    log_odds, share = batch_of(log_odds, weights)
+    alignments = _where_finite(log_odds, alignments)
+    log_odds = np.clip(log_odds, -_FAR, _FAR)
+    variances = np.asarray(score_variances, dtype=float)
+    if not np.all(variances >= 0):
+        raise ValueError(f"score_variances must be non-negative, got {score_variances!r}")
+    widest = 2 * np.sqrt(
+        variances.max(axis=-1)
+    )  # the range of a single token with the largest of these variances
+    return np.maximum(
+        thresholds.batch_success_rise(alignments, log_odds, curvature_bounds, share),
+        thresholds.batch_failure_fall(alignments, log_odds, 1, widest, curvature_above, share),
+    )
+
+
+@dataclass(frozen=True)
+class BatchThreshold:
+    """The larger threshold of Theorem 5, for `ThresholdStep`; bounds from the problem's
+    `Regularity`, shape ``(..., 1)``.
+
+    Parameters
+    ----------
+    weights : ``p_q``, shape ``(Q,)`` or ``(..., Q)``; equal where omitted.
+    linear_logits : whether token logits are linear in ``theta``, so that ``a_+ = 0``; otherwise
+        ``a_+`` is the largest ``L_o``.
+    """
+
+    weights: ArrayLike | None = None
+    linear_logits: bool = False
+
+    def __call__(
+        self, problem: Problem, theta: Array, direction: Array, alignment: Array, log_odds: Array
+    ) -> Array:
+        bounds = problem.regularity(direction)
+        bend = np.broadcast_to(bounds.score_lipschitz, log_odds.shape)
+        above = 0.0 if self.linear_logits else bend.max(axis=-1)
+        return batch_step(
+            alignment, log_odds, bend, score_variance(bounds, log_odds), above, self.weights
+        )[..., None]
+
+
+@dataclass(frozen=True)
+class BatchMean:
+    """A batch as one `Problem`: its log-odds are those of the mean success rate, so its gap is
+    parallel to the gradient of that.
+
+    ``theta`` has shape ``(..., dim)`` here. There is no ``regularity``: `BatchThreshold` has the
+    thresholds of a batch.
+
+    Parameters
+    ----------
+    prompts : a stack of prompts, the last axis of its log-odds.
+    weights : ``p_q``; equal where omitted.
+    """
+
+    prompts: Problem
+    weights: ArrayLike | None = None
+
+    @property
+    def dim(self) -> int:
+        return self.prompts.dim
+
+    def log_odds(self, theta: ArrayLike) -> Array:
+        success, failure = mean_rates(self.prompts.log_odds(_shared(theta)), self.weights)
+        return np.log(success) - np.log(failure)
+
+    def gradient_gap(self, theta: ArrayLike) -> Array:
+        """``sum_q p_q J_q (1-J_q) Gap_q / (Jbar (1-Jbar))``."""
+        log_odds, gap = log_odds_and_gap(self.prompts, _shared(theta))
+        share = prompt_weights(self.weights, log_odds.shape[-1]) * rate_variance(log_odds)
+        success, failure = mean_rates(log_odds, self.weights)
+        return np.sum(share[..., None] * gap, axis=-2) / (success * failure)[..., None]
+
+    def log_odds_gain(self, theta: ArrayLike, direction: ArrayLike, step: ArrayLike) -> Array:
+        """From the gains of the prompts, which keep their digits for a short step, shape ``(...)``."""
+        theta, direction, step = (
+            _shared(theta),
+            _shared(direction),
+            np.asarray(step, dtype=float)[..., None],
+        )
+        before, gain = (
+            self.prompts.log_odds(theta),
+            log_odds_gain(self.prompts, theta, direction, step),
+        )
+        # J' - J = J (1-J) (e^g - 1) / (1-J + J e^g), numerator and denominator over e^g where g > 0
+        shrunk = np.exp(-np.abs(gain))
+        size = expit(before) * np.where(gain > 0, 1.0, shrunk) + expit(-before) * np.where(
+            gain > 0, shrunk, 1.0
+        )
+        share = prompt_weights(self.weights, before.shape[-1]) * rate_variance(before)
+        change = np.sum(share * -np.sign(gain) * np.expm1(-np.abs(gain)) / size, axis=-1)
+        success, failure = mean_rates(before, self.weights)
+        near = (change > -success / 2) & (change < failure / 2)
+        change = np.where(near, change, 0.0)
+        close = np.log1p(change / success) - np.log1p(-change / failure)
+        if np.all(near):
+            return close
+        after_success, after_failure = mean_rates(before + gain, self.weights)
+        return np.where(
+            near, close, np.log(after_success / success) - np.log(after_failure / failure)
+        )
+
+    def curvature(self, theta: ArrayLike, direction: ArrayLike) -> Array:
+        """``(1-2 Jbar) dmu^2 - Jbar'' / (Jbar (1-Jbar))``, with ``J'' = J(1-J) ((1-2J) dmu_q^2 -
+        kappa_q)`` for each prompt.
+        """
+        theta, direction = _shared(theta), _shared(direction)
+        log_odds, gap = log_odds_and_gap(self.prompts, theta)
+        share = prompt_weights(self.weights, log_odds.shape[-1]) * rate_variance(log_odds)
+        slopes = np.sum(gap * direction, axis=-1)
+        bends = (expit(-log_odds) - expit(log_odds)) * slopes**2 - self.prompts.curvature(
+            theta, direction
+        )
+        success, failure = mean_rates(log_odds, self.weights)
+        slope, bend = (
+            np.sum(share * values, axis=-1) / (success * failure) for values in (slopes, bends)
+        )
+        return (failure - success) * slope**2 - bend
+
+
+def score_variance(bounds: Regularity, log_odds: Array) -> Array:
+    return np.broadcast_to(
+        bounds.max_length * np.asarray(bounds.token_range) ** 2 / 4, log_odds.shape
+    )
+
+
+def _shared(theta: ArrayLike) -> Array:
+    return np.asarray(theta, dtype=float)[..., None, :]
+
+
+def rate_variance(log_odds: Array) -> Array:
+    """``J (1-J)``, shape ``(...)``."""
+    return np.exp(log_expit(log_odds) + log_expit(-log_odds))
+
+
+def _where_finite(log_odds: Array, values: ArrayLike) -> Array:
+    values = np.where(np.isfinite(log_odds), values, 0.0)
+    if not np.all(np.isfinite(values)):
+        raise ValueError("alignments must be finite wherever log_odds are")
+    return values
+
+
+def batch_of(log_odds: ArrayLike, weights: ArrayLike | None) -> tuple[Array, Array]:
+    """Log-odds, which may be infinite, and weights that sum to one."""
+    log_odds = np.asarray(log_odds, dtype=float)
+    if log_odds.ndim < 1 or log_odds.shape[-1] == 0 or np.any(np.isnan(log_odds)):
+        raise ValueError(
+            f"log_odds must hold prompts along the last axis and no NaN, got {log_odds!r}"
+        )
+    return log_odds, prompt_weights(weights, log_odds.shape[-1])

@@ -1,0 +1,210 @@
+"""Many runs in blocks: a block stays in the processor's cache for all its steps, and only what is
+asked for is kept.
+
+`ascend` takes any number of runs at once, but each step of a million runs goes through memory many
+times. `ascend_blocks` takes as many runs at a time as fit into the cache through all steps, hands
+the block's `Trajectory` to ``keep`` and forgets it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from rlvrlib.ascent import Step, Trajectory, ascend
+from rlvrlib.directions import Direction
+from rlvrlib.problems import Array, Problem
+
+# Numbers in one array of a block, 256 kB: fewer runs and the calls cost more than the work, more
+# runs and they leave the cache.
+_BLOCK_NUMBERS = 1 << 15
+# A multiple of the rows that the kernels of a matrix product take at a time.
+_TILE = 16
+
+
+Kept = TypeVar("Kept")
+
+
+class Starts(Protocol):
+    """Where the runs start: an array of shape ``(runs, dim)``, a memory-mapped one, or anything
+    with a length and slices.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, runs: slice, /) -> Array: ...
+
+
+@dataclass(frozen=True)
+class UniformStarts:
+    """Starts drawn when they are needed, uniform in ``[low, high)``; run ``i`` is the same whatever
+    else is drawn.
+
+    Parameters
+    ----------
+    num_runs, dim : number of runs, and of parameters of each, at least 1.
+    low, high : ends of the interval of every parameter, finite, ``low`` below ``high``.
+    seed : seed of the stream of random numbers, of which run ``i`` has the numbers from ``i * dim``
+        on.
+    """
+
+    num_runs: int
+    dim: int
+    low: float = -1.0
+    high: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.num_runs, self.dim) < 1:
+            raise ValueError(
+                f"num_runs and dim must be at least 1, got {self.num_runs!r} and {self.dim!r}"
+            )
+        if not (np.isfinite([self.low, self.high]).all() and self.low < self.high):
+            raise ValueError(
+                f"low and high must be finite, low below high, got {self.low!r} and {self.high!r}"
+            )
+
+    def __len__(self) -> int:
+        return self.num_runs
+
+    def __getitem__(self, runs: slice) -> Array:
+        first, last, stride = runs.indices(self.num_runs)
+        if stride != 1:
+            raise ValueError(f"runs must be a slice without a stride, got {runs!r}")
+        stream = np.random.PCG64(self.seed).advance(
+            first * self.dim
+        )  # a double takes one number of the stream
+        return np.random.Generator(stream).uniform(
+            self.low, self.high, size=(max(last - first, 0), self.dim)
+        )
+
+
+def ascend_blocks(
+    problem: Problem,
+    starts: Starts,
+    direction: Direction,
+    step: Step,
+    num_steps: int,
+    keep: Callable[[Trajectory], Kept],
+    *,
+    block_size: int | None = None,
+    jobs: int = 1,
+    compiled: bool = False,
+) -> Iterator[Kept]:
+    """`ascend` for any number of runs; gives ``keep(trajectory)`` of each block, in the order of
+    the runs.
+
+    No run depends on its block: the results have the same bits for every ``block_size`` and every
+    number of ``jobs``. ``np.concatenate(list(...))`` joins arrays; with a mean in place of the list
+    the memory does not grow with the runs.
+
+    Parameters
+    ----------
+    problem, direction, step, num_steps : as for `ascend`, the same for all runs: without axes of
+        runs, and without random numbers.
+    starts : see `Starts`.
+    keep : what to keep of a block's `Trajectory`, whose arrays have shape ``(runs of the block,
+        ...)``. With more than one job it may be called in another process, so it must be a function
+        that pickle can find.
+    block_size : runs at a time; by default as many as stay in cache.
+    jobs : processes, or threads of the compiled loop; joblib's ``n_jobs``: -1 for all cores.
+    compiled : whether to run the blocks through `compiled.ascend_compiled`, several times as fast
+        for what it can do (extra ``fast``).
+
+    Raises
+    ------
+    ValueError : bad arguments, or whatever `ascend` raises.
+    """
+    if len(starts) < 1:
+        raise ValueError("starts must hold at least one run, got none")
+    if block_size is not None and block_size < 1:
+        raise ValueError(f"block_size must be at least 1, got {block_size!r}")
+    run: Callable[..., Trajectory] = _filled
+    if compiled:
+        run = _compiled()  # takes only what is the same for all runs, and each by itself
+    else:
+        _check_shared(problem, starts, direction, step)
+    size = block_size or _block_size(len(starts), getattr(problem, "num_arms", problem.dim))
+    blocks = (slice(first, min(first + size, len(starts))) for first in range(0, len(starts), size))
+    arguments = (run, problem, direction, step, num_steps, keep)
+    if jobs == 1:
+        return (_block(starts[block], *arguments) for block in blocks)
+    from joblib import Parallel, delayed  # only where it is used: the library does without
+
+    tasks = (delayed(_block)(starts[block], *arguments) for block in blocks)
+    # The compiled loop runs beside other threads; NumPy's calls are too short for that.
+    return Parallel(
+        n_jobs=jobs,
+        return_as="generator",
+        batch_size="auto",
+        prefer="threads" if compiled else "processes",
+    )(tasks)
+
+
+def _block_size(num_runs: int, width: int) -> int:
+    most = max(_TILE, _BLOCK_NUMBERS // width)
+    even = -(
+        -num_runs // -(-num_runs // most)
+    )  # blocks of one size, so that no small one is left at the end
+    return -(-even // _TILE) * _TILE
+
+
+def _compiled() -> Callable[..., Trajectory]:
+    try:
+        from rlvrlib.compiled import ascend_compiled
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"compiled must be False without {error.name}: pip install 'rlvrlib[fast]'"
+        ) from None
+    return ascend_compiled
+
+
+def _block(
+    start: Array,
+    run: Callable[..., Trajectory],
+    problem: Problem,
+    direction: Direction,
+    step: Step,
+    num_steps: int,
+    keep: Callable[[Trajectory], Kept],
+) -> Kept:
+    return keep(run(problem, start, direction, step, num_steps))
+
+
+def _filled(
+    problem: Problem, start: Array, direction: Direction, step: Step, num_steps: int
+) -> Trajectory:
+    """`ascend`. BLAS treats rows that do not fill one of its tiles apart, with other last bits: a
+    block is filled up with copies of a run.
+    """
+    rows = len(start)
+    path = ascend(
+        problem,
+        np.concatenate([start, np.repeat(start[:1], -rows % _TILE, axis=0)]),
+        direction,
+        step,
+        num_steps,
+    )
+    return Trajectory(*(getattr(path, field.name)[:rows] for field in fields(path)))
+
+
+def _check_shared(problem: Problem, starts: Starts, direction: Direction, step: Step) -> None:
+    for name, rule in (("direction", direction), ("step", step)):
+        if _draws(rule):
+            raise ValueError(
+                f"{name} must not draw random numbers, got {type(rule).__name__}: they would depend on the blocks"
+            )
+    shape = ascend(problem, starts[0:1][0], direction, step, 1).log_odds.shape
+    if shape != (2,):
+        raise ValueError(
+            f"problem, direction and step must be the same for all runs, got axes of shape {shape[:-1]}: call ascend for these"
+        )
+
+
+def _draws(rule: object) -> bool:
+    if not is_dataclass(rule):
+        return isinstance(rule, np.random.Generator)
+    return any(_draws(getattr(rule, field.name)) for field in fields(rule))

@@ -1,0 +1,255 @@
+"""Claims and evidence: every statement of the book is a row whose verdict is computed.
+
+A notebook ends with ``claims.show(...)``. The table is what a reader sees; the same rows stand in
+the output's metadata, so that an executed notebook carries its evidence (``collect`` reads it
+back).
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HOLDS, FAILS, OUTSIDE = "holds", "fails", "outside the assumptions"
+
+# Differences below this are rounding; their digits change from one processor to the next and are
+# not printed.
+ROUNDING = 1e-11
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement with its evidence. Use ``equals``, ``at_most``, ``at_least``, ``less_than`` or
+    ``more_than`` to make one.
+
+    Parameters
+    ----------
+    key : short name, unique in its notebook; prose refers to the claim by it.
+    statement : the statement in words; ``$...$`` is typeset.
+    source : the theorem or section that says so.
+    relation : ``"="`` (measured equals predicted within the tolerance), ``"<="``, ``">="``, ``"<"``
+        or ``">"``.
+    predicted, measured : numbers. NaN never holds.
+    tolerance : allowed absolute deviation.
+    outside : why the parameters leave the theorem's assumptions; empty where they do not.
+    """
+
+    key: str
+    statement: str
+    source: str
+    relation: str
+    predicted: float
+    measured: float
+    tolerance: float = 0.0
+    outside: str = ""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", self.key):
+            raise ValueError(
+                f"key must be lower-case letters, digits and hyphens, got {self.key!r}"
+            )
+        if self.relation not in _SIGNS:
+            raise ValueError(f"relation must be one of {', '.join(_SIGNS)}, got {self.relation!r}")
+        if not 0 <= self.tolerance < math.inf:
+            raise ValueError(f"tolerance must be non-negative and finite, got {self.tolerance!r}")
+
+    @property
+    def verdict(self) -> str:
+        """``holds`` or ``fails``, from the numbers alone; ``outside the assumptions`` where a
+        reason is given.
+        """
+        if self.outside:
+            return OUTSIDE
+        predicted, measured = float(self.predicted), float(self.measured)
+        if math.isnan(predicted) or math.isnan(measured):
+            return FAILS
+        holds = {
+            "=": measured == predicted
+            or abs(measured - predicted) <= self.tolerance,  # the first for two infinities
+            "<=": measured <= predicted,
+            ">=": measured >= predicted,
+            "<": measured < predicted,
+            ">": measured > predicted,
+        }[self.relation]
+        return HOLDS if holds else FAILS
+
+    def row(self) -> dict[str, object]:
+        """The claim as plain JSON values; infinities and NaN travel as text."""
+        plain = {
+            name: _plain(getattr(self, name)) for name in ("predicted", "measured", "tolerance")
+        }
+        return {
+            "key": self.key,
+            "statement": self.statement,
+            "source": self.source,
+            "relation": self.relation,
+            **plain,
+            "predicted_text": _text(self.predicted, self.tolerance),
+            "measured_text": _rounding(self.measured, self.predicted)
+            or _text(self.measured, self.tolerance),
+            "tolerance_text": f"± {_text(self.tolerance)}" if self.tolerance else "",
+            "verdict": self.verdict,
+            "reason": self.outside,
+        }
+
+
+def equals(
+    key: str,
+    statement: str,
+    source: str,
+    predicted: float,
+    measured: float,
+    *,
+    tolerance: float = 0.0,
+    relative: float = 0.0,
+    outside: str = "",
+) -> Claim:
+    """Measured equals predicted within ``tolerance + relative * |predicted|``."""
+    allowed = tolerance + (relative * abs(predicted) if math.isfinite(predicted) else 0.0)
+    return Claim(key, statement, source, "=", predicted, measured, allowed, outside)
+
+
+def at_most(
+    key: str, statement: str, source: str, bound: float, measured: float, *, outside: str = ""
+) -> Claim:
+    """Measured is at most the bound."""
+    return Claim(key, statement, source, "<=", bound, measured, outside=outside)
+
+
+def at_least(
+    key: str, statement: str, source: str, bound: float, measured: float, *, outside: str = ""
+) -> Claim:
+    """Measured is at least the bound."""
+    return Claim(key, statement, source, ">=", bound, measured, outside=outside)
+
+
+def less_than(
+    key: str, statement: str, source: str, bound: float, measured: float, *, outside: str = ""
+) -> Claim:
+    """Measured is strictly less than the bound."""
+    return Claim(key, statement, source, "<", bound, measured, outside=outside)
+
+
+def more_than(
+    key: str, statement: str, source: str, bound: float, measured: float, *, outside: str = ""
+) -> Claim:
+    """Measured is strictly more than the bound."""
+    return Claim(key, statement, source, ">", bound, measured, outside=outside)
+
+
+def show(*claims: Claim) -> None:
+    """Display the claims as a table; their rows go into the output's metadata.
+
+    Raises
+    ------
+    ValueError : two claims share a key, or there is none.
+    """
+    from IPython.display import display  # the library itself does not need a notebook
+
+    keys = [claim.key for claim in claims]
+    if not keys or len(set(keys)) < len(keys):
+        raise ValueError(f"claims must be given, each with its own key, got keys {keys!r}")
+    rows = [claim.row() for claim in claims]
+    text = "\n".join(f"{row['verdict']}: {row['statement']}" for row in rows)
+    display({"text/html": to_html(rows), "text/plain": text}, raw=True, metadata={"claims": rows})
+
+
+def collect(path: str | Path) -> list[dict[str, object]]:
+    """All claim rows that an executed notebook carries, in order.
+
+    Raises
+    ------
+    ValueError : there is no such file, or it is not a notebook.
+    """
+    try:
+        return rows_of(json.loads(Path(path).read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"path must name a Jupyter notebook, got {str(path)!r}: {error}"
+        ) from error
+
+
+def rows_of(notebook: Mapping[str, Any]) -> list[dict[str, object]]:
+    """All claim rows of an executed notebook that has been read, in order."""
+    outputs = (output for cell in notebook["cells"] for output in cell.get("outputs", []))
+    return [row for output in outputs for row in output.get("metadata", {}).get("claims", [])]
+
+
+def summary(rows: Iterable[Mapping[str, object]]) -> str:
+    """How many claims there are, and how many of them hold, fail, or lie outside the assumptions."""
+    count = Counter(row["verdict"] for row in rows)
+    return (
+        f"{sum(count.values())} claims: {count[HOLDS]} hold, {count[FAILS]} fail, "
+        f"{count[OUTSIDE]} outside the assumptions"
+    )
+
+
+def to_html(rows: Iterable[dict[str, object]]) -> str:
+    """The table that readers see. Everything is escaped; ``$...$`` becomes typeset mathematics."""
+    head = "".join(f"<th scope='col'>{name}</th>" for name in _COLUMNS)
+    body = "".join(_html_row(row) for row in rows)
+    return f"<table class='claims tex2jax_process'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+_COLUMNS = ("Claim", "Predicted", "Measured", "Tolerance", "Verdict")
+_SIGNS = {"=": "", "<=": "≤ ", ">=": "≥ ", "<": "< ", ">": "> "}
+_MARKS = {HOLDS: "✓ ", FAILS: "✗ ", OUTSIDE: "– "}
+
+
+def _html_row(row: dict[str, object]) -> str:
+    verdict = str(row["verdict"])
+    reason = f": {row['reason']}" if row["reason"] else ""
+    cells = (
+        f"<td>{_typeset(row['statement'])} <span class='source'>{_typeset(row['source'])}</span></td>",
+        f"<td>{_SIGNS[str(row['relation'])]}{_typeset(row['predicted_text'])}</td>",
+        f"<td>{_typeset(row['measured_text'])}</td>",
+        f"<td>{_typeset(row['tolerance_text'])}</td>",
+        f"<td class='verdict-{verdict.split()[0]}'>{_MARKS[verdict]}{verdict}{_typeset(reason)}</td>",
+    )
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _typeset(text: object) -> str:
+    # The book's MathJax reads \(...\) only, so that a lone dollar sign stays a dollar sign.
+    return re.sub(r"\$([^$]+)\$", r"\\(\1\\)", html.escape(str(text)))
+
+
+def _rounding(measured: float, predicted: float) -> str:
+    """``< 1e-11`` for a rounding error, the empty text for a number that means something."""
+    if _is_count(measured) or abs(measured) >= ROUNDING or math.isnan(measured):
+        return ""
+    if predicted != 0 and 0.5 < measured / predicted < 2:  # a prediction as small as that is meant
+        return ""
+    return f"< {ROUNDING:.0e}".replace("e-", "e−")
+
+
+def _text(value: float, tolerance: float = 0.0) -> str:
+    """Four significant digits, or as many as the tolerance speaks of; counts whole."""
+    if _is_count(value):
+        return str(int(value))
+    value = float(value)
+    if math.isnan(value):
+        return "undefined"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    spoken_of = math.log10(abs(value)) - math.log10(tolerance) if value and tolerance else 0
+    return f"{value:.{min(max(4, math.ceil(spoken_of) + 1), 14)}g}".replace("-", "−")
+
+
+def _plain(value: float) -> float | int | str:
+    if _is_count(value):
+        return int(value)
+    return float(value) if math.isfinite(value) else str(float(value))
+
+
+def _is_count(value: float) -> bool:
+    return isinstance(value, int | np.integer)

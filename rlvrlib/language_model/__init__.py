@@ -1,0 +1,1 @@
+"""Exact instruments on a causal language model (extra ``lm``)."""

@@ -1,0 +1,158 @@
+"""A verdict on a training run, with what speaks for it, what against it, and what to change first.
+
+The questions behind it are in `verdicts`. A log that cannot decide is told so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rlvrlib.practice import change_points
+from rlvrlib.practice.change_points import MIN_ROWS, Segment
+from rlvrlib.practice.pressure import Pressure, aggregation_of, threshold_pressure
+from rlvrlib.practice.run_log import RunLog
+from rlvrlib.practice.signals import Signals, read_signals
+from rlvrlib.practice.verdicts import GROWTH, Case
+from rlvrlib.problems import Array
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A verdict with its evidence.
+
+    Attributes
+    ----------
+    verdict : one of ``VERDICTS``.
+    headline : the verdict in a sentence.
+    supports, against, advice : evidence for, evidence against, what to change first; one sentence
+        each.
+    log, signals : what was diagnosed.
+    segments : stretches of constant success rate.
+    warning : the first step at which a fall was established from the steps before it; None where
+        none was.
+    halved : the first step at which the mean of the last 25 rows was below half of its largest
+        value so far; None.
+    pressure : threshold pressure over time; None where there are too few rows.
+    notes : what was skipped or assumed.
+    """
+
+    verdict: str
+    headline: str
+    supports: tuple[str, ...]
+    against: tuple[str, ...]
+    advice: tuple[str, ...]
+    log: RunLog
+    signals: Signals
+    segments: tuple[Segment, ...]
+    warning: float | None
+    halved: float | None
+    pressure: Pressure | None
+    notes: tuple[str, ...]
+
+    @property
+    def sections(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Titles and sentences in the order in which a reader needs them."""
+        return (
+            ("For", self.supports),
+            ("Against", self.against),
+            ("What to change first", self.advice),
+            ("Skipped and assumed", self.notes),
+        )
+
+    def summary(self) -> str:
+        """The diagnosis as plain text, a line per statement, without the control characters that a
+        log may hold.
+        """
+        lines = [self.log.source, f"  {self.headline}", f"  verdict: {self.verdict}"]
+        for title, sentences in self.sections:
+            if sentences:
+                lines += [f"  {title}", *(f"    - {sentence}" for sentence in sentences)]
+        return "\n".join(
+            "".join(letter if letter.isprintable() else "?" for letter in line) for line in lines
+        )
+
+
+def diagnose(
+    log: RunLog,
+    *,
+    method: str | None = None,
+    aggregation: str | None = None,
+    group_size: int | None = None,
+    rate: float | None = None,
+    success: str | None = None,
+    reward_range: tuple[float, float] | None = None,
+    reference: tuple[float, float] | None = None,
+    cut_counts: bool = False,
+    seed: int = 0,
+) -> Diagnosis:
+    """Diagnose a training run.
+
+    Parameters
+    ----------
+    log : see `read_log`.
+    method, aggregation, group_size, reference : see `threshold_pressure`.
+    rate : the learning rate, where the log does not have it.
+    success, reward_range : see `read_signals`.
+    cut_counts : whether the verifier means to accept responses that were cut; otherwise that makes
+        it suspect.
+    seed : of the random orders of the change-point test.
+
+    Raises
+    ------
+    ValueError : an argument that does not fit the log.
+    """
+    if rate is not None:
+        if not 0 < rate < np.inf:
+            raise ValueError(f"rate must be positive and finite, got {rate!r}")
+        log = _with_rate(log, rate)
+    aggregation_of(method or "grpo", aggregation)  # a wrong name is an error for every log
+    signals = read_signals(log, success, reward_range)
+    values, steps = signals.success, log.step[signals.rows]
+    count = len(values)
+    parts = change_points.segments(values, np.random.default_rng(seed)) if count else []
+    drivers = {
+        name: change_points.driver_evidence(np.abs(log[name][signals.rows]), factor)
+        for name, factor in GROWTH.items()
+        if np.isfinite(log[name][signals.rows]).sum() >= MIN_ROWS
+    }
+    warned = change_points.first_warning(values, list(drivers.values())) if count else None
+    fallen = change_points.halved(values)
+    pressure = None
+    if count >= MIN_ROWS and signals.is_rate:
+        pressure = threshold_pressure(
+            log,
+            signals.rows,
+            values,
+            method,
+            aggregation=aggregation,
+            group_size=group_size,
+            reference=reference,
+        )
+    case = Case(log, signals, steps, tuple(parts), warned, pressure, cut_counts)
+    verdict, headline, supports, against, advice = case.decide()
+    return Diagnosis(
+        verdict,
+        headline,
+        tuple(supports),
+        tuple(against),
+        tuple(advice),
+        log,
+        signals,
+        case.parts,
+        None if warned is None else float(steps[warned]),
+        None if fallen is None else float(steps[fallen]),
+        pressure,
+        (*log.notes, *signals.notes, *(pressure.notes if pressure else ())),
+    )
+
+
+def _with_rate(log: RunLog, rate: float) -> RunLog:
+    if log.has("rate"):
+        return replace(
+            log, notes=(*log.notes, "the learning rate of the log was used, not the one given")
+        )
+    values: Mapping[str, Array] = {**log.values, "rate": np.full(len(log.step), rate)}
+    return replace(log, values=values, names={**log.names, "rate": "given"})

@@ -1,0 +1,125 @@
+"""Sampled training runs on problems that are solved exactly, logged as TRL logs them: runs whose
+truth is known.
+
+A trainer sees sampled groups; the exact success rate is kept beside its log, so that a diagnosis
+can be checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import expit
+
+from rlvrlib.directions import SampledGradient
+from rlvrlib.problems import Array
+
+
+@dataclass(frozen=True)
+class SampledRuns:
+    """Runs side by side.
+
+    Attributes
+    ----------
+    success_rate : exact ``J`` before each step, shape ``(runs, steps)``.
+    logs : for each run the rows that TRL writes to ``log_history``.
+    """
+
+    success_rate: Array
+    logs: list[list[dict[str, Any]]]
+
+
+class _Recorder:
+    """A problem that remembers what was sampled from it."""
+
+    def __init__(self, problem: Any):
+        self.problem = problem
+
+    def sample(
+        self, theta: Array, group_size: int, rng: np.random.Generator
+    ) -> tuple[Array, Array, Array]:
+        self.rewards, self.lengths, scores = self.problem.sample(theta, group_size, rng)
+        return self.rewards, self.lengths, scores
+
+
+def sampled_runs(
+    problem: Any,
+    theta0: ArrayLike,
+    rate: float | Callable[[int], float],
+    num_steps: int,
+    *,
+    num_runs: int,
+    rng: np.random.Generator,
+    method: str = "grpo",
+    group_size: int = 8,
+    groups_per_step: int = 4,
+) -> SampledRuns:
+    """Train ``num_runs`` policies by sampled groups and plain gradient steps, and log them as TRL
+    does.
+
+    Parameters
+    ----------
+    problem : with ``sample`` and ``log_odds``: `TokenWindow` or `MarkovTokens`.
+    theta0 : shape ``(dim,)``.
+    rate : learning rate, constant or a function of the step.
+    method : of `SampledGradient`; the standard deviation is the sample one, as in TRL.
+    group_size, groups_per_step : responses in a group, and groups whose updates are averaged.
+    """
+    if num_steps < 1 or num_runs < 1 or groups_per_step < 1:
+        raise ValueError(
+            f"num_steps, num_runs and groups_per_step must be at least 1, got {(num_steps, num_runs, groups_per_step)!r}"
+        )
+    recorder: Any = _Recorder(problem)  # all of a problem that a sampled update needs
+    unused: Any = None
+    direction = SampledGradient(method, group_size, rng, ddof=1)
+    theta = np.broadcast_to(
+        np.asarray(theta0, dtype=float), (num_runs, np.shape(theta0)[-1])
+    ).copy()
+    history: dict[str, list[Array]] = {}
+    for step in range(num_steps):
+        eta = rate(step) if callable(rate) else rate
+        before = expit(problem.log_odds(theta))
+        spread_out = np.broadcast_to(
+            theta[:, None, :], (num_runs, groups_per_step, theta.shape[-1])
+        )
+        update = direction.update(recorder, spread_out, unused, unused, None)[0].mean(axis=1)
+        spread = recorder.rewards.std(axis=-1, ddof=1)
+        row = {
+            "success_rate": before,
+            "reward": recorder.rewards.mean(axis=(1, 2)),
+            "reward_std": spread.mean(axis=1),
+            "frac_reward_zero_std": (spread == 0).mean(axis=1),
+            "completions/mean_length": recorder.lengths.mean(axis=(1, 2)),
+            "completions/clipped_ratio": _cut(problem, recorder).mean(axis=(1, 2)),
+            "grad_norm": np.linalg.norm(update, axis=-1),
+            "learning_rate": np.full(num_runs, eta),
+        }
+        for name, value in row.items():
+            history.setdefault(name, []).append(value)
+        theta = theta + eta * update
+    series = {name: np.stack(values, axis=-1) for name, values in history.items()}
+    truth = series.pop("success_rate")
+    logs = [
+        [
+            {
+                "step": step + 1,
+                **{name: float(values[run, step]) for name, values in series.items()},
+            }
+            for step in range(num_steps)
+        ]
+        for run in range(num_runs)
+    ]
+    return SampledRuns(truth, logs)
+
+
+def _cut(problem: Any, recorder: _Recorder) -> Array:
+    """Responses of the full length of a problem whose responses can stop earlier; a window's always
+    have their one length.
+    """
+    if not hasattr(problem, "stop"):
+        return np.zeros(recorder.lengths.shape)
+    return (recorder.lengths >= problem.max_length).astype(float)

@@ -1,0 +1,1 @@
+"""Notebooks with other parameters: one run, a sweep, and their pages."""

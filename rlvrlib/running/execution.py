@@ -1,0 +1,177 @@
+"""A notebook as a function: what its result depends on, one execution, and files that appear whole
+or not at all.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+LIBRARY = Path(__file__).resolve().parent.parent
+# A numerical library that starts threads of its own slows notebooks that run side by side.
+ONE_THREAD = dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"], "1")
+
+
+class NotebookFailed(Exception):
+    """A cell raised, the kernel died, or the kernel did not start.
+
+    Parameters
+    ----------
+    reason : what happened.
+    where : the cell with its source, in lines; empty where no cell is to blame.
+    """
+
+    def __init__(self, reason: str, where: str = "") -> None:
+        super().__init__(where + reason)
+        self.reason = reason
+
+
+def read_notebook(path: str | Path) -> NotebookNode:
+    """The notebook in a file.
+
+    Raises
+    ------
+    ValueError : there is no such file, or it is not a notebook.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"there is no notebook {str(path)!r}")
+    try:
+        return nbformat.read(path, as_version=4)
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        nbformat.ValidationError,
+    ) as error:
+        raise ValueError(
+            f"{str(path)!r} is not a Jupyter notebook: {str(error).splitlines()[0]}"
+        ) from None
+
+
+def key_of(
+    notebook: NotebookNode, parameters: Mapping[str, object], library: Path, versions: str
+) -> str:
+    """What an execution depends on: sources and cell metadata, own parameters, library, versions,
+    Python.
+
+    Parameters
+    ----------
+    library : the folder of ``rlvrlib``.
+    versions : the packages' versions, in any form: a lock file, or `installed_versions`.
+    """
+    content = [[cell.cell_type, cell.source, cell.metadata] for cell in notebook.cells]
+    digest = hashlib.sha256(
+        json.dumps([content, parameters, sys.version_info[:2], versions], sort_keys=True).encode()
+    )
+    for path in sorted(library.rglob("*.py")):
+        digest.update(
+            path.relative_to(library).as_posix().encode() + b"\0" + path.read_bytes() + b"\0"
+        )
+    return digest.hexdigest()
+
+
+def installed_versions() -> str:
+    """Versions of the packages that decide the numbers."""
+    return ", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy", "matplotlib"))
+
+
+def environment_key() -> str:
+    """What the library, the versions and Python are here, as one text; equal on two machines that
+    give the same numbers.
+    """
+    return key_of(nbformat.v4.new_notebook(), {}, LIBRARY, installed_versions())
+
+
+def missing_packages(notebook: NotebookNode) -> list[str]:
+    """Packages that the notebook's metadata asks for (``"requires": ["torch"]``) and that are not
+    installed.
+    """
+    return [
+        name
+        for name in notebook.metadata.get("requires", [])
+        if importlib.util.find_spec(name) is None
+    ]
+
+
+def execute(
+    notebook: NotebookNode,
+    parameters: Mapping[str, object],
+    folder: Path | None = None,
+    *,
+    progress: bool = False,
+) -> NotebookNode:
+    """The notebook, executed through papermill in a kernel of its own.
+
+    Parameters
+    ----------
+    parameters : values that differ from the notebook's own; see `rlvrlib.parameters.checked`.
+    folder : the kernel's working folder.
+    progress : show a progress bar on standard error.
+
+    Raises
+    ------
+    NotebookFailed : it did not run to its end.
+    """
+    import papermill  # slow to import
+    from papermill.exceptions import PapermillExecutionError
+
+    if missing := missing_packages(notebook):
+        raise NotebookFailed(f"it needs {', '.join(missing)}, which is not installed")
+    os.environ.update(ONE_THREAD)
+    os.environ.pop(
+        "MPLBACKEND", None
+    )  # the kernel chooses its own; one from outside would suppress the figures
+    # papermill's own `cwd` changes the folder of this process, under the feet of its other threads.
+    resources = {"metadata": {"path": str(folder)}} if folder else {}
+    try:
+        return papermill.execute_notebook(
+            copy.deepcopy(notebook),
+            None,
+            dict(parameters),
+            progress_bar={"leave": False} if progress else False,
+            kernel_name="python3",
+            language="python",
+            coalesce_streams=True,
+            resources=resources,
+            extra_arguments=[
+                "--IPKernelApp.log_level=CRITICAL"
+            ],  # its warnings are not about the notebook
+        )
+    except PapermillExecutionError as error:
+        cell = "\n    ".join(error.source.strip().splitlines())
+        where = f"cell {error.cell_index + 1} (In [{error.exec_count}]):\n    {cell}\n  "
+        raise NotebookFailed(f"{error.ename}: {error.evalue}", where) from None
+    except Exception as error:  # a dead kernel, a broken file: one line, not a traceback
+        raise NotebookFailed(f"{type(error).__name__}: {error}") from None
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file under a temporary name and rename it, so that nobody meets half of it.
+
+    Raises
+    ------
+    OSError : it could not be written; then the old file, if any, is still there and nothing is left
+        over.
+    """
+    part = path.with_name(f".part-{os.getpid()}-{path.name}")
+    try:
+        with part.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
