@@ -17,9 +17,11 @@ from urllib.parse import urlencode, urljoin
 import pytest
 from bs4 import BeautifulSoup
 from make_pdf import serve
+from reading_order import chapters
 from site_checks import AXE, EXTERNAL_IN_CSS, SITE, look, page_problems, parsed
 
 ROOT = Path(__file__).resolve().parent.parent
+CHAPTERS = chapters(ROOT)
 PAGES = sorted(
     path.relative_to(SITE).as_posix()
     for path in SITE.rglob("*.html")
@@ -61,16 +63,16 @@ def test_every_result_is_in_the_table_of_theorems() -> None:
     table = (ROOT / "book" / "theorems.md").read_text(encoding="utf-8")
     stated = [
         label
-        for path in (ROOT / "book").glob("[0-9]*.md")
-        for label in pattern.findall(path.read_text(encoding="utf-8"))
+        for name in CHAPTERS
+        for label in pattern.findall((ROOT / f"{name}.md").read_text(encoding="utf-8"))
     ]
     assert len(stated) > 50
     assert [label for label in stated if f"`{label}`" not in table] == []
 
 
-@pytest.mark.parametrize("name", [path.name for path in (ROOT / "book").glob("[0-9]*.md")])
+@pytest.mark.parametrize("name", CHAPTERS)
 def test_a_chapter_has_every_part(name: str) -> None:
-    text = (ROOT / "book" / name).read_text(encoding="utf-8")
+    text = (ROOT / f"{name}.md").read_text(encoding="utf-8")
     assert all(part in text for part in ("**Question.**", "**Answer.**", "## In words"))
     assert re.search(r"where .*not hold", text, re.IGNORECASE)
     assert (
@@ -114,7 +116,9 @@ def test_sources_are_linked_to_their_lines() -> None:
     ]
     assert len(links) > 150
     for link in links:
-        path, first, last = re.search(r"/blob/\w+/(rlvrlib/\w+\.py)#L(\d+)-L(\d+)$", link).groups()
+        path, first, last = re.search(
+            r"/blob/\w+/(rlvrlib/[\w/]+\.py)#L(\d+)-L(\d+)$", link
+        ).groups()
         lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
         assert re.match(r"\s*(def|async def|class|@)", lines[int(first) - 1]) and int(first) <= int(
             last
@@ -133,7 +137,7 @@ def test_figures_have_a_number_and_a_caption(name: str) -> None:
 
 
 def test_symbols_of_a_chapter_are_mathematics_and_links() -> None:
-    chapters = [name for name in READ if re.match(r"book/\d", name)]
+    chapters = [f"{name}.html" for name in CHAPTERS if f"{name}.html" in READ]
     lists = {name: parsed(SITE / name).select("details.symbols-here li") for name in chapters}
     assert sum(map(len, lists.values())) > 200
     assert [
@@ -157,7 +161,7 @@ def test_every_sidebar_lists_the_whole_book() -> None:
         assert all(
             re.match(r"[0-9]", link.get_text(strip=True))
             for link in links
-            if re.search(r"\/[0-9]", urljoin(f"/{name}", link["href"]))
+            if urljoin(name, link["href"]).removesuffix(".html") in CHAPTERS
         )
 
 

@@ -73,6 +73,7 @@ def book(tmp_path: Path) -> Path:
         f"import sys; sys.path.insert(0, {str(EXTENSIONS)!r})\nextensions = ['claims_page']\nexclude_patterns = ['out']\n"
     )
     (tmp_path / "index.rst").write_text(PAGE)
+    (tmp_path / "_toc.yml").write_text("root: index\nparts: [{chapters: [{file: notebooks/a}]}]\n")
     (tmp_path / "notebooks" / "a.rst").write_text("A notebook\n==========\n")
     return tmp_path
 

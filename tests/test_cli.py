@@ -317,7 +317,9 @@ def test_help_fits_a_terminal_and_is_complete(
 
 
 def test_without_the_extra_the_remedy_is_one_line() -> None:
-    code = "import sys; sys.modules['typer'] = None; from rlvrlib.__main__ import main; main()"
+    code = (
+        "import sys; sys.modules['typer'] = None; from rlvrlib.command.__main__ import main; main()"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (
         result.returncode == 1

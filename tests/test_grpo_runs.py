@@ -19,7 +19,7 @@ from rlvrlib.practice.run_log import from_rows, read_log
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks" / "data" / "grpo"
-CONFIG = yaml.safe_load((ROOT / "tools" / "grpo_runs.yml").read_text(encoding="utf-8"))
+CONFIG = yaml.safe_load((ROOT / "measurements" / "grpo_runs.yml").read_text(encoding="utf-8"))
 LOGS = sorted(FOLDER.glob("*-seed*.json"))
 RAMPS = [path for path in LOGS if path.name.startswith("ramp")]
 FALLEN = {v.COLLAPSE, v.OVERSHOOT, v.RECOVERY}

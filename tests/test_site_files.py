@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from reading_order import chapters
 from site_checks import SITE, page_problems
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,9 +57,10 @@ def test_llms_txt_has_a_line_with_a_question_for_each_page() -> None:
     assert {entry[2].removeprefix(BASE) for entry in entries} == listed_pages() - {
         "book/index.html"
     }
-    chapters = {entry[2]: entry[3] for entry in entries if re.search(r"/book/\d\d_", entry[2])}
-    assert len(chapters) > 15
-    for address, question in chapters.items():
+    pages = {f"{BASE}{name}.html" for name in chapters(ROOT)}
+    questions = {entry[2]: entry[3] for entry in entries if entry[2] in pages}
+    assert len(questions) > 15
+    for address, question in questions.items():
         source = (ROOT / "book" / Path(address).with_suffix(".md").name).read_text(encoding="utf-8")
         if "**Question.**" in source:
             assert question and question.rstrip().endswith(("?", ".")) and len(question) > 20, (

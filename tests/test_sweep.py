@@ -40,7 +40,7 @@ def write(path: Path, body: str = "", kernel_waits: float = 0.0) -> Path:
     cells = [
         new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
         new_code_cell(
-            f"import time\nfrom rlvrlib import claims, critical_step\ntime.sleep({kernel_waits})\n{body}"
+            f"import time\nfrom rlvrlib import critical_step\nfrom rlvrlib.evidence import claims\ntime.sleep({kernel_waits})\n{body}"
         ),
         new_code_cell("if seed == 5:\n    raise ValueError('five')"),
         new_code_cell(
@@ -78,7 +78,7 @@ def command(path: Path, out: Path, *options: str) -> subprocess.Popen[str]:
     arguments = [
         sys.executable,
         "-m",
-        "rlvrlib",
+        "rlvrlib.command",
         "sweep",
         str(path),
         *grid,

@@ -55,7 +55,7 @@ def test_results_are_those_of_a_cold_kernel(tmp_path: Path) -> None:
     source = (
         # a figure in the notebook
         "import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.show()\n"
-        "from rlvrlib import figures; figures.use_style(); import matplotlib; print(sorted(matplotlib.rcParams.items()))\n"
+        "from rlvrlib.evidence import figures; figures.use_style(); import matplotlib; print(sorted(matplotlib.rcParams.items()))\n"
         "import numpy; print(numpy.random.default_rng(1).random(), numpy.exp(numpy.linspace(-9, 9, 99)).sum())"
     )
     sources = [source, "raise ValueError('wrong')"]

@@ -13,6 +13,7 @@ from typing import Any
 
 from docutils import nodes
 from notebook_source import executed, notebook_path, number_and_math, text_and_math
+from reading_order import notebooks
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
@@ -44,9 +45,9 @@ class ClaimsTable(SphinxDirective):
     """All claims in one table, which ``book.js`` lets a reader sort and filter."""
 
     def run(self) -> list[nodes.Node]:
-        stems = sorted(
-            name.split("/", 1)[1] for name in self.env.found_docs if name.startswith("notebooks/")
-        )
+        found = self.env.found_docs
+        order = notebooks(Path(self.env.srcdir))
+        stems = [stem for stem in order if f"notebooks/{stem}" in found]
         collected = {stem: rows_of(executed(notebook_path(self.env, stem))) for stem in stems}
         total = f"{summary(row for rows in collected.values() for row in rows)}."
         group = nodes.tgroup(

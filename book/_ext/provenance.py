@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from reading_order import notebooks
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -95,9 +96,12 @@ class BuildStatus(SphinxDirective):
         if not facts["notebooks"]:
             text = "This site was built from the committed outputs, without executing: there are no run times. `make book` records them."
             return [*page, nodes.paragraph("", text.replace("`", ""))]
+        order = notebooks(Path(self.env.srcdir))
         rows = [
             [stem, f"{run['seconds']:.1f} s" if "seconds" in run else "committed outputs"]
-            for stem, run in sorted(facts["notebooks"].items())
+            for stem, run in sorted(
+                facts["notebooks"].items(), key=lambda item: order.index(item[0])
+            )
         ]
         return [*page, _table(("Notebook", "Run time"), rows)]
 

@@ -16,13 +16,13 @@ from typing import Any, cast
 import yaml
 from docutils import nodes
 from notebook_source import text_and_math
+from reading_order import chapters
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.domains.std import StandardDomain
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
-CHAPTER = re.compile(r"book/\w+")
 MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$", re.DOTALL)
 CODE = re.compile(r"^(`{3,})bash.*?^\1$", re.DOTALL | re.MULTILINE)
 
@@ -63,12 +63,12 @@ class SymbolTable(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         source, std = Path(self.env.srcdir), cast(StandardDomain, self.env.get_domain("std"))
         file = source / "book" / "symbols.yml"
-        chapters = sorted(name for name in self.env.found_docs if CHAPTER.fullmatch(name))
+        names = chapters(source)
         texts = {
             name: mathematics_of(Path(self.env.doc2path(name)).read_text(encoding="utf-8"))
-            for name in chapters
+            for name in names
         }
-        for path in (file, *map(self.env.doc2path, chapters)):
+        for path in (file, *map(self.env.doc2path, names)):
             self.env.note_dependency(str(path))
         group = nodes.tgroup(
             "", *(nodes.colspec(colwidth=width) for width in (15, 45, 20, 20)), cols=4
@@ -79,7 +79,7 @@ class SymbolTable(SphinxDirective):
         for symbol in read_symbols(file):
             anchor = f"symbol-{symbol['id']}"
             std.anonlabels[anchor] = (self.env.docname, anchor)
-            first = next((name for name in chapters if used([symbol], texts[name])), None)
+            first = next((name for name in names if used([symbol], texts[name])), None)
             row = nodes.row(
                 "",
                 _entry(text_and_math(f"${symbol['symbol']}$")),
@@ -113,7 +113,7 @@ def _page(env: BuildEnvironment, name: str) -> addnodes.pending_xref:
 
 def prepare_chapter(app: Sphinx, doctree: nodes.document) -> None:
     """Add the list of symbols to a chapter, and link the first use of each term."""
-    if not CHAPTER.fullmatch(app.env.docname):
+    if app.env.docname not in chapters(Path(app.srcdir)):
         return
     book = Path(app.srcdir) / "book"
     for file in (book / "symbols.yml", book / "glossary.md"):
