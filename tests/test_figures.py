@@ -7,7 +7,6 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from matplotlib.mathtext import MathTextParser
 from PIL import Image
 
 from rlvrlib.evidence import figures
@@ -118,11 +117,72 @@ def test_looks():
     assert figures.role("predicted", label="x")["label"] == "x"
     assert "marker" not in figures.series(0) and figures.series(0, marker=True)["marker"]
     assert figures.series(0) == figures.series(len(figures.SERIES))
-    figure, axes = figures.panels(2)
-    assert len(axes) == 2
-    plt.close(figure)
     with pytest.raises(ValueError, match="name must be one of measured"):
         figures.role("colourful")
+
+
+@pytest.fixture
+def close_figures():
+    figures.use_style()
+    yield
+    plt.close("all")
+
+
+@pytest.mark.usefixtures("close_figures")
+def test_panels_say_their_axes_once():
+    figure, axes = figures.panels(3, rows=2, log="y", x="step", y="rate")
+    assert axes.shape == (2, 3) and figure.get_size_inches()[0] < 9
+    assert {panel.get_yscale() for panel in axes.flat} == {"log"}
+    assert {panel.get_xscale() for panel in axes.flat} == {"linear"}
+    assert [panel.get_xlabel() for panel in axes.flat] == [""] * 3 + ["step"] * 3
+    assert [panel.get_ylabel() for panel in axes.flat] == ["rate", "", ""] * 2
+    assert len(figures.panels(2)[1]) == 2 and figures.panels()[1].get_xlabel() == ""
+    with pytest.raises(ValueError, match="log must be 'x', 'y' or 'xy', got 'z'"):
+        figures.panels(log="z")
+
+
+@pytest.mark.usefixtures("close_figures")
+def test_what_is_drawn_holds_the_data():
+    _, axes = figures.panels()
+    figures.measured(axes, [1, 2], [3, 4], 1, label="points")
+    figures.measured(axes, [1, 2], [3, 4], 2, yerr=[0.1, 0.2])
+    figures.predicted(axes, [1, 2], [3, 5])
+    points, bars, theory = axes.lines[0], axes.containers[0], axes.lines[-1]
+    assert points.get_linestyle() == "None" and points.get_color() == figures.VERMILLION
+    assert points.get_ydata().tolist() == [3, 4] and bars.has_yerr
+    assert theory.get_color() == figures.INK and theory.get_ydata().tolist() == [3, 5]
+    figures.band(axes, [1, 2], [[0, 1], [1, 3], [2, 2]], figures.series(2), (0, 1))
+    edges = axes.collections[-1].get_paths()[0].vertices
+    assert {tuple(edge) for edge in edges} == {(1, 0), (1, 2), (2, 1), (2, 3)}
+
+
+@pytest.mark.usefixtures("close_figures")
+def test_ticks_are_these_alone():
+    _, axes = figures.panels(log="xy")
+    axes.plot([1, 2.5], [1, 3])
+    figures.ticks(axes, x=[1, 2, 2.5], y=["one", "two"])
+    axes.figure.canvas.draw()
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2", "2.5"]
+    assert axes.get_yticks().tolist() == [0, 1]
+    assert not axes.get_xticks(minor=True).size and not axes.get_yticks(minor=True).size
+
+
+@pytest.mark.usefixtures("close_figures")
+def test_a_legend_for_all_panels_has_each_label_once():
+    figure, (left, right) = figures.panels(2)
+    left.plot([0, 1], label="a")
+    for axes in (left, right):
+        axes.plot([1, 0], label="b")
+    right.plot([1, 1], label="c")
+    figures.legend_below(figure, ncols=2)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("last", [1, 7, 10_000])
+def test_log_spaced_steps(last):
+    steps = figures.log_spaced(last, 40)
+    assert steps[0] == 1 and steps[-1] == last and len(steps) <= 40
+    assert np.all(np.diff(steps) > 0) and steps.dtype.kind == "i"
 
 
 def test_png_has_a_palette_and_is_the_same_in_every_run():
@@ -143,13 +203,3 @@ def test_png_has_a_palette_and_is_the_same_in_every_run():
         )
     assert np.mean(off) < 1 and len(first) < len(plain.getvalue())
     plt.close(figure)
-
-
-def test_a_formula_is_parsed_once_for_all_drawings():
-    """Each drawing has a parser of its own; they share what they found, and not with those that
-    draw pixels.
-    """
-    figures.use_style()
-    first, second = (MathTextParser("path").parse(r"$\eta^{-1}$") for _ in range(2))
-    assert first is second
-    assert type(MathTextParser("agg").parse(r"$\eta^{-1}$")) is not type(first)

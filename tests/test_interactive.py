@@ -88,7 +88,7 @@ def test_looks_are_those_of_the_static_figures() -> None:
         curve["look"] for curve in json.loads(play().to_json())["curves"]
     )
     assert predicted == {"color": "ink", "dash": "6px,2.4px", "width": 1.2}
-    assert threshold == {"color": figures.VERMILLION, "dash": "dot", "width": 1.8}
+    assert threshold == {"color": figures.VERMILLION, "dash": "dot", "width": 1.4}
     assert (
         family["marker"] == "square"
         and family["dash"] == "dash"

@@ -4,6 +4,22 @@ The ink of axes and text and the background are sentinel colours: the site repla
 page's own, so one SVG serves the light and the dark theme. All other colours have a middle
 luminance (contrast of at least 3 on white and on the dark page), and no two curves differ by colour
 alone: each role has its own line style too.
+
+What a notebook draws with, beside Matplotlib itself (``figures.`` before each)::
+
+    figure, (left, right) = panels(2, log="x", x="step size", y="success rate $J$")
+    left.plot(x, y, **series(index), label=name)       # curve number `index` of a family
+    left.plot(x, y, **role("paper"), label="paper")    # a quantity that looks the same everywhere
+    measured(left, x, y, index, label=name)            # points, with error bars if yerr= is given
+    predicted(left, x, y, label="predicted")           # the dashed line of theory
+    band(left, x, runs, series(index))                 # between the quantiles 0.1 and 0.9 of runs
+    left.axvline(1, **role("threshold"))
+    ticks(left, x=[1, 3, 10], y=names)                 # these alone: plain numbers, or texts
+    legend_below(figure)                               # one entry a label, for all panels
+    log_odds_axis(right)                               # success rates beside log-odds
+    log_spaced(num_steps)                              # which steps of a long run to draw
+
+A legend, a logarithmic axis or an error bar needs no size and no ticks said: `use_style` has them.
 """
 
 from __future__ import annotations
@@ -11,6 +27,7 @@ from __future__ import annotations
 import io
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -18,7 +35,7 @@ import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.mathtext import MathTextParser
+from numpy.typing import ArrayLike
 from PIL import Image  # comes with matplotlib, which writes PNG with it
 
 INK = "#101418"
@@ -37,7 +54,7 @@ BLUE, VERMILLION, GREEN, PURPLE, OCHRE, GREY = (
 ROLES: dict[str, dict[str, Any]] = {
     "measured": {"color": BLUE, "linestyle": "-"},
     "predicted": {"color": INK, "linestyle": (0, (5, 2)), "linewidth": 1.2},
-    "threshold": {"color": VERMILLION, "linestyle": ":"},
+    "threshold": {"color": VERMILLION, "linestyle": ":", "linewidth": 1.4},
     "paper": {"color": OCHRE, "linestyle": (0, (3, 1, 1, 1))},
     "ours": {"color": PURPLE, "linestyle": "-."},
     "safe": {"color": GREEN, "linestyle": "-"},
@@ -75,7 +92,8 @@ def use_style() -> None:
             "axes.facecolor": "none",
             "legend.facecolor": "none",
             "legend.framealpha": 0.0,
-            "legend.fontsize": 10,
+            "legend.fontsize": 9,
+            "legend.title_fontsize": 9,
             "font.size": 11,
             "axes.titlesize": 11,
             "axes.spines.top": False,
@@ -86,6 +104,9 @@ def use_style() -> None:
             "grid.linewidth": 0.6,
             "lines.linewidth": 1.8,
             "lines.markersize": 4.5,
+            "errorbar.capsize": 3,
+            "xtick.minor.size": 0,  # nine more ticks a decade say nothing
+            "ytick.minor.size": 0,
             "axes.prop_cycle": cycler(color=[style["color"] for style in SERIES]),
             **dict.fromkeys(
                 ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"),
@@ -95,10 +116,6 @@ def use_style() -> None:
             "svg.hashsalt": "rlvr",
         }
     )
-    # Every drawing has parsers of formulas of its own. Matplotlib's cache would take each for
-    # another, and parse a formula three times a figure.
-    MathTextParser.__hash__ = _hash_of_parser  # type: ignore[method-assign, assignment]
-    MathTextParser.__eq__ = _same_parser  # type: ignore[method-assign]
     try:
         from IPython import get_ipython
         from matplotlib_inline.backend_inline import set_matplotlib_formats
@@ -107,14 +124,6 @@ def use_style() -> None:
     if get_ipython() is not None:
         set_matplotlib_formats("svg")
         get_ipython().display_formatter.formatters["image/svg+xml"].for_type(Figure, to_svg)
-
-
-def _hash_of_parser(parser: Any) -> int:
-    return hash(parser._output_type)
-
-
-def _same_parser(parser: Any, other: Any) -> bool:
-    return bool(parser._output_type == getattr(other, "_output_type", None))
 
 
 def to_svg(figure: Figure) -> str:
@@ -251,6 +260,97 @@ def series(index: int, **changes: Any) -> dict[str, Any]:
     return {**style, **changes}
 
 
+def panels(
+    columns: int = 1,
+    *,
+    rows: int = 1,
+    height: float | None = None,
+    log: str = "",
+    x: str = "",
+    y: str = "",
+    **options: Any,
+) -> tuple[Figure, Any]:
+    """Figure with panels side by side; wide enough that the text stays as large as in a single one.
+
+    Parameters
+    ----------
+    columns, rows : how many; the second result has one of the axes, or an array of them, as that
+        of ``plt.subplots``, which takes the ``options``.
+    height : of a row in inches; 3.8 for a single panel, 3.2 for several.
+    log : the axes that are logarithmic, "x", "y" or "xy", in all panels.
+    x, y : the labels of the axes, written below the last row and beside the first column.
+    """
+    import matplotlib.pyplot as plt
+
+    if not set(log) <= {"x", "y"}:
+        raise ValueError(f"log must be 'x', 'y' or 'xy', got {log!r}")
+    width = 6.4 if columns == 1 else min(3.9 * columns, 8.4)
+    height = height or (3.8 if columns * rows == 1 else 3.2)
+    scales = {f"{name}scale": "log" for name in log}
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width, height * rows), subplot_kw=scales, **options
+    )
+    grid = np.reshape(axes, (rows, columns))
+    for below in grid[-1]:
+        below.set_xlabel(x)
+    for beside in grid[:, 0]:
+        beside.set_ylabel(y)
+    return figure, axes
+
+
+def measured(axes: Axes, x: ArrayLike, y: ArrayLike, index: int = 0, **changes: Any) -> None:
+    """Points in the look of curve number ``index`` of a family; further arguments are those of
+    ``plot``, for example ``label``, and of ``errorbar`` where ``xerr`` or ``yerr`` is given.
+    """
+    look = series(index, marker=True, **{"linestyle": "none", **changes})
+    (axes.errorbar if {"xerr", "yerr"} & set(look) else axes.plot)(x, y, **look)
+
+
+def predicted(axes: Axes, x: ArrayLike, y: ArrayLike, **changes: Any) -> None:
+    """The dashed line of what theory says; further arguments are those of ``plot``."""
+    axes.plot(x, y, **role("predicted", **changes))
+
+
+def band(
+    axes: Axes,
+    x: ArrayLike,
+    values: ArrayLike,
+    look: dict[str, Any],
+    quantiles: tuple[float, float] = (0.1, 0.9),
+) -> None:
+    """What lies between two quantiles of the runs, in the colour of a look of `series` or `role`.
+
+    ``values`` has shape (runs, points); two rows with the quantiles (0, 1) are the band itself.
+    """
+    low, high = np.quantile(np.asarray(values), quantiles, axis=0)
+    axes.fill_between(x, low, high, color=look["color"], alpha=0.2, linewidth=0)
+
+
+def ticks(
+    axes: Axes, x: Sequence[float | str] | None = None, y: Sequence[float | str] | None = None
+) -> None:
+    """Ticks at these numbers alone, written plainly; texts, smaller, stand at 0, 1, 2, ..."""
+    for axis, entries in ((axes.xaxis, x), (axes.yaxis, y)):
+        if entries is None:
+            continue
+        texts = [entry if isinstance(entry, str) else f"{entry:g}" for entry in entries]
+        numbered = any(isinstance(entry, str) for entry in entries)
+        places = np.arange(len(texts)) if numbered else np.asarray(entries)
+        axis.set_ticks(places, texts, fontsize=9 if numbered else None)
+        axis.set_ticks([], minor=True)
+
+
+def legend_below(figure: Figure, ncols: int = 3, **options: Any) -> None:
+    """One legend below all panels: each label once, in the order in which it was first drawn."""
+    entries: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    figure.legend(
+        entries.values(), entries.keys(), loc="outside lower center", ncols=ncols, **options
+    )
+
+
 def log_odds_axis(axes: Axes, rates: tuple[float, ...] = (0.01, 0.1, 0.5, 0.9, 0.99)) -> None:
     """Add a right-hand scale of success rates to an axis of log-odds."""
     levels = np.asarray(rates)
@@ -262,10 +362,6 @@ def log_odds_axis(axes: Axes, rates: tuple[float, ...] = (0.01, 0.1, 0.5, 0.9, 0
     twin.spines["right"].set_visible(True)
 
 
-def panels(
-    columns: int, *, rows: int = 1, height: float = 3.2, **options: Any
-) -> tuple[Figure, Any]:
-    """Figure with panels side by side; wide enough that the text stays as large as in a single one."""
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(rows, columns, figsize=(min(3.9 * columns, 8.4), height * rows), **options)
+def log_spaced(last: int, count: int = 60) -> np.ndarray:
+    """At most ``count`` whole numbers from 1 to ``last``, evenly spaced on a logarithmic axis."""
+    return np.unique(np.geomspace(1, last, count).astype(int))
