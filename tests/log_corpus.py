@@ -16,7 +16,7 @@ Row = dict[str, Any]
 def rows(
     count: int = 60, seed: int = 0, level: Callable[[Any], Any] = lambda k: 0.3 + 0.4 * k
 ) -> list[Row]:
-    """TRL's rows of a run whose success rate is ``level`` of the share of the run that has passed."""
+    """TRL's rows of a run whose success rate is ``level`` of the share of the run that is over."""
     rng = np.random.default_rng(seed)
     success = level(np.arange(count) / count)
     return [
@@ -136,7 +136,8 @@ BAD: dict[str, bytes] = {
     "braces": b'{"a":' * 50_000,
     "huge integer": b'[{"step": 1, "reward": ' + b"9" * 6000 + b"}]",
     "long exponent": b"step,reward\n1,1e400\n2,-1e400\n3,nan\n",
-    "json nan": b'[{"step": 1, "reward": NaN}, {"step": 2, "reward": Infinity}, {"step": 3, "reward": 0.5}]',
+    "json nan": b'[{"step": 1, "reward": NaN}, {"step": 2, "reward": Infinity}, '
+    b'{"step": 3, "reward": 0.5}]',
     "all nan": b"\n".join(b'{"step": %d, "reward": NaN}' % step for step in range(50)),
     "no reward": json.dumps(
         [{"step": k, "completions/mean_length": 3.0} for k in range(50)]

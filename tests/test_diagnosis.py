@@ -37,8 +37,10 @@ from rlvrlib.practice.verdicts import (
 LOGS = Path(os.environ.get("RLVR_LOGS", ""))
 real = pytest.mark.skipif(
     not os.environ.get("RLVR_LOGS") or not LOGS.is_dir(),
-    reason="RLVR_LOGS does not name the folder with the real training logs (they are not part of this repository)",
+    reason="RLVR_LOGS does not name the folder with the real training logs (they are not part of "
+    "this repository)",
 )
+REPLAYED = "martingale/trl_grpo_vllm_a10g_16steps_seed0_t1.0_replay1of4_replay"
 FALLEN = {
     "rasbt/ch07_7_5_plus_kl_metrics.csv": COLLAPSE,
     "rasbt/02_rlvr_grpo_scripts_intro_rlvr_grpo_original_no_kl_metrics.csv": OVERSHOOT,
@@ -50,7 +52,7 @@ STANDING = {
     "martingale/trl_grpo_vllm_a10g_16steps_seed0_t0.7.trainer_log.json": STARVED,
     "martingale/trl_grpo_vllm_a10g_16steps_seed0_t1.0.trainer_log.json": UNDECIDED,
     "martingale/trl_grpo_vllm_a10g_16steps_seed0_t1.0_fp32_probe.trainer_log.json": UNDECIDED,
-    "martingale/trl_grpo_vllm_a10g_16steps_seed0_t1.0_replay1of4_replay.trainer_log.json": UNDECIDED,
+    f"{REPLAYED}.trainer_log.json": UNDECIDED,
     "martingale/verl_grpo_vllm_t4_8steps_seed0.trainer_log.json": UNDECIDED,
 }
 

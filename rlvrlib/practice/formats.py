@@ -17,7 +17,8 @@ from typing import Any
 
 MAX_LINE, MAX_DOCUMENT = 1 << 20, 1 << 28
 _PAIR = re.compile(
-    r"""(?P<quote>['"])(?P<key>[^'"]{1,200})(?P=quote)\s*:\s*(?P<value>'[^']*'|"[^"]*"|[^,{}\[\]]+)"""
+    r"""(?P<quote>['"])(?P<key>[^'"]{1,200})(?P=quote)\s*:\s*"""
+    r"""(?P<value>'[^']*'|"[^"]*"|[^,{}\[\]]+)"""
 )
 _VERL = re.compile(r"(?:^|\s)step:\d+ - \S")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -98,7 +99,8 @@ def _rows(lines: Iterator[str], size: int, notes: Notes) -> tuple[str, Iterable[
     start = first.lstrip()[:1]
     if not first:
         raise ValueError(
-            f"the log must not be empty: there is no line to read {'; '.join(notes.texts())}".strip()
+            "the log must not be empty: there is no line to read "
+            f"{'; '.join(notes.texts())}".strip()
         )
     whole = _object(first) if start in ("[", "{") else None
     if (start in ("[", "{") and whole is None and not _PAIR.search(first)) or first.strip() in (
@@ -124,7 +126,8 @@ def _document(
     """
     if size > MAX_DOCUMENT:
         raise ValueError(
-            f"a JSON document must be smaller than {MAX_DOCUMENT >> 20} MB, got {size >> 20} MB: export one row per line"
+            f"a JSON document must be smaller than {MAX_DOCUMENT >> 20} MB, "
+            f"got {size >> 20} MB: export one row per line"
         )
     text = first + "".join(lines)
     whole = _object(text)

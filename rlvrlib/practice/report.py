@@ -64,7 +64,8 @@ def _facts(found: Diagnosis) -> dict[str, object]:
     facts: dict[str, object] = {
         "Verdict": found.verdict,
         "Format": found.log.form,
-        "Steps": f"{steps[0]:g} to {steps[-1]:g}, {len(steps)} rows, {len(signals.rows)} of them with a reward",
+        "Steps": f"{steps[0]:g} to {steps[-1]:g}, {len(steps)} rows, {len(signals.rows)} of them "
+        "with a reward",
         "Success rate": signals.source
         if signals.is_rate
         else "none: the reward is not a success rate",
@@ -113,8 +114,10 @@ def _pictures(found: Diagnosis) -> Iterable[tuple[str, str, str, str]]:
             yield (
                 "pressure",
                 figures.to_svg(drawing),
-                f"Threshold pressure over the steps: from {total[0]:.2f} through {total.max():.2f} to {total[-1]:.2f} times the reference.",
-                "Effective step over threshold, relative to the reference window, and its factors. The band is two standard errors.",
+                f"Threshold pressure over the steps: from {total[0]:.2f} through {total.max():.2f} "
+                f"to {total[-1]:.2f} times the reference.",
+                "Effective step over threshold, relative to the reference window, and its factors. "
+                "The band is two standard errors.",
             )
         known = varying(found)
         if known:
@@ -168,7 +171,8 @@ def draw_pressure(axes: Axes, found: Diagnosis) -> None:
     pressure = found.pressure
     if pressure is None:
         raise ValueError(
-            "found must have a pressure: the log has too few rows, or its reward is not a success rate"
+            "found must have a pressure: the log has too few rows, or its reward is not a success "
+            "rate"
         )
     steps = found.log.step[found.signals.rows]
     places = np.array([steps[start:stop].mean() for start, stop in pressure.windows])

@@ -154,13 +154,15 @@ def from_rows(
     unknown = set(columns) - set(KEYS) - {"step"}
     if unknown:
         raise ValueError(
-            f"columns must name quantities among step, {', '.join(KEYS)}, got {', '.join(sorted(unknown))}"
+            f"columns must name quantities among step, {', '.join(KEYS)}, "
+            f"got {', '.join(sorted(unknown))}"
         )
     present = dict.fromkeys(chain.from_iterable(rows))
     for quantity, key in columns.items():
         if key not in present:
             raise ValueError(
-                f"columns must name columns of the log, got {key!r} for {quantity}; it has {_some(present)}"
+                f"columns must name columns of the log, got {key!r} for {quantity}; "
+                f"it has {_some(present)}"
             )
     chosen = {
         quantity: columns.get(quantity) or _first(keys, present) for quantity, keys in KEYS.items()
@@ -178,7 +180,8 @@ def from_rows(
     )
     if not useful:
         raise ValueError(
-            f"{source} must hold rows of a training log; none has a known quantity. It has {_some(present)}"
+            f"{source} must hold rows of a training log; none has a known quantity. "
+            f"It has {_some(present)}"
         )
     step_key = columns.get("step") or _first(STEPS, present)
     steps, useful = _steps(useful, step_key, listed)
@@ -230,7 +233,8 @@ def _one_run_of_an_export(rows: list[Row], run: str | None, notes: Notes) -> lis
     runs = dict.fromkeys(name for name, _ in metrics.values())
     if run is not None and run not in runs:
         raise ValueError(
-            f"run must be a run of the export, got {run!r}; it has {_some(runs) or 'no columns of that form'}"
+            f"run must be a run of the export, got {run!r}; "
+            f"it has {_some(runs) or 'no columns of that form'}"
         )
     if not runs:
         return rows
@@ -292,7 +296,8 @@ def _steps(rows: list[Row], key: str | None, notes: Notes) -> tuple[Array, list[
         sizes = ", ".join(str(len(rows)) for rows in runs)
         notes.add(
             1,
-            f"the steps start anew {len(runs) - 1} times: several runs in one file, of {sizes} rows; the longest was read",
+            f"the steps start anew {len(runs) - 1} times: several runs in one file, of {sizes} "
+            "rows; the longest was read",
             counted=False,
         )
     return np.array(list(longest)), list(longest.values())
@@ -311,7 +316,8 @@ def _numbers(values: list[Any], key: str, steps: Array, notes: Notes) -> Array:
         if len(bad):
             notes.add(
                 len(bad),
-                f"values of {key[:80]} that are {what} left out, the first at step {steps[bad[0]]:g}",
+                f"values of {key[:80]} that are {what} left out, "
+                f"the first at step {steps[bad[0]]:g}",
             )
     return np.where(np.isfinite(numbers), numbers, np.nan)
 
@@ -333,7 +339,8 @@ def _check_rate(values: dict[str, Array], notes: Notes) -> None:
     if rate is not None and np.isfinite(rate).any() and not np.any(rate > 0):
         notes.add(
             1,
-            "the learning rate is logged as 0 throughout (verl once printed three decimals): it counts as unknown",
+            "the learning rate is logged as 0 throughout (verl once printed three decimals): "
+            "it counts as unknown",
             counted=False,
         )
         del values["rate"]

@@ -71,7 +71,8 @@ def sampled_runs(
     """
     if num_steps < 1 or num_runs < 1 or groups_per_step < 1:
         raise ValueError(
-            f"num_steps, num_runs and groups_per_step must be at least 1, got {(num_steps, num_runs, groups_per_step)!r}"
+            "num_steps, num_runs and groups_per_step must be at least 1, "
+            f"got {(num_steps, num_runs, groups_per_step)!r}"
         )
     recorder: Any = _Recorder(problem)  # all of a problem that a sampled update needs
     unused: Any = None

@@ -76,7 +76,8 @@ def read_signals(
             raise ValueError(f"reward_range must be two increasing numbers, got {reward_range!r}")
         if len(values) and (values.min() < low - 1e-9 or values.max() > high + 1e-9):
             raise ValueError(
-                f"reward_range must hold all rewards ({values.min():g} to {values.max():g}), got {reward_range!r}"
+                f"reward_range must hold all rewards ({values.min():g} to {values.max():g}), "
+                f"got {reward_range!r}"
             )
         is_rate = True
     else:
@@ -85,8 +86,10 @@ def read_signals(
         if not is_rate:
             low, high = min(0.0, float(values.min())), max(1.0, float(values.max()))
             notes.append(
-                f"{source} runs from {values.min():g} to {values.max():g}: it is not a success rate. Its course is judged, scaled to [0, 1]; "
-                "statements about the success rate are not made. Name the part that checks the answer, or the rewards of a wrong and a correct response"
+                f"{source} runs from {values.min():g} to {values.max():g}: it is not a success "
+                "rate. Its course is judged, scaled to [0, 1]; statements about the success rate "
+                "are not made. Name the part that checks the answer, or the rewards of a wrong and "
+                "a correct response"
             )
     scaled = np.clip((values - low) / (high - low), 0, 1)
     idle, idle_source = _idle(log, rows, scaled, is_rate)
@@ -156,7 +159,8 @@ def _idle(log: RunLog, rows: np.ndarray, success: Array, is_rate: bool) -> tuple
         at_least = np.where(norm == 0, 1.0, at_least)
         return (
             at_least,
-            "steps whose rewards are all 0 or all 1 (with several groups in a step this is only a lower bound)",
+            "steps whose rewards are all 0 or all 1 (with several groups in a step this is only a "
+            "lower bound)",
         )
     return np.full(len(rows), np.nan), ""
 
@@ -182,6 +186,7 @@ def _truncated(log: RunLog, rows: np.ndarray) -> tuple[Array, str]:
             at_least = np.where(np.isfinite(length), (length == longest).astype(float), np.nan)
             return (
                 at_least,
-                f"steps whose mean length is exactly {longest:g}, the largest in the log (only a lower bound)",
+                f"steps whose mean length is exactly {longest:g}, the largest in the log (only a "
+                "lower bound)",
             )
     return np.full(len(rows), np.nan), ""

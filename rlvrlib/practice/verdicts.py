@@ -7,6 +7,7 @@ is a level of significance, or is stated in the evidence.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,7 +58,42 @@ GROWTH = {
 }  # what a driver of a collapse grows by
 
 
-Answer = tuple[str, str, list[str], list[str], list[str]]
+# What to change first, by verdict.
+ADVICE: dict[str, tuple[str, ...]] = {
+    STARVED: ("A longer or shorter step changes nothing: there is no gradient to step along.",),
+    OVERSHOOT: (
+        "Lower the learning rate (start with a third), from a checkpoint before the warning.",
+        "If the loss sums over tokens: normalize by the length, or keep the length from growing; "
+        "the threshold falls like 1/T.",
+        "Clip the ratio or the norm, which bounds the moves whatever the gradient.",
+    ),
+    COLLAPSE: ("Go back to a checkpoint before the warning: this run does not return by itself.",),
+    TRUNCATION: (
+        "Raise the cap on the length, or shape the length. With a loss that sums over tokens, "
+        "lower the rate in proportion.",
+        "Do not count cut responses as wrong in the loss (mask them), if the cap cannot be raised.",
+    ),
+    VERIFIER: (
+        "Read twenty responses with the reward 1 from the end of the run, before changing the "
+        "optimization.",
+        "Noise that depends on the reward alone only slows the run down; errors that depend on the "
+        "response turn its direction.",
+    ),
+    LEARNING: ("Nothing needs to change. Watch the length and the pressure.",),
+    PLATEAU: (
+        "Halve the rate for a while: if the success rate rises, the run was hovering (moves too "
+        "long for the gap).",
+        "If it creeps like 1/k instead, the multiplier is small: harder prompts, larger groups, or "
+        "a longer step.",
+    ),
+}
+_HARDER = "Take harder prompts: these are solved."
+_EASIER = (
+    "Take easier prompts, larger groups, or a start (supervised, or with hints) from which some "
+    "responses are right."
+)
+
+Answer = tuple[str, str, list[str], list[str], Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -87,7 +123,6 @@ class Case:
         raise AssertionError("the last question always answers")
 
     # ---- questions
-    # ----------------------------------------------------------------------------------------------------
 
     def starved(self) -> Answer | None:
         """Nothing moves, from the beginning: at least 80% of the groups are without spread, with
@@ -107,10 +142,7 @@ class Case:
             if level < 0.1
             else "each prompt is always right or always wrong"
         )
-        advice = {
-            True: "Take harder prompts: these are solved.",
-            False: "Take easier prompts, larger groups, or a start (supervised, or with hints) from which some responses are right.",
-        }[bool(level > 0.5)]
+        advice = _HARDER if level > 0.5 else _EASIER
         supports = [
             f"with 95% confidence at least {low:.0%} of the steps or groups move nothing: {why}",
             f"the mean reward is {level:.2f}",
@@ -118,17 +150,15 @@ class Case:
         against = []
         if level < 0.1 and (early := self.signals.success[:MIN_ROWS].max(initial=0.0)) > 0.1:
             against = [
-                f"among the first rows one has the success rate {early:.2f}: the run may have collapsed at once, at too high a rate"
+                f"among the first rows one has the success rate {early:.2f}: the run may have "
+                "collapsed at once, at too high a rate"
             ]
         return (
             STARVED,
             f"Starved of signal: nearly all groups have no spread, because {why}.",
             supports,
             against,
-            [
-                advice,
-                "A longer or shorter step changes nothing: there is no gradient to step along.",
-            ],
+            [advice, *ADVICE[STARVED]],
         )
 
     def too_short(self) -> Answer | None:
@@ -182,36 +212,40 @@ class Case:
                 return None  # recovered: judged by how it ends
             return (
                 RECOVERY,
-                f"Collapse with partial recovery: the {self.noun} fell to {self.show(trough)} ({self.span(trough)}) and came back to {self.show(end)}.",
+                f"Collapse with partial recovery: the {self.noun} fell to {self.show(trough)} "
+                f"({self.span(trough)}) and came back to {self.show(end)}.",
                 supports,
                 not_grown,
-                _LOWER,
+                ADVICE[OVERSHOOT],
             )
         longer = self.lengthening(peak, end)
         if longer > 1.25:
             supports.append(
-                f"at the end responses were {longer:.1f} times as long as at the peak; the threshold of a loss that sums over tokens falls like 1/T"
+                f"at the end responses were {longer:.1f} times as long as at the peak; "
+                "the threshold of a loss that sums over tokens falls like 1/T"
             )
         idle = self.signals.idle[end.start : end.stop]
         no_signal = lower_share(idle[np.isfinite(idle)]) >= _IDLE
         if lost and (no_signal or not np.isfinite(idle).any()):
             supports.append(
-                "there is no group with spread left, so no gradient: waiting does not help (Proposition 2)"
+                "there is no group with spread left, so no gradient: waiting does not help "
+                "(Proposition 2)"
             )
             return (
                 COLLAPSE,
                 f"Collapse, absorbing: the {self.noun} fell {where}, and nothing moves any more.",
                 supports,
                 not_grown,
-                [_RESTART, *_LOWER],
+                [*ADVICE[COLLAPSE], *ADVICE[OVERSHOOT]],
             )
         growing = f" while responses became {longer:.1f} times as long" if longer > 1.25 else ""
         return (
             OVERSHOOT,
-            f"Overshoot, the steps are too long: the {self.noun} fell {where}{growing}. Groups still have spread, so it can get worse or better.",
+            f"Overshoot, the steps are too long: the {self.noun} fell {where}{growing}. "
+            "Groups still have spread, so it can get worse or better.",
             supports,
             not_grown,
-            _LOWER,
+            ADVICE[OVERSHOOT],
         )
 
     def cut_off(self) -> Answer | None:
@@ -230,17 +264,15 @@ class Case:
         ):
             return None
         supports = [
-            f"in the last third at least {share:.0%} of the responses are cut, of {failures:.0%} that fail ({self.signals.truncated_source})"
+            f"in the last third at least {share:.0%} of the responses are cut, of {failures:.0%} "
+            f"that fail ({self.signals.truncated_source})"
         ]
         return (
             TRUNCATION,
             "Truncation-bound: at least half of the failures are responses that reached the cap.",
             supports,
             [],
-            [
-                "Raise the cap on the length, or shape the length. With a loss that sums over tokens, lower the rate in proportion.",
-                "Do not count cut responses as wrong in the loss (mask them), if the cap cannot be raised.",
-            ],
+            ADVICE[TRUNCATION],
         )
 
     def suspect(self) -> Answer | None:
@@ -255,12 +287,14 @@ class Case:
         logged = self.log.has("truncated")
         if logged and not self.cut_counts and len(both) >= MIN_ROWS and lower_mean(both) > 1.05:
             supports.append(
-                f"success rate and truncated share add up to {both.mean():.2f}: responses that were cut count as correct"
+                f"success rate and truncated share add up to {both.mean():.2f}: responses that "
+                "were cut count as correct"
             )
         drop = self.evaluation_drop()
         if drop is not None and drop[0] >= 0.2 and self.rise_of_halves() > -_RISE:
             supports.append(
-                f"the evaluation fell from {drop[1]:.3g} to {drop[2]:.3g} while the training reward did not"
+                f"the evaluation fell from {drop[1]:.3g} to {drop[2]:.3g} while the training "
+                "reward did not"
             )
         length = self.log["length"][self.signals.rows]
         early, late = length[: len(length) // 10 + 1], self.last_third(length)
@@ -272,19 +306,18 @@ class Case:
                 and self.rise_of_halves() > _RISE
             ):
                 supports.append(
-                    f"the success rate reached 95% while responses became {shrunk:.1f} times shorter"
+                    f"the success rate reached 95% while responses became {shrunk:.1f} times "
+                    "shorter"
                 )
         if not supports:
             return None
         return (
             VERIFIER,
-            "Verifier suspect: the reward rises, or stays, for reasons that a correct answer does not give.",
+            "Verifier suspect: the reward rises, or stays, for reasons that a correct answer does "
+            "not give.",
             supports,
             [],
-            [
-                "Read twenty responses with the reward 1 from the end of the run, before changing the optimization.",
-                "Noise that depends on the reward alone only slows the run down; errors that depend on the response turn its direction.",
-            ],
+            ADVICE[VERIFIER],
         )
 
     def learns(self) -> Answer:
@@ -311,7 +344,8 @@ class Case:
         )
         if rise > needed:
             supports = [
-                f"the {self.noun} rose from {self.show(lower)} ({self.span(lower)}) to {self.show(upper)} ({self.span(upper)}), {rise:.1f} standard errors"
+                f"the {self.noun} rose from {self.show(lower)} ({self.span(lower)}) to "
+                f"{self.show(upper)} ({self.span(upper)}), {rise:.1f} standard errors"
             ]
             middle = segment(values, len(values) // 2, 3 * len(values) // 4)
             level = (
@@ -332,7 +366,7 @@ class Case:
                 else f"Learning: the {self.noun} rose and has kept its level.",
                 supports,
                 against,
-                ["Nothing needs to change. Watch the length and the pressure."],
+                ADVICE[LEARNING],
             )
         if not self.signals.is_rate:
             for name, part in self.log.components.items():
@@ -347,7 +381,8 @@ class Case:
                 )
                 if z > 2 * _RISE:  # beyond any number of parts that a log may have
                     supports = [
-                        f"the part {name[:40]!r} of the reward rose, {z:.1f} standard errors from half to half"
+                        f"the part {name[:40]!r} of the reward rose, {z:.1f} standard errors from "
+                        "half to half"
                     ]
                     return (
                         LEARNING,
@@ -367,21 +402,18 @@ class Case:
                 f"Plateau: the {self.noun} stays at {self.show(rest)}.",
                 supports,
                 [],
-                [
-                    "Halve the rate for a while: if the success rate rises, the run was hovering (moves too long for the gap).",
-                    "If it creeps like 1/k instead, the multiplier is small: harder prompts, larger groups, or a longer step.",
-                ],
+                ADVICE[PLATEAU],
             )
         return (
             UNDECIDED,
-            f"Cannot decide: between the halves the {self.noun} changed by {change:+.2f} ± {half_width:.2f}, which may be nothing or much.",
+            f"Cannot decide: between the halves the {self.noun} changed by {change:+.2f} ± "
+            f"{half_width:.2f}, which may be nothing or much.",
             [],
             [],
             ["Log more steps, or average over more prompts per step."],
         )
 
     # ---- evidence
-    # -----------------------------------------------------------------------------------------------------
 
     def with_doubts(self, answer: Answer) -> Answer:
         """Adds what speaks against a verdict, whatever it is."""
@@ -390,14 +422,16 @@ class Case:
         if not self.signals.is_rate and len(self.signals.success):
             headline += " The reward is not a success rate."
             against.append(
-                "the reward is not a success rate (it leaves [0, 1]): its parts may move against each other"
+                "the reward is not a success rate (it leaves [0, 1]): its parts may move against "
+                "each other"
             )
         drop = self.evaluation_drop()
         if drop is not None and drop[0] >= 0.2 and verdict in (LEARNING, PLATEAU):
             against.append(f"the evaluation in the log fell from {drop[1]:.3g} to {drop[2]:.3g}")
         if self.warned is not None and verdict not in (COLLAPSE, RECOVERY, OVERSHOOT):
             against.append(
-                f"there was a warning at step {self.steps[self.warned]:g}; the fall is not established, or the {self.noun} came back"
+                f"there was a warning at step {self.steps[self.warned]:g}; the fall is not "
+                f"established, or the {self.noun} came back"
             )
         last = self.parts[-1] if len(self.parts) > 1 else None
         if (
@@ -406,13 +440,15 @@ class Case:
             and clearly_below(last, max(self.parts, key=lambda part: part.low))
         ):
             against.append(
-                f"the last {last.stop - last.start} rows are lower ({self.show(last)}): too few, or too little, to call it a fall"
+                f"the last {last.stop - last.start} rows are lower ({self.show(last)}): too few, "
+                "or too little, to call it a fall"
             )
         if self.pressure is not None and verdict in (LEARNING, PLATEAU):
             total, error = self.pressure.total[-1], self.pressure.error[-1]
             if total - 2 * error > 0:
                 against.append(
-                    f"the threshold pressure at the end is {np.exp(total):.2f} times that of the reference"
+                    f"the threshold pressure at the end is {np.exp(total):.2f} times that of the "
+                    "reference"
                 )
         return verdict, headline, supports, against, advice
 
@@ -435,7 +471,8 @@ class Case:
                 if name == "rate" and ratio <= 1.25:
                     continue  # a rate that was kept, or lowered, needs no line
                 (grown if ratio > 1.25 else not_grown).append(
-                    f"around the {moment} the {words} was {ratio:.1f} times that of the peak (medians)"
+                    f"around the {moment} the {words} was {ratio:.1f} times that of the peak "
+                    "(medians)"
                 )
         if self.pressure is not None:
             window = int(np.argmax(self.pressure.windows[:, 1] > row))
@@ -445,13 +482,15 @@ class Case:
                 for name, factor in self.pressure.factors.items()
             )
             text = (
-                f"the threshold pressure at the {moment} was {np.exp(total):.2f} times the reference ({parts}; 95% interval "
-                f"{np.exp(total - 2 * error):.2f} to {np.exp(total + 2 * error):.2f})"
+                f"the threshold pressure at the {moment} was {np.exp(total):.2f} times the "
+                f"reference ({parts}; 95% interval {np.exp(total - 2 * error):.2f} to "
+                f"{np.exp(total + 2 * error):.2f})"
             )
             (grown if total - 2 * error > 0 else not_grown).append(text)
         if not grown:
             not_grown.append(
-                "nothing that a log shows had grown: the fall may have another cause, such as harder prompts"
+                "nothing that a log shows had grown: the fall may have another cause, such as "
+                "harder prompts"
             )
         return grown, not_grown
 
@@ -488,7 +527,8 @@ class Case:
             return []
         first, second = segment(rest, 0, len(rest) // 2), segment(rest, len(rest) // 2, len(rest))
         return [
-            f"the rest of the reward went from {first.mean:.2f} ± {2 * first.error:.2f} to {second.mean:.2f} ± {2 * second.error:.2f}"
+            f"the rest of the reward went from {first.mean:.2f} ± {2 * first.error:.2f} to "
+            f"{second.mean:.2f} ± {2 * second.error:.2f}"
         ]
 
     def rise_of_halves(self) -> float:
@@ -501,16 +541,10 @@ class Case:
 
     def show(self, part: Segment) -> str:
         low, high = self.signals.reward_range
-        scale = 1.0 if self.signals.is_rate else high - low
-        return f"{part.mean * scale + (0 if self.signals.is_rate else low):.2f} ± {2 * part.error * scale:.2f}"
+        if self.signals.is_rate:
+            low, high = 0.0, 1.0
+        mean, error = low + part.mean * (high - low), part.error * (high - low)
+        return f"{mean:.2f} ± {2 * error:.2f}"
 
     def span(self, part: Segment) -> str:
         return f"steps {self.steps[part.start]:g} to {self.steps[part.stop - 1]:g}"
-
-
-_LOWER = [
-    "Lower the learning rate (start with a third), from a checkpoint before the warning.",
-    "If the loss sums over tokens: normalize by the length, or keep the length from growing; the threshold falls like 1/T.",
-    "Clip the ratio or the norm, which bounds the moves whatever the gradient.",
-]
-_RESTART = "Go back to a checkpoint before the warning: this run does not return by itself."
