@@ -7,11 +7,13 @@ before it.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from reading_order import chapters
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -114,3 +116,40 @@ def test_spelling_can_fail(tmp_path: Path) -> None:
     (tmp_path / "wrong.md").write_text(f"To {word} a reward.")
     assert run("codespell_lib", tmp_path / "wrong.md")[0] != 0
     assert run("codespell_lib", "-", text=f"To {word} a reward.")[0] != 0
+
+
+# ---- one name per result, one number per page
+
+STEMS = "|".join(name.split("/")[1] for name in chapters(ROOT))
+SECOND_NUMBERING = re.compile(
+    r"(?<!paper's )(?<!paper\u2019s )\bTheorems? \d|\(\d['\u2019]\)|\b\d''|"
+    r"\b(?:Identity|Identities|Propositions?|Lemma|Corollary|Assumption A) ?\d|"
+    rf"\b(?:[Cc]hapters?|[Nn]otebooks?|theory section) \d|\b\d\d_(?:{STEMS})\b"
+)
+NUMBERED_BY_THE_SITE = [*PROSE, *sorted((ROOT / "params").glob("*.yml"))]
+
+
+@pytest.mark.parametrize("path", NUMBERED_BY_THE_SITE, ids=lambda path: path.name)
+def test_results_and_chapters_are_named_and_the_site_numbers_them(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    if path.name == "CHANGELOG.md":
+        text = "\n".join(line for line in text.splitlines() if not line.startswith("| `"))
+    assert SECOND_NUMBERING.findall(text) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "by Theorem 1' the step",
+        "Theorems 3\u2019 and 4",
+        "the threshold of Theorem 5.",
+        "in units, 4/3 (1'')",
+        "Identity 2 says",
+        "as chapter 10 shows",
+        "notebooks/05_overshoot.ipynb",
+        "theory section 4",
+    ],
+)
+def test_a_second_numbering_is_found(text: str) -> None:
+    assert SECOND_NUMBERING.search(text)
+    assert not SECOND_NUMBERING.search("the paper's Theorem 2, {prf:ref}`thm-angle`, $J'(0)$")
