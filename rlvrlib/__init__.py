@@ -1,6 +1,6 @@
 """Exact instruments for RLVR: log-odds, gaps, thresholds, trajectories."""
 
-from rlvrlib import batches, thresholds, updates
+from rlvrlib import batches, thresholds, update_map, updates
 from rlvrlib.ascent import Constant, FixedLength, LongStep, ThresholdStep, Trajectory, ascend
 from rlvrlib.bandits import LogLinearBandit
 from rlvrlib.batches import BatchMean, BatchThreshold
@@ -91,5 +91,6 @@ __all__ = [
     "success_rate",
     "thresholds",
     "unit",
+    "update_map",
     "updates",
 ]

@@ -1,0 +1,419 @@
+r"""One update of a policy with one parameter as a map of the line, :math:`x \to x + c\,v(x)`.
+
+The velocity :math:`v` is positive to the left of the summit and negative to its right, and the
+summit is at 0. A point has a side and a distance from the summit. What happens as the rate
+:math:`c` grows is the chapter "The route to collapse": two-cycles, period doubling, chaos, a
+horseshoe, collapse.
+
+A policy is one instance (`policy_gradient_map`). The logistic map :math:`r\,y\,(1-y)` is another,
+with :math:`v = -x\,(1+x)`, :math:`c = r - 1` and :math:`x = r\,y/(r-1) - 1`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from scipy.special import expit
+
+from rlvrlib.first_zero import zero_between
+from rlvrlib.problems import Array, Problem
+from rlvrlib.updates import multiplier
+
+# A number, or an array of them that broadcasts.
+Values: TypeAlias = Array | float
+
+RIGHT, LEFT = 1, -1
+FEIGENBAUM = 4.669201609102990
+
+# Of J (1-J) in the multiplier of a method.
+_POWERS = {"reinforce": 1.0, "grpo": 0.5, "log_odds": 0.0}
+
+# A logarithm of zero is cut here: an orbit through a point of slope 0 has a finite exponent.
+_FLAT = 1e-12
+
+
+@dataclass(frozen=True)
+class UpdateMap:
+    """``x -> x + rate * velocity(x)``, for every rate.
+
+    Parameters
+    ----------
+    velocity, slope : functions of an array of points: ``v`` and its derivative, of the same shape.
+    peak : for `RIGHT` and for `LEFT`, the distance at which the speed is largest; at most
+        ``reach``.
+    reach : the farthest distance that ``velocity`` knows; beyond it the velocity stays the same.
+    """
+
+    velocity: Callable[[Array], Array]
+    slope: Callable[[Array], Array]
+    peak: Mapping[int, float]
+    reach: float
+
+    def update(self, x: Values, rate: Values) -> Array:
+        """The points after one update; points and rates broadcast."""
+        return np.asarray(x) + rate * self.velocity(np.clip(x, -self.reach, self.reach))
+
+    def derivative(self, x: Values, rate: Values) -> Array:
+        """``1 + rate * v'(x)``: by how much one update stretches the line at ``x``."""
+        return 1 + rate * self.slope(np.clip(x, -self.reach, self.reach))
+
+    def speed(self, distance: Values, side: int) -> Array:
+        """Velocity towards the summit, at a distance on one side of it."""
+        return -side * self.velocity(side * np.asarray(distance, dtype=float))
+
+
+# ---- policies
+
+
+def policy_velocity(problem: Problem, method: str, theta: Array) -> tuple[Array, Array]:
+    """``v = m(J) Gap`` of one parameter, and ``v' = m(J) (p (1-2J) Gap^2 - kappa)``.
+
+    The multiplier is ``m = (J(1-J))^p``: ``p`` is 1 for ``reinforce``, 1/2 for ``grpo`` and 0 for
+    ``log_odds``. Shape ``(...)`` for ``theta`` of shape ``(..., 1)``.
+
+    Raises
+    ------
+    ValueError : another method, or a problem with several parameters.
+    """
+    if method not in _POWERS:
+        raise ValueError(f"method must be one of {', '.join(_POWERS)}, got {method!r}")
+    if problem.dim != 1:
+        raise ValueError(f"problem must have one parameter, got {problem.dim}")
+    log_odds, gap = problem.log_odds(theta), problem.gradient_gap(theta)[..., 0]
+    factor = multiplier(method, expit(log_odds), failure_rate=expit(-log_odds))
+    bend = _POWERS[method] * (expit(-log_odds) - expit(log_odds)) * gap**2
+    return factor * gap, factor * (bend - problem.curvature(theta, np.ones_like(theta)))
+
+
+def policy_gradient_map(
+    problem: Problem,
+    method: str,
+    summit: float,
+    unit: float,
+    *,
+    reach: float = 45.0,
+    nodes: int = 9001,
+) -> UpdateMap:
+    """One exact update of a policy in the units ``x = (theta - summit) / unit``.
+
+    The velocity is ``unit * m(J) Gap``, so an update of ``theta`` by ``eta m(J) Gap`` is one at the
+    rate ``eta / unit^2``. It is solved at evenly spaced points and interpolated between them with
+    the exact slopes: long orbits are cheap.
+
+    Parameters
+    ----------
+    method : as in `policy_velocity`.
+    summit : ``theta`` where the success rate is largest.
+    unit : positive, such as ``1/sqrt(T)`` for a window of ``T`` tokens.
+    reach : positive; the table ends there on both sides.
+    nodes : points of the table, at least 3.
+    """
+    from scipy.interpolate import CubicHermiteSpline  # slow to load
+
+    if not (unit > 0 and reach > 0 and nodes >= 3):
+        raise ValueError(
+            "unit and reach must be positive and nodes at least 3, "
+            f"got {unit!r}, {reach!r} and {nodes!r}"
+        )
+    x = np.linspace(-reach, reach, nodes)
+    velocity, slope = policy_velocity(problem, method, (summit + unit * x)[:, None])
+    table = CubicHermiteSpline(x, unit * velocity, unit**2 * slope)
+    bend, distance = table.derivative(), np.linspace(0, reach, nodes)
+
+    def peak(side: int) -> float:
+        top = int(np.argmax(-side * table(side * distance)))
+        if top == nodes - 1:
+            return reach
+        return float(_zero(lambda y: bend(side * y), distance[max(top - 1, 0)], distance[top + 1]))
+
+    return UpdateMap(table, bend, {side: peak(side) for side in (RIGHT, LEFT)}, reach)
+
+
+# ---- two-cycles
+
+
+class TwoCycles(NamedTuple):
+    """Two-cycles, one for each length of the update: the points on both sides, the rate, and the
+    multiplier, which is the product of the two derivatives. A cycle is stable where it is below 1
+    in size.
+    """
+
+    left: Array
+    right: Array
+    rate: Array
+    multiplier: Array
+
+
+def two_cycles(m: UpdateMap, outer: tuple[int, ...] = (), levels: int = 1200) -> TwoCycles:
+    """One family of two-cycles: two points of equal speed ``h``, at the rate distance over ``h``
+    (All two-cycles).
+
+    Parameters
+    ----------
+    outer : the sides whose point lies beyond the peak of speed; there is no cycle where the speed
+        of one of them only grows.
+    levels : number of speeds, from nearly the smallest to nearly that of the lower peak.
+    """
+    levels = levels if all(m.peak[side] < m.reach for side in outer) else 0
+    top = min(m.speed(m.peak[side], side) for side in (RIGHT, LEFT))
+    bottom = max((m.speed(m.reach, side) for side in outer), default=0.0)
+    h = bottom + (top - bottom) * (1 - np.linspace(0.9999, 1e-4, levels) ** 2)
+
+    def at_speed(side: int) -> Array:
+        end = m.reach if side in outer else 0.0
+        return side * _zero(lambda y: m.speed(y, side) - h, np.full(levels, m.peak[side]), end)
+
+    right, left = at_speed(RIGHT), at_speed(LEFT)
+    rate = (right - left) / h
+    return TwoCycles(left, right, rate, m.derivative(left, rate) * m.derivative(right, rate))
+
+
+def branches(m: UpdateMap) -> tuple[TwoCycles, TwoCycles]:
+    """All two-cycles in two curves: the main branch, which starts at the summit and runs over the
+    lower of the two peaks of speed, and the rest, which lies beyond the higher peak.
+    """
+    lower, higher = sorted((RIGHT, LEFT), key=lambda side: float(m.speed(m.peak[side], side)))
+    main = _joined(two_cycles(m), two_cycles(m, (lower,)))
+    return main, _joined(two_cycles(m, (higher,)), two_cycles(m, (RIGHT, LEFT)))
+
+
+def _joined(up: TwoCycles, down: TwoCycles) -> TwoCycles:
+    """One curve of two families that meet at the largest speed."""
+    return TwoCycles(*(np.concatenate([a, b[::-1]]) for a, b in zip(up, down, strict=True)))
+
+
+class CycleRates(NamedTuple):
+    """Rates at which the summit loses its stability, the first two-cycle is born, and the main
+    branch doubles its period.
+    """
+
+    summit: float
+    birth: float
+    flip: float
+
+
+def cycle_rates(m: UpdateMap) -> CycleRates:
+    """The first events on the route: ``-2/v'(0)``, the smallest rate of the main branch, and where
+    its multiplier falls through -1, infinite if it does not.
+    """
+    main, _ = branches(m)
+    birth = np.argmin(main.rate)
+    unstable = main.multiplier[birth:] < -1
+    flip = np.inf
+    if unstable.any():
+        around = birth + np.argmax(unstable) - np.array([0, 1])
+        flip = np.interp(-1, main.multiplier[around], main.rate[around])
+    return CycleRates(float(-2 / m.slope(np.zeros(()))), float(main.rate[birth]), float(flip))
+
+
+# ---- period doubling
+
+
+def critical_point(m: UpdateMap, rate: Values, side: int) -> Array:
+    """Distance at which the map has derivative 0 and turns back, shape of the rates; 0 where it is
+    increasing on this side.
+
+    Of all points of the side, this one lands farthest on the other side.
+    """
+    rate = np.asarray(rate, dtype=float)
+    y = np.linspace(0, m.peak[side], 2001)
+    steepest = y[np.argmin(m.slope(side * y))]
+    turns = m.derivative(side * steepest, rate) < 0
+    at = np.where(turns, rate, -2 / m.slope(side * steepest))
+    end = np.full(rate.shape, m.peak[side])
+    return np.where(turns, _zero(lambda z: m.derivative(side * z, at), steepest, end), 0.0)[()]
+
+
+def superstable_rates(m: UpdateMap, period: int, side: int, rates: Values) -> Array:
+    """Rates at which the critical point of one side comes back to itself after ``period`` updates,
+    and not after half as many.
+
+    Parameters
+    ----------
+    period : a power of 2, at least 2.
+    rates : ascending, shape ``(n,)``; every change of sign between two of them is followed.
+    """
+    if period < 2 or period & (period - 1):
+        raise ValueError(f"period must be a power of 2 and at least 2, got {period!r}")
+
+    def miss(rate: Array, updates: int) -> Array:
+        x = start = side * critical_point(m, rate, side)
+        for _ in range(updates):
+            x = m.update(x, rate)
+        return x - start
+
+    rates = np.asarray(rates, dtype=float)
+    missed = miss(rates, period)
+    crossed = np.flatnonzero(missed[1:] * missed[:-1] < 0)
+    found = _zero(lambda rate: miss(rate, period), rates[crossed], rates[crossed + 1])
+    return found[np.abs(miss(found, period // 2)) > 1e-6]
+
+
+def onset_of_chaos(rates: Values) -> tuple[float, float]:
+    """Where three successive doublings lead to: the rate to which they converge, with
+    Feigenbaum's constant as the ratio of the gaps to come; and the ratio of their own two gaps.
+    """
+    first, second, third = np.asarray(rates, dtype=float)
+    onset = third + (third - second) / (FEIGENBAUM - 1)
+    return float(onset), float((second - first) / (third - second))
+
+
+# ---- orbits
+
+
+def orbit_ends(
+    m: UpdateMap, starts: Values, rate: Values, updates: int, kept: int = 12
+) -> tuple[Array, Array]:
+    """The last ``kept`` points of orbits, shape ``(kept, ...)``, and their Lyapunov exponents, the
+    mean of ``log |1 + rate v'|`` along them, shape ``(...)``.
+
+    Starts and rates broadcast. The first ``updates`` are left out; the exponent is of as many more,
+    or one more: an even number, so that it is of whole turns of a two-cycle.
+    """
+    x = np.array(np.broadcast_arrays(starts, rate)[0], dtype=float)
+    for _ in range(updates):
+        x = m.update(x, rate)
+    whole, total = updates + updates % 2, np.zeros(x.shape)
+    points: list[Array] = []
+    for _ in range(whole):
+        total += np.log(np.maximum(np.abs(m.derivative(x, rate)), _FLAT))
+        points = [*points, x][-kept:]
+        x = m.update(x, rate)
+    return np.array(points), total / whole
+
+
+def longest_stay(m: UpdateMap, starts: Values, rate: Values, updates: int) -> Array:
+    """Most updates in a row that an orbit is beyond the peaks of speed, shape of the starts."""
+    x = np.asarray(starts, dtype=float)
+    stay = longest = np.zeros(x.shape, dtype=int)
+    for _ in range(updates):
+        x = m.update(x, rate)
+        stay = np.where((x > m.peak[RIGHT]) | (x < -m.peak[LEFT]), stay + 1, 0)
+        longest = np.maximum(longest, stay)
+    return longest
+
+
+# ---- overshoots, and the way back
+
+
+def overshoot(m: UpdateMap, rate: Values, side: int) -> Array:
+    """How far beyond the summit one update from this side can land, shape of the rates."""
+    start = critical_point(m, rate, side)
+    return np.maximum(rate * m.speed(start, side) - start, 0.0)
+
+
+def homing_point(m: UpdateMap, rate: Values, side: int) -> Array:
+    """Distance of the outermost point that one update takes exactly to the summit, to a resolution
+    of ``reach / 4000``, shape of the rates; infinite where there is none.
+    """
+    y = np.linspace(0, m.reach, 4001)
+    passes = np.multiply.outer(rate, m.speed(y, side)) > y
+    outermost = y[len(y) - 1 - np.argmax(passes[..., ::-1], axis=-1)]
+    return np.where(passes.any(axis=-1), outermost, np.inf)[()]
+
+
+def horseshoe(m: UpdateMap, rate: Values) -> Array:
+    """Whether the overshoots of both sides reach the other side's homing point: then some orbits
+    of every pattern of sides exist (Stages of the route). Shape of the rates.
+    """
+    sides = ((RIGHT, LEFT), (LEFT, RIGHT))
+    return np.all([overshoot(m, rate, a) >= homing_point(m, rate, b) for a, b in sides], axis=0)
+
+
+def updates_back(
+    m: UpdateMap, distance: Values, rate: Values, side: int, inside: float, budget: int
+) -> Array:
+    """Updates until the distance is at most ``inside``; infinite where the budget does not
+    suffice.
+    """
+    y = np.broadcast_arrays(np.asarray(distance, dtype=float), rate)[0]
+    count = np.full(y.shape, np.inf)
+    for k in range(budget + 1):
+        count = np.where((y <= inside) & np.isinf(count), k, count)
+        if np.all(np.isfinite(count)):
+            break
+        y = np.where(y > inside, y - rate * m.speed(np.minimum(y, m.reach), side), y)
+    return count
+
+
+def time_back(m: UpdateMap, distance: Values, rate: Values, side: int, inside: float) -> Array:
+    """``integral of dy / (rate * speed)`` from ``inside`` to the distance: a lower bound for
+    `updates_back` beyond the peak of speed (The way back).
+    """
+    grid = np.linspace(inside, np.max(distance), 20001)
+    pace = 1 / m.speed(grid, side)
+    passed = np.r_[0.0, np.cumsum((pace[1:] + pace[:-1]) / 2 * np.diff(grid))]
+    return np.asarray(np.interp(distance, grid, passed) / rate)
+
+
+def edge(m: UpdateMap, rate: Values, side: int, budget: int) -> Array:
+    """The distance beyond which the budget does not suffice to come back to the peak of speed,
+    shape of the rates.
+    """
+    low = np.full(np.shape(rate), m.peak[side])
+    high = np.full(np.shape(rate), m.reach)
+    for _ in range(18):
+        middle = (low + high) / 2
+        lost = np.isinf(updates_back(m, middle, rate, side, m.peak[side], budget))
+        low, high = np.where(lost, low, middle), np.where(lost, middle, high)
+    return low
+
+
+def collapses(m: UpdateMap, rate: Values, budget: int) -> Array:
+    """Whether some update lands where the time back is more than the budget, shape of the rates."""
+    lost = np.zeros(np.shape(rate), dtype=bool)
+    for side in (RIGHT, LEFT):
+        landing = np.clip(overshoot(m, rate, -side), m.peak[side], m.reach)
+        lost |= time_back(m, landing, rate, side, m.peak[side]) > budget
+    return lost
+
+
+def first_exit(
+    m: UpdateMap, starts: Values, rate: Values, edges: Mapping[int, Values], updates: int
+) -> Array:
+    """Number of the update after which an orbit is beyond an edge, 0 for the start itself; infinite
+    where it never is. Starts, rates and edges broadcast.
+    """
+    x = np.array(np.broadcast_arrays(starts, rate)[0], dtype=float)
+    when = np.full(x.shape, np.inf)
+    for k in range(updates + 1):
+        gone = (x > edges[RIGHT]) | (x < -np.asarray(edges[LEFT]))
+        when = np.where(gone & np.isinf(when), k, when)
+        x = m.update(x, rate)
+    return when
+
+
+def smallest_rate(
+    fails: Callable[[Array], np.ndarray],
+    low: float,
+    high: float,
+    *,
+    points: int,
+    rounds: int,
+    spaced: Callable[..., Array] = np.geomspace,
+) -> float:
+    """Smallest rate at which something fails, by zooming in on a grid; infinite where it does not.
+
+    Parameters
+    ----------
+    fails : maps ascending rates, shape ``(points,)``, to booleans.
+    points, rounds : of each grid; how often the gap before the first failure becomes the next grid.
+    spaced : how the points are spread, by `numpy.geomspace` or `numpy.linspace`.
+    """
+    for _ in range(rounds):
+        rates = spaced(low, high, points)
+        failed = fails(rates)
+        if not failed.any():
+            return np.inf
+        first = int(np.argmax(failed))
+        low, high = rates[max(first - 1, 0)], rates[first]
+    return float(high)
+
+
+def _zero(function: Callable[[Array], Array], low: Values, high: Values) -> Array:
+    """The zero between points at which the signs of the function differ; they broadcast."""
+    low, high = np.broadcast_arrays(np.asarray(low, dtype=float), np.asarray(high, dtype=float))
+    return zero_between(function, low, high, np.ones(low.shape, dtype=bool))
