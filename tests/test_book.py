@@ -17,8 +17,8 @@ from urllib.parse import urlencode, urljoin
 import pytest
 from bs4 import BeautifulSoup
 from make_pdf import serve
-from reading_order import chapters, notebooks
 from site_checks import AXE, EXTERNAL_IN_CSS, SITE, look, page_problems, parsed
+from sources import chapters, notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = chapters(ROOT)

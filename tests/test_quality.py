@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from reading_order import chapters
+from sources import chapters
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -20,6 +20,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 from theme_svg import drawn
+from writing import table
 
 from rlvrlib.evidence import figures
 
@@ -144,10 +145,7 @@ class BenchmarkTable(SphinxDirective):
         head, *body = SHOWN[name](found[name])  # type: ignore[operator]
         if not body:
             return [nodes.paragraph("", "None.")]
-        group = nodes.tgroup("", *(nodes.colspec(colwidth=1) for _ in head), cols=len(head))
-        group += nodes.thead("", _row(head))
-        group += nodes.tbody("", *(_row(row) for row in body))
-        return [nodes.table("", group)]
+        return [table(head, body)]
 
 
 class BenchmarkGrowth(SphinxDirective):
@@ -208,10 +206,6 @@ class BenchmarkValue(SphinxRole):
                 location=self.get_location(),
             )
             return [nodes.problematic(self.rawtext, self.rawtext)], []
-
-
-def _row(cells: list[str]) -> nodes.row:
-    return nodes.row("", *(nodes.entry("", nodes.paragraph("", cell)) for cell in cells))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

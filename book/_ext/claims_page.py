@@ -12,22 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
-from notebook_source import executed, notebook_path, number_and_math, text_and_math
-from reading_order import notebooks
-from sphinx import addnodes
+from sources import executed, notebook_path, notebooks
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
+from writing import Cell, entry, number_and_math, reference, table, text_and_math
 
-from rlvrlib.evidence.claims import rows_of, summary
+from rlvrlib.evidence.claims import cells, rows_of, summary, verdict_class
 
 logger = logging.getLogger(__name__)
 
-MARKS = {
-    "holds": "✓ holds",
-    "fails": "✗ fails",
-    "outside the assumptions": "– outside the assumptions",
-}
 COLUMNS = {
     "Claim": 30,
     "Theorem": 12,
@@ -50,32 +44,27 @@ class ClaimsTable(SphinxDirective):
         stems = [stem for stem in order if f"notebooks/{stem}" in found]
         collected = {stem: rows_of(executed(notebook_path(self.env, stem))) for stem in stems}
         total = f"{summary(row for rows in collected.values() for row in rows)}."
-        group = nodes.tgroup(
-            "", *(nodes.colspec(colwidth=width) for width in COLUMNS.values()), cols=len(COLUMNS)
-        )
-        group += nodes.thead("", nodes.row("", *(_entry([nodes.Text(name)]) for name in COLUMNS)))
-        body = nodes.tbody()
-        for stem, rows in collected.items():
-            given, seed = run_parameters(notebook_path(self.env, stem))
-            for row in rows:
-                body += _row(row, [self._link(stem), given, seed])
-        group += body
-        return [
-            nodes.paragraph("", total),
-            nodes.table("", group, classes=["claims", "evidence", "colwidths-given"]),
+        body = [
+            [*_cells(row), [self._link(stem)], *run_parameters(notebook_path(self.env, stem))]
+            for stem, rows in collected.items()
+            for row in rows
         ]
+        return [nodes.paragraph("", total), table(COLUMNS, body, "claims", "evidence")]
 
-    def _link(self, stem: str) -> addnodes.pending_xref:
-        return addnodes.pending_xref(
-            "",
-            nodes.inline("", stem),
-            refdomain="std",
-            reftype="doc",
-            reftarget=f"/notebooks/{stem}",
-            refexplicit=True,
-            refwarn=True,
-            refdoc=self.env.docname,
-        )
+    def _link(self, stem: str) -> nodes.Node:
+        return reference(self.env, "doc", f"/notebooks/{stem}", nodes.Text(stem))
+
+
+def _cells(row: dict[str, Any]) -> list[Cell]:
+    said = cells(row)
+    return [
+        text_and_math(said.statement),
+        text_and_math(said.source),
+        number_and_math(said.sign + said.predicted),
+        number_and_math(said.measured),
+        number_and_math(said.tolerance),
+        entry(text_and_math(said.verdict), classes=[verdict_class(row)]),
+    ]
 
 
 def run_parameters(path: Path) -> tuple[str, str]:
@@ -108,9 +97,8 @@ class ClaimValue(SphinxRole):
         rows = rows_of(executed(path)) if path.is_file() else []
         for row in rows:
             if row["key"] == key:
-                return [
-                    nodes.inline("", "", *number_and_math(row[self.field]), classes=["claim-value"])
-                ], []
+                said = number_and_math(row[self.field])
+                return [nodes.inline("", "", *said, classes=["claim-value"])], []
         known = ", ".join(str(row["key"]) for row in rows) or "none"
         logger.warning(
             "no claim %r in notebook %r (there are: %s)",
@@ -120,34 +108,6 @@ class ClaimValue(SphinxRole):
             location=self.get_location(),
         )
         return [nodes.problematic(self.rawtext, self.rawtext)], []
-
-
-def _row(row: dict[str, Any], run: list[Any]) -> nodes.row:
-    verdict = str(row["verdict"])
-    reason = f": {row['reason']}" if row["reason"] else ""
-    link, given, seed = run
-    return nodes.row(
-        "",
-        _entry(text_and_math(row["statement"])),
-        _entry(text_and_math(row["source"])),
-        _entry(number_and_math(_sign(str(row["relation"])) + str(row["predicted_text"]))),
-        _entry(number_and_math(row["measured_text"])),
-        _entry(number_and_math(row["tolerance_text"])),
-        _entry(text_and_math(MARKS[verdict] + reason), f"verdict-{verdict.split()[0]}"),
-        _entry([link]),
-        _entry([nodes.Text(given)]),
-        _entry([nodes.Text(seed)]),
-    )
-
-
-def _sign(relation: str) -> str:
-    return "" if relation == "=" else relation.replace("<=", "≤").replace(">=", "≥") + " "
-
-
-def _entry(content: list[nodes.Node], *classes: str) -> nodes.entry:
-    return nodes.entry(
-        "", *([nodes.paragraph("", "", *content)] if content else []), classes=list(classes)
-    )
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from html import escape
 from typing import Any
 
 from docutils import nodes
-from notebook_source import executed, notebook_path
+from sources import executed, notebook_path
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from theme_svg import NotebookFigure

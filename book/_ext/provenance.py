@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
-from reading_order import notebooks
+from sources import notebooks
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+from writing import table
 
 
 def read_facts(source: Path) -> dict[str, Any]:
@@ -92,7 +93,7 @@ class BuildStatus(SphinxDirective):
             "profile": facts["profile"],
             "machine": facts.get("machine", "not recorded"),
         } | facts["versions"]
-        page = [_table(("What", "Value"), [[name, str(value)] for name, value in about.items()])]
+        page = [table(("What", "Value"), [(name, str(value)) for name, value in about.items()])]
         if not facts["notebooks"]:
             text = "This site was built from the committed outputs, without executing: there are no run times. `make book` records them."
             return [*page, nodes.paragraph("", text.replace("`", ""))]
@@ -103,16 +104,7 @@ class BuildStatus(SphinxDirective):
                 facts["notebooks"].items(), key=lambda item: order.index(item[0])
             )
         ]
-        return [*page, _table(("Notebook", "Run time"), rows)]
-
-
-def _table(titles: tuple[str, ...], rows: list[list[str]]) -> nodes.table:
-    def row(texts: Any) -> nodes.row:
-        return nodes.row("", *(nodes.entry("", nodes.paragraph("", text)) for text in texts))
-
-    group = nodes.tgroup("", *(nodes.colspec(colwidth=1) for _ in titles), cols=len(titles))
-    group += [nodes.thead("", row(titles)), nodes.tbody("", *map(row, rows))]
-    return nodes.table("", group)
+        return [*page, table(("Notebook", "Run time"), rows)]
 
 
 def add_footer(

@@ -15,13 +15,12 @@ from typing import Any, cast
 
 import yaml
 from docutils import nodes
-from notebook_source import text_and_math
-from reading_order import chapters
-from sphinx import addnodes
+from sources import chapters
 from sphinx.application import Sphinx
 from sphinx.domains.std import StandardDomain
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
+from writing import entry, reference, table, text_and_math
 
 MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$", re.DOTALL)
 CODE = re.compile(r"^(`{3,})bash.*?^\1$", re.DOTALL | re.MULTILINE)
@@ -70,45 +69,21 @@ class SymbolTable(SphinxDirective):
         }
         for path in (file, *map(self.env.doc2path, names)):
             self.env.note_dependency(str(path))
-        group = nodes.tgroup(
-            "", *(nodes.colspec(colwidth=width) for width in (15, 45, 20, 20)), cols=4
-        )
-        titles = ("Symbol", "Meaning", "Defined in", "First used in")
-        group += nodes.thead("", nodes.row("", *(_entry([nodes.Text(title)]) for title in titles)))
-        body = nodes.tbody()
+        rows = []
         for symbol in read_symbols(file):
             anchor = f"symbol-{symbol['id']}"
             std.anonlabels[anchor] = (self.env.docname, anchor)
             first = next((name for name in names if used([symbol], texts[name])), None)
-            row = nodes.row(
-                "",
-                _entry(text_and_math(f"${symbol['symbol']}$")),
-                _entry(text_and_math(symbol["meaning"])),
-                _entry([_page(self.env, f"book/{symbol['defined']}")]),
-                _entry([_page(self.env, first)] if first else [nodes.Text("notebooks only")]),
+            rows.append(
+                (
+                    entry(text_and_math(f"${symbol['symbol']}$"), ids=[anchor]),
+                    text_and_math(symbol["meaning"]),
+                    [reference(self.env, "doc", f"/book/{symbol['defined']}")],
+                    [reference(self.env, "doc", f"/{first}")] if first else "notebooks only",
+                )
             )
-            row[0]["ids"] = [anchor]
-            body += row
-        group += body
-        return [nodes.table("", group, classes=["colwidths-given", "symbols"])]
-
-
-def _entry(content: list[nodes.Node]) -> nodes.entry:
-    return nodes.entry("", nodes.paragraph("", "", *content))
-
-
-def _page(env: BuildEnvironment, name: str) -> addnodes.pending_xref:
-    """A link whose text is the page's title."""
-    return addnodes.pending_xref(
-        "",
-        nodes.inline(),
-        refdomain="std",
-        reftype="doc",
-        reftarget=f"/{name}",
-        refexplicit=False,
-        refwarn=True,
-        refdoc=env.docname,
-    )
+        columns = {"Symbol": 15, "Meaning": 45, "Defined in": 20, "First used in": 20}
+        return [table(columns, rows, "symbols")]
 
 
 def prepare_chapter(app: Sphinx, doctree: nodes.document) -> None:
@@ -133,15 +108,12 @@ def prepare_chapter(app: Sphinx, doctree: nodes.document) -> None:
 def _symbol_list(env: BuildEnvironment, symbols: list[dict[str, str]]) -> list[nodes.Node]:
     items = nodes.bullet_list()
     for symbol in symbols:
-        target = addnodes.pending_xref(
-            "",
-            nodes.inline("", "", *text_and_math(f"${symbol['symbol']}$")),
-            refdomain=None,
-            reftype="myst",  # of "ref" only the letters are kept
-            reftarget=f"symbol-{symbol['id']}",
-            refexplicit=True,
-            refwarn=True,
-            refdoc=env.docname,
+        target = reference(
+            env,
+            "myst",  # of "ref" only the letters are kept
+            f"symbol-{symbol['id']}",
+            *text_and_math(f"${symbol['symbol']}$"),
+            domain=None,
         )
         items += nodes.list_item(
             "", nodes.paragraph("", "", target, nodes.Text(" "), *text_and_math(symbol["meaning"]))
@@ -170,18 +142,7 @@ def _link_terms(env: BuildEnvironment, doctree: nodes.document, terms: tuple[str
             term = next(name for name in waiting if name.lower() == match[0].lower())
             waiting.remove(term)
             pieces += [nodes.Text(rest[: match.start()])] if match.start() else []
-            pieces.append(
-                addnodes.pending_xref(
-                    "",
-                    nodes.inline("", match[0]),
-                    refdomain="std",
-                    reftype="term",
-                    reftarget=term,
-                    refexplicit=True,
-                    refwarn=True,
-                    refdoc=env.docname,
-                )
-            )
+            pieces.append(reference(env, "term", term, nodes.Text(match[0])))
             rest = rest[match.end() :]
             if not waiting:
                 break

@@ -22,7 +22,7 @@ from docutils import nodes
 from docutils.parsers.rst import directives
 from docutils.statemachine import StringList
 from matplotlib.figure import Figure
-from notebook_source import executed, notebook_path
+from sources import executed, notebook_path
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging

@@ -320,12 +320,10 @@ def _print_claims(rows: list[dict[str, Any]]) -> None:
     table = _table("claim", "predicted", "measured", "verdict")
     colours = {claims.HOLDS: "green", claims.FAILS: "red", claims.OUTSIDE: "yellow"}
     for row in rows:
-        verdict = Text(str(row["verdict"]), style=colours[row["verdict"]])
-        verdict.append(f": {row['reason']}" if row["reason"] else "", style="")
-        predicted = f"{row['relation']} {row['predicted_text']} {row['tolerance_text']}".rstrip()
-        table.add_row(
-            Text(str(row["statement"])), Text(predicted), Text(str(row["measured_text"])), verdict
-        )
+        said, style = claims.cells(row), colours[row["verdict"]]
+        predicted = f"{said.sign}{said.predicted} {said.tolerance}".rstrip()
+        entries = (said.statement, predicted, said.measured)
+        table.add_row(*map(Text, entries), Text(said.verdict, style=style))
     if rows:
         _console().print(table)
     typer.echo(claims.summary(rows))

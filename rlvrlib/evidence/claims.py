@@ -12,10 +12,10 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -193,34 +193,89 @@ def summary(rows: Iterable[Mapping[str, object]]) -> str:
     )
 
 
-def to_html(rows: Iterable[dict[str, object]]) -> str:
-    """The table that readers see. Everything is escaped; ``$...$`` becomes typeset mathematics."""
-    head = "".join(f"<th scope='col'>{name}</th>" for name in _COLUMNS)
-    body = "".join(_html_row(row) for row in rows)
-    return f"<table class='claims tex2jax_process'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+class Cells(NamedTuple):
+    """What a row says, as texts in which ``$...$`` is mathematics: each table of claims writes
+    these.
+    """
+
+    statement: str
+    source: str
+    predicted: str
+    measured: str
+    tolerance: str
+    verdict: str  # with its mark, and the reason where there is one
+    sign: str  # of the relation, which stands before the predicted value; none for an equality
 
 
-_COLUMNS = ("Claim", "Predicted", "Measured", "Tolerance", "Verdict")
+COLUMNS = ("Claim", "Predicted", "Measured", "Tolerance", "Verdict")
 _SIGNS = {"=": "", "<=": "≤ ", ">=": "≥ ", "<": "< ", ">": "> "}
 _MARKS = {HOLDS: "✓ ", FAILS: "✗ ", OUTSIDE: "– "}
 
 
-def _html_row(row: dict[str, object]) -> str:
-    verdict = str(row["verdict"])
-    reason = f": {row['reason']}" if row["reason"] else ""
-    cells = (
-        f"<td>{_typeset(row['statement'])} <span class='source'>{_typeset(row['source'])}</span></td>",
-        f"<td>{_SIGNS[str(row['relation'])]}{_typeset(row['predicted_text'])}</td>",
-        f"<td>{_typeset(row['measured_text'])}</td>",
-        f"<td>{_typeset(row['tolerance_text'])}</td>",
-        f"<td class='verdict-{verdict.split()[0]}'>{_MARKS[verdict]}{verdict}{_typeset(reason)}</td>",
+def cells(row: Mapping[str, object]) -> Cells:
+    """The texts of one row."""
+    verdict, reason = str(row["verdict"]), f": {row['reason']}" if row["reason"] else ""
+    return Cells(
+        str(row["statement"]),
+        str(row["source"]),
+        str(row["predicted_text"]),
+        str(row["measured_text"]),
+        str(row["tolerance_text"]),
+        f"{_MARKS[verdict]}{verdict}{reason}",
+        _SIGNS[str(row["relation"])],
     )
-    return f"<tr>{''.join(cells)}</tr>"
 
 
-def _typeset(text: object) -> str:
-    # The book's MathJax reads \(...\) only, so that a lone dollar sign stays a dollar sign.
-    return re.sub(r"\$([^$]+)\$", r"\\(\1\\)", html.escape(str(text)))
+def text_and_math(text: object) -> list[tuple[str, bool]]:
+    """The pieces of a text, and of each whether it is mathematics, ``$...$``. No other markup is
+    read, so nothing can be smuggled in.
+    """
+    pieces = re.split(r"\$([^$]+)\$", str(text))
+    return [(piece, number % 2 == 1) for number, piece in enumerate(pieces) if piece]
+
+
+def typeset(text: object, formula: Callable[[str], str]) -> str:
+    """The text as HTML, escaped; ``formula`` writes its mathematics."""
+    return "".join(
+        formula(piece) if is_math else html.escape(piece) for piece, is_math in text_and_math(text)
+    )
+
+
+def mathjax(tex: str) -> str:
+    """A formula for the book's MathJax. It reads ``\\(...\\)`` only, so that a lone dollar sign
+    stays a dollar sign.
+    """
+    return rf"\({html.escape(tex)}\)"
+
+
+def to_html(rows: Iterable[Mapping[str, object]], formula: Callable[[str], str] = mathjax) -> str:
+    """The table that readers see. Everything is escaped; ``formula`` writes the mathematics."""
+    head = "".join(f"<th scope='col'>{name}</th>" for name in COLUMNS)
+    body = "".join(_html_row(row, formula) for row in rows)
+    return (
+        f"<table class='claims tex2jax_process'><thead><tr>{head}</tr></thead>"
+        f"<tbody>{body}</tbody></table>"
+    )
+
+
+def _html_row(row: Mapping[str, object], formula: Callable[[str], str]) -> str:
+    *texts, sign = cells(row)
+    statement, source, predicted, measured, tolerance, verdict = (
+        typeset(text, formula) for text in texts
+    )
+    entries = (
+        f"<td>{statement} <span class='source'>{source}</span></td>",
+        f"<td>{sign}{predicted}</td>",
+        f"<td>{measured}</td>",
+        f"<td>{tolerance}</td>",
+        f"<td class='{verdict_class(row)}'>{verdict}</td>",
+    )
+    return f"<tr>{''.join(entries)}</tr>"
+
+
+def verdict_class(row: Mapping[str, object]) -> str:
+    """The class by which the book's style sheets colour a verdict: ``verdict-holds``."""
+    return f"verdict-{str(row['verdict']).split()[0]}"
 
 
 def _rounding(measured: float, predicted: float) -> str:

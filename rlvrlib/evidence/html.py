@@ -49,21 +49,14 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return f"<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
-def claims_table(rows: Iterable[dict[str, object]]) -> str:
-    """The table of the book, its mathematics typeset."""
-    marked = re.sub(
-        r"\\\((.+?)\\\)",
-        lambda match: math(html.unescape(match[1])),
-        claims.to_html(rows),
-        flags=re.DOTALL,
-    )
-    return f"<div class='wide'>{marked}</div>"
+def claims_table(rows: Iterable[Mapping[str, object]]) -> str:
+    """The table of the book."""
+    return f"<div class='wide'>{claims.to_html(rows, math)}</div>"
 
 
 def typeset(text: object) -> str:
     """The text, escaped; ``$...$`` becomes mathematics."""
-    parts = re.split(r"\$([^$]+)\$", str(text))
-    return "".join(math(part) if odd % 2 else html.escape(part) for odd, part in enumerate(parts))
+    return claims.typeset(text, math)
 
 
 def math(tex: str, display: bool = False) -> str:

@@ -68,14 +68,8 @@ def overview(
         ]
     if bad:
         entries = [
-            (
-                _words(p.parameters),
-                row["statement"],
-                f"{row['relation']} {row['predicted_text']}",
-                row["measured_text"],
-                f"{row['verdict']} {row['reason']}",
-            )
-            for p, row in bad[:_LISTED]
+            (_words(p.parameters), c.statement, c.sign + c.predicted, c.measured, c.verdict)
+            for p, c in ((p, claims.cells(row)) for p, row in bad[:_LISTED])
         ]
         columns = ("parameters", "claim", "predicted", "measured", "verdict")
         body += [
@@ -166,8 +160,8 @@ def _panel(
     _scales(axes, labels, [place(p.parameters[axis]) for p, _ in rows], np.concatenate(heights))
     axes.set_xlabel(_short(axis, 40))
     alt = f"{key}: measured and predicted against {axis}"
-    sign = {"<=": "≤", ">=": "≥"}.get(first["relation"], first["relation"])
-    caption = f"{first['statement']}. {first['source']}. Measured {sign} predicted."
+    said = claims.cells(first)
+    caption = f"{said.statement}. {said.source}. Measured {said.sign or '= '}predicted."
     return f"<div><h3>{html.escape(key)}</h3>{page.figure(figures.to_svg(figure), f'{key}-', alt, caption)}</div>"
 
 
