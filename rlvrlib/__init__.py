@@ -32,10 +32,9 @@ from rlvrlib.problems import (
 )
 from rlvrlib.surrogates import ClippedSurrogate, KLPenalty, kl_gradient
 from rlvrlib.tabular import TabularBandit
-from rlvrlib.tokens import TokenWindow
+from rlvrlib.tokens import TokenWindow, WindowPrompts
 from rlvrlib.verifiers import NoisyVerifier, noisy_bandit
 from rlvrlib.weightings import LargestGain, PromptWeighted
-from rlvrlib.window_prompts import WindowPrompts
 
 __all__ = [
     "Adam",

@@ -1,26 +1,30 @@
-"""Responses made of tokens, solved exactly: a window of i.i.d. tokens. `MarkovTokens` are in
-`rlvrlib.markov_tokens`.
-
-A `Problem` (theory section 5). Every response has the length ``T``.
+"""Responses made of i.i.d. tokens, solved exactly: windows of the number of ones, one or a stack of
+them, and windows as prompts that share parameters. `MarkovTokens` are in `rlvrlib.markov_tokens`.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import betainc, expit, gammaln
+from scipy.special import betainc, expit, gammaln, logit
 
-from rlvrlib.bandits import SoftmaxBandit
+from rlvrlib.bandits import LogLinearBandit
+from rlvrlib.first_zero import zero_between
 from rlvrlib.problems import Array, Regularity, check_group_size, log_sum_exp, unit
 
 # A smaller success or failure rate is computed as a logarithm, by summing over its counts: SciPy's
 # incomplete beta function can lose all its digits below 1e-250. The curvature from rates loses a
 # factor of 2 log(1/rate) to cancellation, so it changes over sooner.
 _TINY, _SMALL = 1e-200, 1e-20
+# Beyond this expit underflows, and the law of the ones is exponential in theta.
 _FAR = 650.0
+# The logit of a count that cannot occur.
+_NEVER = -1e300
 
 
-class TokenWindow(SoftmaxBandit):
+class TokenWindow(LogLinearBandit):
     """``T`` i.i.d. tokens with ``P(1) = expit(theta)``; correct iff ``low <= number of ones <=
     high``; ``dim = 1``.
 
@@ -30,28 +34,95 @@ class TokenWindow(SoftmaxBandit):
 
     Parameters
     ----------
-    length : ``T``, at least 1.
-    low, high : the window of counts that are correct, within 0 and ``T``; neither empty nor
-        everything.
+    length : ``T``, whole, at least 1.
+    low, high : the window of counts that are correct, whole; it leaves correct and wrong counts
+        from 0 to ``T``. Arrays make a stack of windows: the three broadcast, and so do their shape
+        and that of the runs.
     """
 
-    def __init__(self, length: int, low: int, high: int):
-        if length < 1:
-            raise ValueError(f"length must be at least 1, got {length!r}")
-        counts = np.arange(length + 1)
-        rewards = (counts >= low) & (counts <= high)
-        if not rewards.any() or rewards.all():
+    def __init__(self, length: ArrayLike, low: ArrayLike, high: ArrayLike):
+        length, low, high = (
+            _whole(*pair) for pair in (("length", length), ("low", low), ("high", high))
+        )
+        if np.any(length < 1):
+            raise ValueError(f"length must be at least 1, got {np.min(length)}")
+        counts = np.arange(np.max(length) + 1)
+        rewards = (counts >= low[..., None]) & (counts <= np.minimum(high, length)[..., None])
+        total = rewards.sum(axis=-1)
+        bad = (total == 0) | (total > length)
+        if np.any(bad):
+            sizes = np.broadcast_arrays(length, low, high)
+            first = [size[bad].flat[0] for size in sizes]
             raise ValueError(
-                f"low and high must leave correct and wrong counts from 0 to {length}, got {low!r} and {high!r}"
+                "low and high must leave correct and wrong counts from 0 to {}, got {} and {}".format(
+                    *first
+                )
             )
-        super().__init__(rewards, 1)
-        self.length = self.max_length = length
-        self.low, self.high = low, high
-        self._counts = counts.astype(float)
-        self._log_ways = _log_ways(length, self._counts)
+        super().__init__(counts[:, None], rewards)
+        self.length, self.low, self.high = map(_plain, (length, low, high))
+        self.max_length = self.length
+        self._size = length[..., None].astype(float)
+        edges = np.stack(np.broadcast_arrays(low, high), axis=-1)
+        self._edges = edges.astype(float), _log_ways(self._size, edges.astype(float))
+        self._counts = counts.astype(float), _log_ways(self._size, counts.astype(float))
+
+    @classmethod
+    def around(cls, length: int, center: float, half_width: float) -> TokenWindow:
+        """The counts less than ``half_width sqrt(T)`` from ``center T``, as far as they are between
+        1 and ``T - 1``.
+        """
+        middle, half = center * length, half_width * np.sqrt(length)
+        low, high = np.floor(middle - half) + 1, np.ceil(middle + half) - 1
+        return cls(length, max(int(low), 1), min(int(high), length - 1))
+
+    @property
+    def middle(self) -> Array:
+        """``theta`` at which the mean share of ones is that of the middle of the window."""
+        return logit((np.asarray(self.low) + self.high + 1) / (2 * np.asarray(self.length) + 2))
+
+    @property
+    def summit(self) -> Array:
+        """``theta`` with the largest success rate, where what flows in over the lower edge is what
+        flows out over the upper one; infinite where there is one edge.
+        """
+        length, low, high = np.asarray(self.length), np.asarray(self.low), np.asarray(self.high)
+        log_low, log_high = (gammaln(k + 1) + gammaln(length - k + 1) for k in (low, high))
+        with np.errstate(divide="ignore"):
+            inflow, outflow = np.log(low) - log_low, np.log(length - high) - log_high
+        return (inflow - outflow) / (high + 1 - low)
+
+    def natural(self, x: ArrayLike, origin: ArrayLike | None = None) -> Array:
+        """``theta`` at a place in natural units, ``sqrt(T) (theta - origin) = x``, shape
+        ``(..., 1)``; the origin is the summit where omitted.
+        """
+        start = self.summit if origin is None else np.asarray(origin)
+        return np.asarray(start + np.asarray(x) / np.sqrt(self.length))[..., None]
+
+    def reaching(self, log_odds: ArrayLike, side: int) -> Array:
+        """``theta`` with these log-odds, below the summit (side -1) or above it (1), shape ``(...,
+        1)``.
+
+        Raises
+        ------
+        ValueError : a window with one edge, or log-odds that are not below those of its summit.
+        """
+        wanted, summit = np.broadcast_arrays(np.asarray(log_odds, dtype=float), self.summit)
+        if not np.all(np.isfinite(summit)) or np.any(self.log_odds(summit[..., None]) <= wanted):
+            raise ValueError(
+                "log_odds must be below those of the summit of a window with two edges, "
+                f"got up to {np.max(wanted):.4g}"
+            )
+        far = side * np.ones(wanted.shape)
+        while np.any(above := self.log_odds((summit + far)[..., None]) > wanted):
+            far = np.where(above, 2 * far, far)
+
+        def excess(theta: Array) -> Array:
+            return self.log_odds(theta[..., None]) - wanted
+
+        return zero_between(excess, summit, summit + far, np.ones(wanted.shape, bool))[..., None]
 
     def logits(self, theta: Array) -> Array:
-        return self._log_law(theta, slice(None))
+        return self._log_law(theta, self._size, *self._counts)
 
     def log_odds(self, theta: ArrayLike) -> Array:
         return self.log_odds_and_gap(theta)[0]
@@ -61,20 +132,14 @@ class TokenWindow(SoftmaxBandit):
         theta = self._theta(theta)
         success, failure, slope, _ = self._rates(theta)
         with np.errstate(divide="ignore", invalid="ignore"):
-            log_odds, gap = (
-                np.asarray(np.log(success) - np.log(failure)),
-                slope / (success * failure),
-            )
-        gap = np.asarray(gap)[..., None]
+            log_odds = np.asarray(np.log(success) - np.log(failure))
+            gap = np.asarray(slope / (success * failure))
         for sign, rate, rare in ((1, success, self.rewards), (-1, failure, ~self.rewards)):
             far = rate <= _TINY
             if np.any(far):
-                log_rate, mean, _ = self._rare_law(theta[far], rare)
-                log_odds[far], gap[far] = (
-                    sign * log_rate[..., 0],
-                    sign * (mean - self.length * expit(theta[far])),
-                )
-        return log_odds[()], gap
+                log_rate, mean, _, whole = self._rare_law(theta, far, rare)
+                log_odds[far], gap[far] = sign * log_rate, sign * (mean - whole)
+        return log_odds[()], gap[..., None]
 
     def curvature(self, theta: ArrayLike, direction: ArrayLike) -> Array:
         """``(1-2J) Gap^2 - J'' / (J(1-J))``, which is ``-l''``, times the square of the direction."""
@@ -86,87 +151,25 @@ class TokenWindow(SoftmaxBandit):
         for sign, rate, rare in ((1, success, self.rewards), (-1, failure, ~self.rewards)):
             far = rate <= _SMALL
             if np.any(far):
-                variance = (
-                    self.length * expit(theta[far]) * expit(-theta[far])
-                    - self._rare_law(theta[far], rare)[2]
-                )
-                value[far] = sign * variance[..., 0]
+                _, _, variance, whole = self._rare_law(theta, far, rare)
+                chance = np.broadcast_to(theta[..., 0], far.shape)[far]
+                value[far] = sign * (whole * expit(-chance) - variance)
         return value * direction[..., 0] ** 2
 
-    def _rates(self, theta: Array) -> tuple[Array, Array, Array, Array]:
-        """``J``, ``1-J``, ``dJ/dtheta`` and ``d^2 J/dtheta^2``."""
-        length, low, high = self.length, self.low, self.high
-        ones, zeros = np.asarray(expit(theta[..., 0])), np.asarray(expit(-theta[..., 0]))
-        below = betainc(length - low + 1, low, zeros) if low > 0 else np.zeros_like(ones)
-        above = betainc(high + 1, length - high, ones) if high < length else np.zeros_like(ones)
-        success = np.asarray(1 - below - above)
-        rare = (
-            success < 0.1
-        )  # there the difference keeps its digits only between the two tails that are shorter
-        if np.any(rare):
-            from_low = betainc(low, length - low + 1, ones[rare]) if low > 0 else 1.0
-            to_high = betainc(length - high, high + 1, zeros[rare]) if high < length else 1.0
-            passed = 2 * length * ones[rare] > low + high
-            success[rare] = np.where(passed, to_high - below[rare], from_low - above[rare])
-        # dP(N >= k)/dtheta = (1-p) k P(N = k): what flows in over the lower edge less what flows
-        # out over the upper one
-        law = np.exp(self._log_law(theta, [low, high]))
-        flow = np.stack([zeros * low, ones * (high - length)], axis=-1) * law
-        drift = np.array([low, high + 1]) - (length + 1) * ones[..., None]
-        return success, below + above, flow.sum(axis=-1), np.sum(flow * drift, axis=-1)
+    def length_normalized_gap(self, theta: ArrayLike) -> Array:
+        return self.gradient_gap(theta) / self._size
 
-    def _rare_law(self, theta: Array, rare: np.ndarray) -> tuple[Array, Array, Array]:
-        """Log-probability of the counts in ``rare``; mean and variance of the count given that;
-        shape ``(..., 1)`` each.
-
-        For where the other counts have probability 1, so that their mean and variance are those of
-        the binomial law.
-        """
-        counts = self._counts[rare]
-        law = self._log_law(theta, rare)
-        total = log_sum_exp(law)[..., None]
-        weights = np.exp(law - total)
-        mean = np.sum(weights * counts, axis=-1, keepdims=True)
-        return total, mean, np.sum(weights * (counts - mean) ** 2, axis=-1, keepdims=True)
-
-    def _log_law(self, theta: Array, which: slice | list[int] | np.ndarray) -> Array:
-        """Log-probability of the counts that ``which`` picks, shape ``(..., counts)``."""
-        length, counts = float(self.length), self._counts[which]
-        rest = length - counts
-        beyond = theta - np.clip(
-            theta, -_FAR, _FAR
-        )  # there expit underflows and the law is exponential in theta
-        ones, zeros = expit(theta - beyond), expit(beyond - theta)  # shape (..., 1)
-        deviance = _deviance(
-            np.stack([counts, rest]), length * np.stack([ones, zeros], axis=-2)
-        ).sum(axis=-2)
-        inner = (
-            self._log_ways[which]
-            - deviance
-            - rest * np.maximum(beyond, 0)
-            - counts * np.maximum(-beyond, 0)
-        )
-        if np.all(counts * rest):
-            return inner
-        edge = np.where(
-            counts == 0, -length * np.logaddexp(0, theta), -length * np.logaddexp(0, -theta)
-        )
-        return np.where((counts == 0) | (rest == 0), edge, inner)
-
-    def logit_slopes(self, theta: Array, direction: Array) -> Array:
-        return direction * self._counts
-
-    def logit_curvatures(self, theta: Array, direction: Array) -> Array:
-        return np.zeros(self.num_arms)
-
-    def mean_logit_gradient(self, theta: Array, weights: Array) -> Array:
-        return np.sum(weights * self._counts, axis=-1, keepdims=True)
+    def wrong_feature_range(self, direction: ArrayLike) -> Array:
+        """``D_-``, the range of the wrong counts, times the size of the direction's one entry, 1."""
+        length, low, high = np.asarray(self.length), np.asarray(self.low), np.asarray(self.high)
+        width = np.where(high < length, length, low - 1) - np.where(low > 0, 0, high + 1)
+        return width * np.ones(unit(direction).shape[:-1])
 
     def regularity(self, direction: ArrayLike) -> Regularity:
         """Token scores ``x_t - p`` lie in an interval of length 1, with variance at most 1/4."""
-        direction = unit(direction)
-        one = np.ones(direction.shape[:-1])
-        return Regularity(self.length * one, self.length / 4 * one, one, one / 4, self.length)
+        one = np.ones(unit(direction).shape[:-1])
+        length = np.asarray(self.length)
+        return Regularity(length * one, length / 4 * one, one, one / 4, self.length)
 
     def sample(
         self, theta: ArrayLike, group_size: int, rng: np.random.Generator
@@ -176,24 +179,175 @@ class TokenWindow(SoftmaxBandit):
         """
         check_group_size(group_size)
         theta = self._theta(theta)
-        chance = expit(theta)
-        ones = rng.binomial(self.length, chance, size=(*theta.shape[:-1], group_size))
-        rewards = ((ones >= self.low) & (ones <= self.high)).astype(float)
-        return (
-            rewards,
-            np.full(ones.shape, float(self.length)),
-            (ones - self.length * chance)[..., None],
-        )
+        shape = np.broadcast_shapes(theta.shape[:-1], self.rewards.shape[:-1])
+        chance, length = expit(theta), self._size.astype(int)
+        ones = rng.binomial(length, chance, size=(*shape, group_size))
+        low, high = np.asarray(self.low)[..., None], np.asarray(self.high)[..., None]
+        rewards = ((ones >= low) & (ones <= high)).astype(float)
+        lengths = np.broadcast_to(self._size, ones.shape)
+        return rewards, lengths.copy(), (ones - length * chance)[..., None]
 
-    def _logit_change(self, theta: Array, direction: Array, step: Array) -> Array:
-        return step[..., None] * direction * self._counts
+    def _rates(self, theta: Array) -> tuple[Array, Array, Array, Array]:
+        """``J``, ``1-J``, ``dJ/dtheta`` and ``d^2 J/dtheta^2``."""
+        length, low, high = (np.asarray(size) for size in (self.length, self.low, self.high))
+        ones, zeros = np.asarray(expit(theta[..., 0])), np.asarray(expit(-theta[..., 0]))
+        up, down = np.maximum(low, 1), np.maximum(length - high, 1)
+        below = np.where(low > 0, betainc(length - low + 1, up, zeros), 0.0)
+        above = np.where(high < length, betainc(high + 1, down, ones), 0.0)
+        success = np.asarray(1 - below - above)
+        if np.any(success < 0.1):
+            # there the difference keeps its digits only between the two tails that are shorter
+            from_low = np.where(low > 0, betainc(up, length - low + 1, ones), 1.0)
+            to_high = np.where(high < length, betainc(down, high + 1, zeros), 1.0)
+            passed = 2 * length * ones > low + high
+            shorter = np.where(passed, to_high - below, from_low - above)
+            success = np.where(success < 0.1, shorter, success)
+        # dP(N >= k)/dtheta = (1-p) k P(N = k): what flows in over the lower edge less what flows
+        # out over the upper one
+        law = np.exp(self._log_law(theta, self._size, *self._edges))
+        inflow, outflow = zeros * low * law[..., 0], ones * (length - high) * law[..., 1]
+        mean = (length + 1) * ones
+        bend = inflow * (low - mean) - outflow * (high + 1 - mean)
+        return success, below + above, inflow - outflow, bend
+
+    def _rare_law(
+        self, theta: Array, far: np.ndarray, rare: np.ndarray
+    ) -> tuple[Array, Array, Array, Array]:
+        """Log-probability of the counts in ``rare``; mean and variance of the count given that; and
+        its mean over all counts; at the places ``far`` alone.
+
+        For where the other counts have probability 1, so that their mean and variance are those of
+        the binomial law.
+        """
+
+        def at(values: np.ndarray) -> np.ndarray:
+            return np.broadcast_to(values, (*far.shape, values.shape[-1]))[far]
+
+        some = rare.reshape(-1, rare.shape[-1]).any(axis=0)  # of the stack
+        size, ways = at(self._size), at(self._counts[1][..., some])
+        counts, rare = self._counts[0][some], at(rare[..., some])
+        law = np.where(rare, self._log_law(at(theta), size, counts, ways), -np.inf)
+        total = log_sum_exp(law)
+        weights = np.exp(law - total[..., None])
+        mean = weights @ counts
+        variance = np.sum(weights * (counts - mean[..., None]) ** 2, axis=-1)
+        return total, mean, variance, (size * expit(at(theta)))[..., 0]
+
+    @staticmethod
+    def _log_law(theta: Array, length: Array, counts: Array, log_ways: Array) -> Array:
+        """Log-probability of the counts, shape ``(..., counts)``."""
+        rest = np.maximum(length - counts, 0)
+        beyond = theta - np.clip(theta, -_FAR, _FAR)
+        ones, zeros = expit(theta - beyond), expit(beyond - theta)  # shape (..., 1)
+        deviance = _deviance(counts, length * ones) + _deviance(rest, length * zeros)
+        inner = log_ways - deviance - rest * np.maximum(beyond, 0) - counts * np.maximum(-beyond, 0)
+        if np.all(counts * rest):
+            return inner
+        edge = -length * np.logaddexp(0, np.where(counts == 0, theta, -theta))
+        law = np.where((counts == 0) | (rest == 0), edge, inner)
+        return np.where(counts > length, _NEVER, law)
 
 
-def _log_ways(length: int, counts: Array) -> Array:
-    """``log(C(T, k) (k/T)^k (1 - k/T)^(T-k))``, the law of a count at its own mean; not for ``k =
-    0`` and ``k = T``.
+class WindowPrompts:
+    """A batch of token windows that share parameters, in which every angle between the gaps can be
+    set.
+
+    Prompt ``q`` asks for ``T_q`` i.i.d. tokens with ``P(1) = expit(b_q + <v_q, theta>)`` and
+    accepts ``low_q`` to ``high_q`` ones, so its gap is a multiple of ``v_q``. The offsets ``b_q``
+    are such that ``theta = 0`` has the given success rates, below the windows' summits.
+
+    Parameters
+    ----------
+    lengths, low, high : whole numbers, shape ``(..., Q)``, with ``1 <= low <= high < lengths``.
+    directions : ``v_q``, shape ``(..., Q, dim)``; neither normalized nor independent by need.
+    initial_success : shape ``(..., Q)``, in (0, 1), below the best success rate of each window.
+
+    Attributes
+    ----------
+    best_log_odds : the summit of each window, shape ``(..., Q)``. With independent ``v_q`` all are
+        reached at one ``theta``.
     """
-    rest = length - counts
+
+    def __init__(
+        self,
+        lengths: ArrayLike,
+        low: ArrayLike,
+        high: ArrayLike,
+        directions: ArrayLike,
+        initial_success: ArrayLike,
+    ):
+        self.directions = np.asarray(directions, dtype=float)
+        self.dim = self.directions.shape[-1]
+        self.lengths, low, high, start = (
+            np.broadcast_to(values, self.directions.shape[:-1])
+            for values in (lengths, low, high, initial_success)
+        )
+        self._windows = TokenWindow(self.lengths, low, high)
+        if np.any(one_edged := ~np.isfinite(self._windows.summit)):
+            raise ValueError(
+                "low and high must leave wrong counts on both sides, 1 <= low <= high < lengths, "
+                f"got {low[one_edged][0]} and {high[one_edged][0]} of {self.lengths[one_edged][0]}"
+            )
+        self.best_log_odds = self._at(self._windows.summit)[0]
+        best = expit(self.best_log_odds)
+        if not np.all((start > 0) & (start < best)):
+            raise ValueError(
+                "initial_success must be above 0 and below the best success rate of its window, "
+                f"got rates from {start.min():.4g} to {start.max():.4g} where the lowest best rate "
+                f"is {best.min():.4g}"
+            )
+        self.offsets = self._windows.reaching(logit(start), -1)[..., 0]
+
+    def log_odds(self, theta: ArrayLike) -> Array:
+        return self.log_odds_and_gap(theta)[0]
+
+    def gradient_gap(self, theta: ArrayLike) -> Array:
+        return self.log_odds_and_gap(theta)[1]
+
+    def log_odds_and_gap(self, theta: ArrayLike) -> tuple[Array, Array]:
+        log_odds, slope = self._at(self._logit(theta))
+        return log_odds, slope[..., None] * self.directions
+
+    def curvature(self, theta: ArrayLike, direction: ArrayLike) -> Array:
+        bend = self._windows.curvature(self._logit(theta)[..., None], np.ones(1))
+        return bend * self._along(direction) ** 2
+
+    def regularity(self, direction: ArrayLike) -> Regularity:
+        """Token scores along ``w`` lie in an interval of length ``|<v_q, w>|``; each entry has
+        shape ``(..., Q)``.
+        """
+        width = np.abs(self._along(unit(direction)))
+        bend = width**2 / 4
+        return Regularity(self.lengths * width, self.lengths * bend, width, bend, self.lengths)
+
+    def _at(self, logits: Array) -> tuple[Array, Array]:
+        log_odds, slope = self._windows.log_odds_and_gap(logits[..., None])
+        return log_odds, slope[..., 0]
+
+    def _logit(self, theta: ArrayLike) -> Array:
+        return self.offsets + self._along(theta)
+
+    def _along(self, vector: ArrayLike) -> Array:
+        return np.sum(self.directions * np.asarray(vector, dtype=float), axis=-1)
+
+
+def _whole(name: str, values: ArrayLike) -> np.ndarray:
+    values = np.asarray(values)
+    if np.any(part := np.floor(values) != values):
+        raise ValueError(f"{name} must be whole, got {values[part].flat[0]}")
+    return values.astype(int)
+
+
+def _plain(values: np.ndarray) -> Any:
+    """One number as such."""
+    return values if values.ndim else int(values)
+
+
+def _log_ways(length: Array, counts: Array) -> Array:
+    """``log(C(T, k) (k/T)^k (1 - k/T)^(T-k))``, the law of a count at its own mean; not for ``k =
+    0`` and ``k = T``, nor beyond.
+    """
+    rest = np.maximum(length - counts, 0)
     with np.errstate(divide="ignore"):
         entropy = 0.5 * np.log(length / (2 * np.pi * counts * rest))
     return _stirling_error(length) - _stirling_error(counts) - _stirling_error(rest) + entropy

@@ -86,6 +86,81 @@ def test_tails_and_sums_agree(seed):
     assert window.gradient_gap(theta[0]).shape == (1,)
 
 
+def test_a_stack_is_its_windows():
+    """Lengths, edges and runs broadcast; also where one class is as rare as 1e-300."""
+    length, low = np.array([[16], [64], [200]]), np.array([[4, 7], [30, 1], [150, 0]])
+    high = np.array([[9, 16], [40, 2], [150, 180]])
+    stack, theta = TokenWindow(length, low, high), np.array([-40.0, -0.5, 0.3, 25.0])
+    runs = theta[:, None, None, None]
+    log_odds, gap = stack.log_odds_and_gap(runs)
+    bend = stack.curvature(runs, np.ones(1))
+    law = np.broadcast_to(stack.log_probabilities(runs), (4, 3, 2, 201))
+    gain = stack.log_odds_gain(runs, np.ones(1), 0.2)
+    short, bounds = stack.length_normalized_gap(runs), stack.regularity(np.ones(1))
+    assert log_odds.shape == bend.shape == (4, 3, 2) and gap.shape == (4, 3, 2, 1)
+    for i, j in np.ndindex(3, 2):
+        size = int(length[i, 0])
+        one = TokenWindow(size, int(low[i, j]), int(high[i, j]))
+        points = theta[:, None]
+        assert log_odds[:, i, j] == pytest.approx(one.log_odds(points), rel=1e-13)
+        assert gap[:, i, j] == pytest.approx(one.gradient_gap(points), rel=1e-12)
+        assert bend[:, i, j] == pytest.approx(one.curvature(points, np.ones(1)), rel=1e-12)
+        assert gain[:, i, j] == pytest.approx(log_odds_gain(one, points, np.ones(1), 0.2), rel=1e-9)
+        assert short[:, i, j] == pytest.approx(gap[:, i, j] / size)
+        assert law[:, i, j, : size + 1] == pytest.approx(one.log_probabilities(points), rel=1e-12)
+        assert np.all(np.exp(law[:, i, j, size + 1 :]) == 0)
+        assert stack.summit[i, j] == pytest.approx(one.summit, nan_ok=True)
+        wrong = np.flatnonzero(~one.rewards)
+        assert stack.wrong_feature_range([1.0])[i, j] == wrong[-1] - wrong[0]
+        assert one.wrong_feature_range([-2.0]) == wrong[-1] - wrong[0]
+        assert bounds.score_bound[i, 0] == size and bounds.score_lipschitz[i, 0] == size / 4
+
+
+def test_samples_of_a_stack_follow_their_windows():
+    stack = TokenWindow(np.array([8, 20]), np.array([3, 9]), np.array([5, 12]))
+    theta, rng = np.array([[0.2], [-0.1]]), np.random.default_rng(5)
+    rewards, lengths, scores = stack.sample(theta, 40_000, rng)
+    assert np.all(lengths == [[8], [20]]) and scores.shape == (2, 40_000, 1)
+    success = 1 / (1 + np.exp(-stack.log_odds(theta)))
+    assert rewards.mean(axis=1) == pytest.approx(success, abs=0.01)
+    assert np.var(scores[..., 0], axis=1) == pytest.approx(
+        [8, 20] * (np.exp(theta) / (1 + np.exp(theta)) ** 2)[:, 0], rel=0.03
+    )
+
+
+def test_around_is_the_open_interval():
+    for length, center, half_width in (
+        (256, 0.7, 1.0),
+        (100, 0.7, 1.0),
+        (16, 0.7, 2.0),
+        (9, 0.1, 1),
+    ):
+        window = TokenWindow.around(length, center, half_width)
+        counts = np.arange(1, length)
+        inside = counts[np.abs(counts - center * length) < half_width * np.sqrt(length)]
+        assert (window.low, window.high) == (inside[0], inside[-1])
+
+
+def test_summit_middle_and_natural_units():
+    window = TokenWindow(64, 37, 52)
+    assert window.gradient_gap(window.natural(0.0)) == pytest.approx(0, abs=1e-9)
+    assert window.natural(2.0) - window.natural(0.0) == pytest.approx(2 / 8)
+    assert window.natural([1.0, 2.0], window.middle).shape == (2, 1)
+    even = TokenWindow(64, 30, 34)  # symmetric
+    assert even.summit == pytest.approx(0, abs=1e-14) and even.middle == pytest.approx(0)
+    assert TokenWindow(9, 0, 4).summit == -np.inf and TokenWindow(9, 4, 9).summit == np.inf
+
+
+def test_reaching_log_odds_on_both_sides():
+    window, wanted = TokenWindow(64, 37, 52), np.array([2.0, -1.0, -20.0, -700.0])
+    for side in (-1, 1):
+        theta = window.reaching(wanted, side)
+        assert window.log_odds(theta) == pytest.approx(wanted, rel=1e-12)
+        assert np.all(side * (theta - window.summit) > 0)
+    stack = TokenWindow(64, np.array([30, 37]), np.array([34, 52]))
+    assert stack.log_odds(stack.reaching(-3.0, 1)) == pytest.approx(-3)
+
+
 def test_a_million_tokens():
     window = TokenWindow(10**6, 699_000, 701_000)
     theta = np.array([np.log(0.7 / 0.3)])
@@ -305,6 +380,13 @@ def test_a_dropped_logarithm_and_a_wrong_exponent_are_seen():
     ("build", "message"),
     [
         (lambda: TokenWindow(0, 0, 0), "length must be at least 1"),
+        (lambda: TokenWindow(8.5, 5, 6), "length must be whole, got 8.5"),
+        (lambda: TokenWindow(8, [2, 5], 4), "correct and wrong counts from 0 to 8, got 5 and 4"),
+        (
+            lambda: TokenWindow(8, 3, 5).reaching(9.0, 1),
+            "log_odds must be below those of the summit",
+        ),
+        (lambda: TokenWindow(8, 0, 5).reaching(0.0, 1), "a window with two edges"),
         (lambda: TokenWindow(8, 5, 4), "low and high must leave"),
         (lambda: TokenWindow(8, 0, 8), "low and high must leave"),
         (
