@@ -1,8 +1,8 @@
 """Exact instruments for RLVR: log-odds, gaps, thresholds, trajectories."""
 
 from rlvrlib import batches, thresholds, update_map, updates
-from rlvrlib.ascent import Constant, FixedLength, LongStep, ThresholdStep, Trajectory, ascend
-from rlvrlib.bandits import LogLinearBandit
+from rlvrlib.ascent import Trajectory, ascend
+from rlvrlib.bandits import LogLinearBandit, TabularBandit
 from rlvrlib.batches import BatchMean, BatchThreshold
 from rlvrlib.blocks import UniformStarts, ascend_blocks
 from rlvrlib.contextual import ContextualBandit, contextual_bandit
@@ -10,6 +10,7 @@ from rlvrlib.correlated import CorrelatedWindow
 from rlvrlib.directions import (
     Adam,
     Clipped,
+    Direction,
     Momentum,
     PolicyGradient,
     Prescribed,
@@ -22,22 +23,25 @@ from rlvrlib.moving import Curriculum, MovingProblem, Schedule, Shifted, Steered
 from rlvrlib.nonlinear import NetworkBandit, QuadraticBandit, segment_regularity
 from rlvrlib.overshoot import OvershootInstance, critical_step
 from rlvrlib.problems import (
+    At,
     Problem,
     Regularity,
+    SampledProblem,
     alignment,
     failure_rate,
     log_odds_gain,
     success_rate,
     unit,
 )
+from rlvrlib.steps import Constant, FixedLength, LongStep, Step, ThresholdStep
 from rlvrlib.surrogates import ClippedSurrogate, KLPenalty, kl_gradient
-from rlvrlib.tabular import TabularBandit
 from rlvrlib.tokens import TokenWindow, WindowPrompts
 from rlvrlib.verifiers import NoisyVerifier, noisy_bandit
 from rlvrlib.weightings import LargestGain, PromptWeighted
 
 __all__ = [
     "Adam",
+    "At",
     "BatchMean",
     "BatchThreshold",
     "Clipped",
@@ -46,6 +50,7 @@ __all__ = [
     "ContextualBandit",
     "CorrelatedWindow",
     "Curriculum",
+    "Direction",
     "FixedLength",
     "KLPenalty",
     "LargestGain",
@@ -65,9 +70,11 @@ __all__ = [
     "RateSchedule",
     "Regularity",
     "SampledGradient",
+    "SampledProblem",
     "Schedule",
     "Shifted",
     "Steered",
+    "Step",
     "TabularBandit",
     "ThresholdStep",
     "TokenWindow",

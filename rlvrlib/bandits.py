@@ -1,21 +1,22 @@
 r"""Softmax policies over finitely many responses, solved exactly by sums over arms.
 
 ``pi(a) ~ exp(log_prior_a + z_a(theta))`` with a 0/1 reward per arm. `SoftmaxBandit` derives
-log-odds, gap and curvature from the logits and their first two derivatives (theory, Identities 1 to
-3); its subclasses differ in the logits alone. A bandit may be a stack of prompts: rewards of shape
-``(..., N)`` against ``theta`` of shape ``(..., d)``. Prompts that share one ``theta`` take
-``theta[..., None, :]``.
+log-odds, gap and curvature from the logits and their first two derivatives (the identities of the
+chapter on log-odds); its subclasses differ in the logits alone. A bandit may be a stack of prompts:
+rewards of shape ``(..., N)`` against ``theta`` of shape ``(..., d)``. Prompts that share one
+``theta`` take ``theta[..., None, :]``.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import log_softmax
 
-from rlvrlib.problems import Array, Regularity, log_sum_exp, unit
+from rlvrlib.checks import finite, last_axis, shown, whole
+from rlvrlib.problems import Array, Regularity, SampledProblem, log_sum_exp, unit
 
 # The logarithm below which exp underflows to zero.
 _LOG_TINY = -745.0
@@ -24,7 +25,7 @@ _LOG_TINY = -745.0
 _RARE = 1e-200
 
 
-class SoftmaxBandit(ABC):
+class SoftmaxBandit(SampledProblem):
     """Exact log-odds, gap and curvature of a softmax policy with known logits.
 
     Parameters
@@ -32,33 +33,26 @@ class SoftmaxBandit(ABC):
     rewards : shape ``(..., N)``, zeros and ones, at least one of each along the last axis.
     dim : number of parameters.
     log_prior : shape ``(..., N)``, logits at which ``z = 0``; zero where omitted.
-
-    Attributes
-    ----------
-    max_length : 1, a response is one action.
     """
-
-    max_length = 1
 
     def __init__(self, rewards: ArrayLike, dim: int, log_prior: ArrayLike | None = None):
         rewards = np.asarray(rewards)
         if rewards.ndim < 1 or not np.all((rewards == 0) | (rewards == 1)):
-            raise ValueError(f"rewards must be an array of zeros and ones, got {_brief(rewards)}")
+            raise ValueError(f"rewards must be an array of zeros and ones, got {shown(rewards)}")
         self.rewards = rewards.astype(bool)
         if not np.all(self.rewards.any(axis=-1) & ~self.rewards.all(axis=-1)):
             raise ValueError(
-                "rewards must contain at least one 0 and one 1 per prompt: the gap of a prompt that is always right "
-                "or always wrong is undefined"
+                "rewards must contain at least one 0 and one 1 per prompt: the gap of a prompt that is "
+                "always right or always wrong is undefined"
             )
         self._right, self._wrong = self.rewards.astype(float), (~self.rewards).astype(float)
-        self.dim = dim
-        self.log_prior = (
-            np.zeros(self.num_arms) if log_prior is None else check_finite("log_prior", log_prior)
-        )
-        if self.log_prior.shape[-1:] != (self.num_arms,):
-            raise ValueError(
-                f"log_prior must have {self.num_arms} arms, got shape {self.log_prior.shape}"
-            )
+        self._dim = dim
+        prior = np.zeros(self.num_arms) if log_prior is None else finite(log_prior=log_prior)
+        self.log_prior = last_axis(self.num_arms, log_prior=prior)
+
+    @property
+    def dim(self) -> int:
+        return self._dim
 
     @property
     def num_arms(self) -> int:
@@ -80,10 +74,6 @@ class SoftmaxBandit(ABC):
     def mean_logit_gradient(self, theta: Array, weights: Array) -> Array:
         """``sum_a weights_a grad z_a``, shape ``(..., d)``."""
 
-    @abstractmethod
-    def regularity(self, direction: Array) -> Regularity:
-        """Bounds along ``direction`` that hold for every theta."""
-
     def log_probabilities(self, theta: ArrayLike) -> Array:
         """``log pi(a)``, shape ``(..., N)``."""
         return _not_nan(log_softmax(self.logits(self._theta(theta)) + self.log_prior, axis=-1))
@@ -95,9 +85,7 @@ class SoftmaxBandit(ABC):
         return self._excess(self._theta(theta))[0]
 
     def gradient_gap(self, theta: ArrayLike) -> Array:
-        """``E[grad z | r=1] - E[grad z | r=0]`` (Identity 1; the normalizer cancels), shape ``(...,
-        d)``.
-        """
+        """``E[grad z | r=1] - E[grad z | r=0]``, as the normalizer cancels, shape ``(..., d)``."""
         return self.log_odds_and_gap(self._theta(theta))[1]
 
     def log_odds_and_gap(self, theta: ArrayLike) -> tuple[Array, Array]:
@@ -107,8 +95,8 @@ class SoftmaxBandit(ABC):
         return log_odds, self.mean_logit_gradient(theta, excess)
 
     def curvature(self, theta: ArrayLike, direction: ArrayLike) -> Array:
-        """``Var(s_w|-) - Var(s_w|+) + E[h_w|-] - E[h_w|+]`` (Identity 2), shape ``(...)``."""
-        theta, direction = self._theta(theta), self._theta(direction, "direction")
+        """``Var(s_w|-) - Var(s_w|+) + E[h_w|-] - E[h_w|+]``, shape ``(...)``."""
+        theta, direction = self._theta(theta), self._direction(direction)
         _, right, wrong = self._classes(theta)
         slopes, bends = self.logit_slopes(theta, direction), self.logit_curvatures(theta, direction)
         return (
@@ -118,10 +106,10 @@ class SoftmaxBandit(ABC):
         )
 
     def log_odds_gain(self, theta: ArrayLike, direction: ArrayLike, step: ArrayLike) -> Array:
-        """``log E[exp(dz)|+] - log E[exp(dz)|-]`` with ``dz`` the change of the logits (Identity
-        3), shape ``(...)``.
+        """``log E[exp(dz)|+] - log E[exp(dz)|-]`` with ``dz`` the change of the logits, shape
+        ``(...)``.
         """
-        theta, direction = self._theta(theta), self._theta(direction, "direction")
+        theta, direction = self._theta(theta), self._direction(direction)
         change = self._logit_change(theta, direction, np.asarray(step, dtype=float))
         total, rewards = self._totals(theta)
         _, right, wrong = self._split(total, rewards)
@@ -131,7 +119,7 @@ class SoftmaxBandit(ABC):
 
     def scores(self, theta: ArrayLike, direction: ArrayLike) -> Array:
         """``s_w(a) = <w, grad log pi(a)>``, shape ``(..., N)``."""
-        theta, direction = self._theta(theta), self._theta(direction, "direction")
+        theta, direction = self._theta(theta), self._direction(direction)
         slopes = self.logit_slopes(theta, direction)
         return slopes - np.sum(
             np.exp(self.log_probabilities(theta)) * slopes, axis=-1, keepdims=True
@@ -139,7 +127,7 @@ class SoftmaxBandit(ABC):
 
     def score_derivatives(self, theta: ArrayLike, direction: ArrayLike) -> Array:
         """``h_w(a) = w' (grad^2 log pi(a)) w``, shape ``(..., N)``."""
-        theta, direction = self._theta(theta), self._theta(direction, "direction")
+        theta, direction = self._theta(theta), self._direction(direction)
         probabilities = np.exp(self.log_probabilities(theta))
         slopes, bends = self.logit_slopes(theta, direction), self.logit_curvatures(theta, direction)
         mean_bend = np.sum(probabilities * bends, axis=-1)
@@ -151,8 +139,7 @@ class SoftmaxBandit(ABC):
         """Rewards and lengths (1), shape ``(..., G)``, and scores, shape ``(..., G, d)``, of
         ``group_size`` draws.
         """
-        if group_size < 2:
-            raise ValueError(f"group_size must be at least 2, got {group_size!r}")
+        whole(2, group_size=group_size)
         theta = self._theta(theta)
         probabilities = np.exp(self.log_probabilities(theta))
         draws = rng.uniform(
@@ -215,15 +202,15 @@ class SoftmaxBandit(ABC):
         log_odds = _not_nan((right_top - wrong_top) + (np.log(right_sum) - np.log(wrong_sum)))
         return log_odds[..., 0], right / right_sum, wrong / wrong_sum
 
-    def _theta(self, theta: ArrayLike, name: str = "theta") -> Array:
-        theta = np.asarray(theta, dtype=float)
-        if theta.shape[-1:] != (self.dim,):
-            raise ValueError(f"{name} must have last axis {self.dim}, got shape {theta.shape}")
-        return theta
+    def _theta(self, theta: ArrayLike) -> Array:
+        return last_axis(self._dim, theta=theta)
+
+    def _direction(self, direction: ArrayLike) -> Array:
+        return last_axis(self._dim, direction=direction)
 
 
 class LogLinearBandit(SoftmaxBandit):
-    """``pi(a) ~ exp(log_prior_a + <theta, features_a>)`` (theory section 5).
+    """``pi(a) ~ exp(log_prior_a + <theta, features_a>)``: logits linear in ``theta``.
 
     Parameters
     ----------
@@ -233,7 +220,7 @@ class LogLinearBandit(SoftmaxBandit):
     """
 
     def __init__(self, features: ArrayLike, rewards: ArrayLike, log_prior: ArrayLike | None = None):
-        self.features = check_finite("features", features)
+        self.features = finite(features=features)
         if self.features.ndim < 2:
             raise ValueError(
                 f"features must have shape (..., arms, dim), got shape {self.features.shape}"
@@ -241,8 +228,8 @@ class LogLinearBandit(SoftmaxBandit):
         super().__init__(rewards, self.features.shape[-1], log_prior)
         if self.features.shape[-2] != self.num_arms:
             raise ValueError(
-                f"features and rewards must have the same number of arms, got shapes {self.features.shape} and "
-                f"{self.rewards.shape}"
+                "features and rewards must have the same number of arms, got shapes "
+                f"{self.features.shape} and {self.rewards.shape}"
             )
 
     def logits(self, theta: Array) -> Array:
@@ -265,7 +252,7 @@ class LogLinearBandit(SoftmaxBandit):
         return Regularity(spread, spread**2 / 4, spread, spread**2 / 4, 1)
 
     def wrong_feature_range(self, direction: ArrayLike) -> Array:
-        """``D_-``, the range of ``<w, features>`` over the wrong arms (Theorem 1''), shape
+        """``D_-``, the range of ``<w, features>`` over the wrong arms (log-linear bound), shape
         ``(...)``.
         """
         slopes, rewards = np.broadcast_arrays(
@@ -276,6 +263,41 @@ class LogLinearBandit(SoftmaxBandit):
 
     def _logit_change(self, theta: Array, direction: Array, step: Array) -> Array:
         return step[..., None] * self.logit_slopes(theta, direction)
+
+
+class TabularBandit(SoftmaxBandit):
+    """``pi(a) ~ exp(log_prior_a + theta_a)``: one parameter for each arm; ``dim`` is the number of
+    arms.
+
+    What `LogLinearBandit` is with the unit vectors as features, without a product with them.
+
+    Parameters
+    ----------
+    rewards : shape ``(..., N)``, zeros and ones, at least one of each.
+    log_prior : shape ``(..., N)``, the logits at ``theta = 0``; zero where omitted.
+    """
+
+    def __init__(self, rewards: ArrayLike, log_prior: ArrayLike | None = None):
+        if np.ndim(rewards) < 1:
+            raise ValueError(f"rewards must have shape (..., arms), got {rewards!r}")
+        super().__init__(rewards, np.shape(rewards)[-1], log_prior)
+
+    def logits(self, theta: Array) -> Array:
+        return theta
+
+    def logit_slopes(self, theta: Array, direction: Array) -> Array:
+        return direction
+
+    def logit_curvatures(self, theta: Array, direction: Array) -> Array:
+        return np.zeros(self.num_arms)
+
+    def mean_logit_gradient(self, theta: Array, weights: Array) -> Array:
+        return weights
+
+    def regularity(self, direction: ArrayLike) -> Regularity:
+        """As for `LogLinearBandit`, with ``D`` the range of the direction's entries."""
+        spread = np.ptp(unit(self._direction(direction)), axis=-1)
+        return Regularity(spread, spread**2 / 4, spread, spread**2 / 4, 1)
 
 
 def inner_products(features: Array, vector: Array) -> Array:
@@ -324,19 +346,7 @@ def log_mean_exp(probabilities: Array, logits: Array, members: np.ndarray, value
 def _not_nan(values: Array) -> Array:
     if np.any(np.isnan(values)):
         raise ValueError(
-            "theta must be finite and leave every logit finite, got logits that overflow or are undefined"
+            "theta must be finite and leave every logit finite, "
+            "got logits that overflow or are undefined"
         )
     return values
-
-
-def check_finite(name: str, values: ArrayLike) -> Array:
-    values = np.asarray(values, dtype=float)
-    if not np.all(np.isfinite(values)):
-        raise ValueError(
-            f"{name} must be finite, got {np.count_nonzero(~np.isfinite(values))} entries that are not"
-        )
-    return values
-
-
-def _brief(values: np.ndarray) -> str:
-    return np.array2string(values, threshold=8, edgeitems=3)

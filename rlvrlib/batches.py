@@ -1,5 +1,5 @@
-r"""Batches of prompts that share ``theta``: Theorem 5, its two thresholds as a step, and the batch
-as one problem (theory section 3).
+r"""Batches of prompts that share ``theta``: the batch bounds, their two thresholds as a step, and
+the batch as one problem.
 
 Prompts stand along the last axis of log-odds and alignments, along the last axis but one of gaps,
 and ``theta`` has shape ``(..., 1, dim)``. ``p_q`` are the batch's weights: the mean success rate is
@@ -12,14 +12,15 @@ every direction. In the step an always right one still counts: it cannot gain, b
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, log_expit, logit
 
 from rlvrlib import thresholds
-from rlvrlib.problems import Array, Problem, Regularity, log_odds_and_gap, log_odds_gain
-from rlvrlib.threshold_arithmetic import prompt_weights
+from rlvrlib.checks import inside, non_negative, prompt_weights, shown
+from rlvrlib.problems import Array, Problem, Regularity
 
 # Beyond these log-odds the rates leave the range of floating-point numbers.
 _FAR = 700.0
@@ -41,16 +42,12 @@ def log_odds_of_rates(success_rate: ArrayLike, *, strict: bool = False) -> tuple
     ------
     ValueError : a rate outside [0, 1], or one of 0 or 1 where ``strict``.
     """
-    rates = np.asarray(success_rate, dtype=float)
-    if rates.ndim < 1 or not np.all((rates >= 0) & (rates <= 1)):
-        raise ValueError(
-            f"success_rate must hold rates in [0, 1] along its last axis, got {success_rate!r}"
-        )
+    rates = np.atleast_1d(inside("[0, 1]", success_rate=success_rate))
     excluded = np.count_nonzero((rates == 0) | (rates == 1), axis=-1)
     if strict and np.any(excluded):
         raise ValueError(
-            f"success_rate must be strictly between 0 and 1, got {np.sum(excluded)} prompts that are always right or always "
-            "wrong: sample them again, or pass strict=False to leave them out"
+            f"success_rate must be in (0, 1), got {np.sum(excluded)} prompts that are always right "
+            "or always wrong: sample them again, or pass strict=False to leave them out"
         )
     return logit(rates), excluded
 
@@ -66,8 +63,8 @@ def mean_rates(log_odds: ArrayLike, weights: ArrayLike | None = None) -> tuple[A
 def batch_alignment(
     alignments: ArrayLike, log_odds: ArrayLike, weights: ArrayLike | None = None
 ) -> Array:
-    """``D = sum_q p_q J_q (1-J_q) dmu_q``: slope of the mean success rate along the direction
-    (Theorem 5), shape ``(...)``.
+    """``D = sum_q p_q J_q (1-J_q) dmu_q``: slope of the mean success rate along the
+    direction, shape ``(...)``.
     """
     log_odds, share = batch_of(log_odds, weights)
     return np.sum(share * rate_variance(log_odds) * _where_finite(log_odds, alignments), axis=-1)
@@ -78,7 +75,7 @@ def alignment_spread(
 ) -> Array:
     """Variance of the alignment over the batch divided by its squared mean, shape ``(...)``.
 
-    Both with the weights ``p_q J_q (1-J_q)`` of Theorem 5. Infinite where the mean is 0.
+    Both with the weights ``p_q J_q (1-J_q)``. Infinite where the mean is 0.
 
     Raises
     ------
@@ -105,7 +102,7 @@ def batch_step(
     curvature_above: ArrayLike = 0.0,
     weights: ArrayLike | None = None,
 ) -> Array:
-    """The larger of the two thresholds of Theorem 5, shape ``(...)``.
+    """The larger of the batch success-rise and failure-fall thresholds, shape ``(...)``.
 
     Parameters
     ----------
@@ -120,12 +117,9 @@ def batch_step(
     log_odds, share = batch_of(log_odds, weights)
     alignments = _where_finite(log_odds, alignments)
     log_odds = np.clip(log_odds, -_FAR, _FAR)
-    variances = np.asarray(score_variances, dtype=float)
-    if not np.all(variances >= 0):
-        raise ValueError(f"score_variances must be non-negative, got {score_variances!r}")
-    widest = 2 * np.sqrt(
-        variances.max(axis=-1)
-    )  # the range of a single token with the largest of these variances
+    variances = non_negative(score_variances=score_variances)
+    # the range of a single token with the largest of these variances
+    widest = 2 * np.sqrt(variances.max(axis=-1))
     return np.maximum(
         thresholds.batch_success_rise(alignments, log_odds, curvature_bounds, share),
         thresholds.batch_failure_fall(alignments, log_odds, 1, widest, curvature_above, share),
@@ -134,7 +128,7 @@ def batch_step(
 
 @dataclass(frozen=True)
 class BatchThreshold:
-    """The larger threshold of Theorem 5, for `ThresholdStep`; bounds from the problem's
+    """The larger threshold of a batch, for `ThresholdStep`; bounds from the problem's
     `Regularity`, shape ``(..., 1)``.
 
     Parameters
@@ -159,12 +153,12 @@ class BatchThreshold:
 
 
 @dataclass(frozen=True)
-class BatchMean:
+class BatchMean(Problem):
     """A batch as one `Problem`: its log-odds are those of the mean success rate, so its gap is
     parallel to the gradient of that.
 
-    ``theta`` has shape ``(..., dim)`` here. There is no ``regularity``: `BatchThreshold` has the
-    thresholds of a batch.
+    ``theta`` has shape ``(..., dim)`` here. It has no `Regularity` of its own: `BatchThreshold` has
+    the thresholds of a batch.
 
     Parameters
     ----------
@@ -179,28 +173,28 @@ class BatchMean:
     def dim(self) -> int:
         return self.prompts.dim
 
+    @property
+    def max_length(self) -> Any:
+        return np.max(self.prompts.max_length)
+
     def log_odds(self, theta: ArrayLike) -> Array:
         success, failure = mean_rates(self.prompts.log_odds(_shared(theta)), self.weights)
         return np.log(success) - np.log(failure)
 
     def gradient_gap(self, theta: ArrayLike) -> Array:
         """``sum_q p_q J_q (1-J_q) Gap_q / (Jbar (1-Jbar))``."""
-        log_odds, gap = log_odds_and_gap(self.prompts, _shared(theta))
+        log_odds, gap = self.prompts.log_odds_and_gap(_shared(theta))
         share = prompt_weights(self.weights, log_odds.shape[-1]) * rate_variance(log_odds)
         success, failure = mean_rates(log_odds, self.weights)
         return np.sum(share[..., None] * gap, axis=-2) / (success * failure)[..., None]
 
     def log_odds_gain(self, theta: ArrayLike, direction: ArrayLike, step: ArrayLike) -> Array:
         """From the gains of the prompts, which keep their digits for a short step, shape ``(...)``."""
-        theta, direction, step = (
-            _shared(theta),
-            _shared(direction),
-            np.asarray(step, dtype=float)[..., None],
+        theta, direction = _shared(theta), _shared(direction)
+        gain = self.prompts.log_odds_gain(
+            theta, direction, np.asarray(step, dtype=float)[..., None]
         )
-        before, gain = (
-            self.prompts.log_odds(theta),
-            log_odds_gain(self.prompts, theta, direction, step),
-        )
+        before = self.prompts.log_odds(theta)
         # J' - J = J (1-J) (e^g - 1) / (1-J + J e^g), numerator and denominator over e^g where g > 0
         shrunk = np.exp(-np.abs(gain))
         size = expit(before) * np.where(gain > 0, 1.0, shrunk) + expit(-before) * np.where(
@@ -224,7 +218,7 @@ class BatchMean:
         kappa_q)`` for each prompt.
         """
         theta, direction = _shared(theta), _shared(direction)
-        log_odds, gap = log_odds_and_gap(self.prompts, theta)
+        log_odds, gap = self.prompts.log_odds_and_gap(theta)
         share = prompt_weights(self.weights, log_odds.shape[-1]) * rate_variance(log_odds)
         slopes = np.sum(gap * direction, axis=-1)
         bends = (expit(-log_odds) - expit(log_odds)) * slopes**2 - self.prompts.curvature(
@@ -264,6 +258,6 @@ def batch_of(log_odds: ArrayLike, weights: ArrayLike | None) -> tuple[Array, Arr
     log_odds = np.asarray(log_odds, dtype=float)
     if log_odds.ndim < 1 or log_odds.shape[-1] == 0 or np.any(np.isnan(log_odds)):
         raise ValueError(
-            f"log_odds must hold prompts along the last axis and no NaN, got {log_odds!r}"
+            f"log_odds must hold prompts along the last axis and no NaN, got {shown(log_odds)}"
         )
     return log_odds, prompt_weights(weights, log_odds.shape[-1])

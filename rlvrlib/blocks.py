@@ -14,9 +14,11 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from rlvrlib.ascent import Step, Trajectory, ascend
+from rlvrlib.ascent import Trajectory, ascend
+from rlvrlib.checks import whole
 from rlvrlib.directions import Direction
 from rlvrlib.problems import Array, Problem
+from rlvrlib.steps import Step
 
 # Numbers in one array of a block, 256 kB: fewer runs and the calls cost more than the work, more
 # runs and they leave the cache.
@@ -58,10 +60,8 @@ class UniformStarts:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.num_runs, self.dim) < 1:
-            raise ValueError(
-                f"num_runs and dim must be at least 1, got {self.num_runs!r} and {self.dim!r}"
-            )
+        whole(1, num_runs=self.num_runs)
+        whole(1, dim=self.dim)
         if not (np.isfinite([self.low, self.high]).all() and self.low < self.high):
             raise ValueError(
                 f"low and high must be finite, low below high, got {self.low!r} and {self.high!r}"
@@ -188,7 +188,9 @@ def _filled(
         step,
         num_steps,
     )
-    return Trajectory(*(getattr(path, field.name)[:rows] for field in fields(path)))
+    parts = {field.name: getattr(path, field.name) for field in fields(path)}
+    notes = {name: values[:rows] for name, values in parts.pop("notes").items()}
+    return Trajectory(**{name: values[:rows] for name, values in parts.items()}, notes=notes)
 
 
 def _check_shared(problem: Problem, starts: Starts, direction: Direction, step: Step) -> None:

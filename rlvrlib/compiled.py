@@ -20,11 +20,11 @@ from numba import literal_unroll, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
-from rlvrlib.ascent import Constant, Step, Trajectory
-from rlvrlib.bandits import LogLinearBandit
+from rlvrlib.ascent import Trajectory
+from rlvrlib.bandits import LogLinearBandit, TabularBandit
 from rlvrlib.directions import Direction, PolicyGradient
 from rlvrlib.problems import Array, Problem
-from rlvrlib.tabular import TabularBandit
+from rlvrlib.steps import Constant, Step
 
 # The multiplier is a power of J(1-J) where a response is one token and groups are large
 # (`updates.multiplier`).

@@ -7,7 +7,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rlvrlib.bandits import LogLinearBandit, SoftmaxBandit, check_finite, inner_products
+from rlvrlib.bandits import LogLinearBandit, SoftmaxBandit, inner_products
+from rlvrlib.checks import finite, whole
 from rlvrlib.problems import Array
 
 
@@ -16,7 +17,7 @@ class ContextualBandit(LogLinearBandit):
     context_dim``.
 
     The features would be ``e_a (x) x``; they are never written out. On a single context the policy
-    is tabular (theory, Proposition 1), since the logits move independently.
+    is tabular, since the logits move independently.
 
     Parameters
     ----------
@@ -25,11 +26,11 @@ class ContextualBandit(LogLinearBandit):
     """
 
     def __init__(self, contexts: ArrayLike, rewards: ArrayLike):
-        self.contexts = check_finite("contexts", contexts)
+        self.contexts = finite(contexts=contexts)
         if self.contexts.ndim < 1 or np.ndim(rewards) < 1:
             raise ValueError(
-                "contexts and rewards must have shapes (..., context_dim) and (..., arms), got shapes "
-                f"{self.contexts.shape} and {np.shape(rewards)}"
+                "contexts and rewards must have shapes (..., context_dim) and (..., arms), "
+                f"got shapes {self.contexts.shape} and {np.shape(rewards)}"
             )
         SoftmaxBandit.__init__(self, rewards, np.shape(rewards)[-1] * self.contexts.shape[-1])
 
@@ -69,14 +70,13 @@ def contextual_bandit(
     ------
     ValueError : a size below one, or a share that leaves no correct or no wrong arm.
     """
-    if min(num_contexts, context_dim) < 1:
-        raise ValueError(
-            f"num_contexts and context_dim must be at least 1, got {num_contexts} and {context_dim}"
-        )
+    whole(1, num_contexts=num_contexts)
+    whole(1, context_dim=context_dim)
     num_correct = round(correct_share * num_arms)
     if not 0 < num_correct < num_arms:
         raise ValueError(
-            f"correct_share must leave at least one correct and one wrong arm of {num_arms}, got {correct_share!r}"
+            f"correct_share must leave at least one correct and one wrong arm of {num_arms}, "
+            f"got {correct_share!r}"
         )
     contexts = rng.uniform(size=(num_contexts, context_dim))
     arms = rng.standard_normal((num_arms, context_dim))

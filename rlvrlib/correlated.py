@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from rlvrlib.problems import Array, Regularity, unit
+from rlvrlib.checks import inside, last_axis, one_of, whole
+from rlvrlib.problems import Array, Problem, Regularity, unit
 
 MECHANISMS = ("persistence", "copying")
 
 
-class CorrelatedWindow:
+class CorrelatedWindow(Problem):
     """``T`` binary tokens of a Markov chain; correct iff ``low <= number of ones <= high``.
 
     One parameter: ``dim = 1``. The first token is a one with probability ``expit(theta)``. After a
@@ -46,24 +47,24 @@ class CorrelatedWindow:
     def __init__(
         self, length: int, low: int, high: int, correlation: float, mechanism: str = "persistence"
     ):
-        if length < 1:
-            raise ValueError(f"length must be at least 1, got {length!r}")
+        whole(1, length=length)
         if not (0 <= low <= high <= length and high - low < length):
             raise ValueError(
-                f"low and high must leave correct and wrong counts from 0 to {length}, got {low!r} and {high!r}"
+                f"low and high must leave correct and wrong counts from 0 to {length}, "
+                f"got {low!r} and {high!r}"
             )
-        if not 0 <= correlation < 1:
-            raise ValueError(
-                f"correlation must be in [0, 1), got {correlation!r}: at 1 all tokens are one decision"
-            )
-        if mechanism not in MECHANISMS:
-            raise ValueError(f"mechanism must be one of {', '.join(MECHANISMS)}, got {mechanism!r}")
+        inside("[0, 1)", correlation=correlation)
+        one_of(MECHANISMS, mechanism=mechanism)
         self.length, self.low, self.high = length, low, high
         self.correlation, self.mechanism = correlation, mechanism
 
+    @property
+    def max_length(self) -> int:
+        return self.length
+
     def transitions(self, theta: ArrayLike) -> Array:
         """``P(v | u)``, shape ``(..., 3, 2)``; the last row is the start."""
-        return self._moves(self._theta(theta))[0]
+        return self._moves(last_axis(1, theta=theta))[0]
 
     def log_odds(self, theta: ArrayLike) -> Array:
         """Shape ``(...)``. Both rates are sums of positive terms, so both keep their digits."""
@@ -79,13 +80,13 @@ class CorrelatedWindow:
         """``-l''`` times the square of the direction, shape ``(...)``."""
         rates, slopes, bends = self._rates(theta, 3)
         right, wrong = bends / rates - (slopes / rates) ** 2
-        return (wrong - right) * self._theta(direction, "direction")[..., 0] ** 2
+        return (wrong - right) * last_axis(1, direction=direction)[..., 0] ** 2
 
     def regularity(self, direction: ArrayLike) -> Regularity:
         """Token scores lie in an interval of length 1 and their derivatives between -1/4 and 1/4,
         for both mechanisms.
         """
-        one = np.ones(unit(self._theta(direction, "direction")).shape[:-1])
+        one = np.ones(unit(last_axis(1, direction=direction)).shape[:-1])
         return Regularity(self.length * one, self.length / 4 * one, one, one / 4, self.length)
 
     def conditional_variance(self, theta: ArrayLike, direction: ArrayLike) -> Array:
@@ -96,10 +97,10 @@ class CorrelatedWindow:
         (T-1)(1 - rho^2)) / 4`` with persistence and ``(1 + (T-1)(1 - rho)/(1 + rho)) / 4`` with
         copying, whatever the past.
         """
-        moves = self._moves(self._theta(theta))
+        moves = self._moves(last_axis(1, theta=theta))
         variance = np.sum(moves[1] ** 2 / moves[0], axis=-1)
         largest = variance[..., 2] + (self.length - 1) * np.max(variance[..., :2], axis=-1)
-        return largest * self._theta(direction, "direction")[..., 0] ** 2
+        return largest * last_axis(1, direction=direction)[..., 0] ** 2
 
     def count_law(self, theta: ArrayLike) -> Array:
         """``P(number of ones = k)`` for ``k = 0 ... T``, shape ``(..., T + 1)``."""
@@ -137,18 +138,12 @@ class CorrelatedWindow:
         return np.stack([right, wrong], axis=1)
 
     def _laws(self, theta: ArrayLike, orders: int) -> Array:
-        theta = self._theta(theta)
+        theta = last_axis(1, theta=theta)
         moves = self._moves(theta)[:orders]
         laws = np.empty((orders, *theta.shape[:-1], self.length + 1))
         for index in np.ndindex(theta.shape[:-1]):
             laws[(slice(None), *index)] = _law_of_ones(moves[(slice(None), *index)], self.length)
         return laws
-
-    def _theta(self, theta: ArrayLike, name: str = "theta") -> Array:
-        theta = np.asarray(theta, dtype=float)
-        if theta.shape[-1:] != (1,):
-            raise ValueError(f"{name} must have last axis 1, got shape {theta.shape}")
-        return theta
 
 
 def _law_of_ones(moves: Array, length: int) -> Array:

@@ -1,38 +1,57 @@
-"""Where to go: the exact and the sampled update of each method, and optimizers on top of them
-(theory section 4).
+"""Where to go: the exact and the sampled update of each method, and optimizers on top of them.
 
-A direction gives an unnormalized update ``u``; `ascend` moves by a step along it. Stateless
-directions carry ``None``.
+A direction gives an unnormalized update ``u``; `ascend` moves by a step along it. It carries its
+own state from step to step; many need none.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
-from rlvrlib.problems import Array, Problem, length_normalized_gap, log_odds_and_gap
+from rlvrlib.checks import inside, non_negative, one_of, positive, whole
+from rlvrlib.problems import Array, At, Notes, Problem, sampled
 from rlvrlib.updates import METHODS, multiplier
 
 # Methods that divide the score of a response by its length.
 LENGTH_NORMALIZED = ("grpo", "gspo")
 
 
-class Direction(Protocol):
-    """Where to go from ``theta``, whose log-odds and gap are known."""
+class Direction(ABC):
+    """Where to go from where a run stands."""
 
-    def initial_state(self, theta: Array) -> Any: ...
+    def initial_state(self, theta: Array) -> Any:
+        """What the direction remembers before the first step: by default nothing."""
+        return None
 
-    def update(
-        self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any
-    ) -> tuple[Array, Any]:
+    @abstractmethod
+    def update(self, at: At, state: Any) -> tuple[Array, Any]:
         """Unnormalized update, shape ``(..., dim)``, and the next state."""
+
+    def notes(self, state: Any) -> Notes:
+        """What the update that led to this state has to tell: goes into `Trajectory.notes`."""
+        return {}
 
 
 @dataclass(frozen=True)
-class PolicyGradient:
+class OnTop(Direction):
+    """A direction on top of another one, whose state comes first in its own."""
+
+    direction: Direction
+
+    def initial_state(self, theta: Array) -> tuple[Any, ...]:
+        return (self.direction.initial_state(theta),)
+
+    def notes(self, state: Any) -> Notes:
+        return self.direction.notes(state[0])
+
+
+@dataclass(frozen=True)
+class PolicyGradient(Direction):
     """Exact update of a method: ``m(J) Gap``, or ``m(J) Gap_len`` for GRPO and GSPO.
 
     Parameters
@@ -51,25 +70,19 @@ class PolicyGradient:
     length_normalized: bool | None = None
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
+        one_of(METHODS, method=self.method)
 
-    def initial_state(self, theta: Array) -> None:
-        return None
-
-    def update(
-        self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: None
-    ) -> tuple[Array, None]:
+    def update(self, at: At, state: None) -> tuple[Array, None]:
         if self.prompts is not None:
-            problem = self.prompts
-            log_odds, gap = log_odds_and_gap(problem, theta)
+            at = At.of(self.prompts, at.theta)
+        log_odds, gap = at.log_odds, at.gap
         shorten = (
             self.method in LENGTH_NORMALIZED
             if self.length_normalized is None
             else self.length_normalized
         )
         if shorten:
-            gap = length_normalized_gap(problem, theta, gap)
+            gap = at.problem.length_normalized_gap(at.theta, gap)
         factor = multiplier(
             self.method, expit(log_odds), self.group_size, failure_rate=expit(-log_odds)
         )
@@ -78,13 +91,13 @@ class PolicyGradient:
 
 
 @dataclass(frozen=True)
-class SampledGradient:
+class SampledGradient(Direction):
     """Update of a method from one group of sampled responses per run: what a trainer really does.
 
     ``sum_i A_i s_i / G`` with the advantages ``A_i`` of the group: ``r`` (REINFORCE), ``r`` minus
     the mean of the others (RLOO), ``r - mean`` (Dr. GRPO), ``(r - mean)/std`` on ``s/|o|`` (GRPO,
-    GSPO), and ``sum A_i s_i / sum |o_i|`` (DAPO). The problem must have ``sample(theta, group_size,
-    rng) -> rewards, lengths, scores``.
+    GSPO), and ``sum A_i s_i / sum |o_i|`` (DAPO). The problem must be a `SampledProblem`. The state
+    is the group that was drawn: its rewards and lengths.
 
     Parameters
     ----------
@@ -103,26 +116,18 @@ class SampledGradient:
     max_resamples: int = 50
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS or self.method == "log_odds":
-            raise ValueError(
-                f"method must be one of {', '.join(METHODS[:-1])}, got {self.method!r}"
-            )
-        if self.group_size < 2:
-            raise ValueError(f"group_size must be at least 2, got {self.group_size!r}")
+        one_of(METHODS[:-1], method=self.method)
+        whole(2, group_size=self.group_size)
 
-    def initial_state(self, theta: Array) -> None:
-        return None
-
-    def update(
-        self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: None
-    ) -> tuple[Array, None]:
-        rewards, lengths, scores = problem.sample(theta, self.group_size, self.rng)  # type: ignore[attr-defined]
+    def update(self, at: At, state: Any) -> tuple[Array, tuple[Array, Array]]:
+        problem = sampled(at.problem)
+        rewards, lengths, scores = problem.sample(at.theta, self.group_size, self.rng)
         if self.method == "dapo":
             for _ in range(self.max_resamples):
                 flat = np.ptp(rewards, axis=-1) == 0
                 if not flat.any():
                     break
-                again = problem.sample(theta, self.group_size, self.rng)  # type: ignore[attr-defined]
+                again = problem.sample(at.theta, self.group_size, self.rng)
                 rewards, lengths = (
                     np.where(flat[..., None], new, old)
                     for new, old in zip(again[:2], (rewards, lengths), strict=True)
@@ -133,7 +138,7 @@ class SampledGradient:
             weights = weights / lengths
         if self.method == "dapo":
             weights = weights * self.group_size / lengths.sum(axis=-1, keepdims=True)
-        return np.mean(weights[..., None] * scores, axis=-2), None
+        return np.mean(weights[..., None] * scores, axis=-2), (rewards, lengths)
 
     def _advantages(self, rewards: Array) -> Array:
         if self.method == "reinforce":
@@ -148,7 +153,7 @@ class SampledGradient:
 
 
 @dataclass(frozen=True)
-class Prescribed:
+class Prescribed(Direction):
     """A given sequence of directions, one per step: shape ``(steps, ..., dim)``."""
 
     vectors: Array
@@ -156,16 +161,14 @@ class Prescribed:
     def initial_state(self, theta: Array) -> int:
         return 0
 
-    def update(
-        self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: int
-    ) -> tuple[Array, int]:
+    def update(self, at: At, state: int) -> tuple[Array, int]:
         if state >= len(self.vectors):
             raise ValueError(f"vectors must hold one direction per step, got {len(self.vectors)}")
-        return np.broadcast_to(self.vectors[state], theta.shape), state + 1
+        return np.broadcast_to(self.vectors[state], at.theta.shape), state + 1
 
 
 @dataclass(frozen=True)
-class RateSchedule:
+class RateSchedule(OnTop):
     """A learning-rate schedule on top of another direction: update number ``k`` is multiplied by
     ``factors[k]``.
 
@@ -176,31 +179,25 @@ class RateSchedule:
         where they differ.
     """
 
-    direction: Direction
     factors: Array
 
     def __post_init__(self) -> None:
-        factors = np.asarray(self.factors)
-        if factors.ndim < 1 or not np.all((factors >= 0) & np.isfinite(factors)):
-            raise ValueError(
-                f"factors must be non-negative, finite and of shape (steps, ...), got {self.factors!r}"
-            )
+        if np.ndim(inside("[0, inf)", factors=self.factors)) < 1:
+            raise ValueError(f"factors must have shape (steps, ...), got {self.factors!r}")
 
     def initial_state(self, theta: Array) -> tuple[Any, int]:
         return self.direction.initial_state(theta), 0
 
-    def update(
-        self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any
-    ) -> tuple[Array, Any]:
+    def update(self, at: At, state: Any) -> tuple[Array, Any]:
         inner, count = state
         if count >= len(self.factors):
             raise ValueError(f"factors must hold one number per step, got {len(self.factors)}")
-        update, inner = self.direction.update(problem, theta, log_odds, gap, inner)
+        update, inner = self.direction.update(at, inner)
         return np.asarray(self.factors[count])[..., None] * update, (inner, count + 1)
 
 
 @dataclass(frozen=True)
-class TrainedOn:
+class TrainedOn(Direction):
     """Another direction, computed on ``problem`` instead of on the one that is measured: a proxy
     for what is wanted.
 
@@ -214,41 +211,36 @@ class TrainedOn:
     def initial_state(self, theta: Array) -> Any:
         return self.direction.initial_state(theta)
 
-    def update(
-        self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any
-    ) -> tuple[Array, Any]:
-        return self.direction.update(
-            self.problem, theta, *log_odds_and_gap(self.problem, theta), state
-        )
+    def update(self, at: At, state: Any) -> tuple[Array, Any]:
+        return self.direction.update(At.of(self.problem, at.theta), state)
+
+    def notes(self, state: Any) -> Notes:
+        return self.direction.notes(state)
 
 
 @dataclass(frozen=True)
-class Adam:
+class Adam(OnTop):
     """Adam on top of another direction: ``mean / (sqrt(square) + epsilon)``, both moments
     bias-corrected.
 
     ``beta1 = beta2 = 0`` with ``epsilon = 0`` is the sign of the update; weight decay is left out.
     """
 
-    direction: Direction
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
-        if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1 and self.epsilon >= 0):
-            raise ValueError(
-                f"beta1 and beta2 must be in [0, 1) and epsilon non-negative, got {self.beta1}, {self.beta2}, {self.epsilon}"
-            )
+        inside("[0, 1)", beta1=self.beta1)
+        inside("[0, 1)", beta2=self.beta2)
+        non_negative(epsilon=self.epsilon)
 
     def initial_state(self, theta: Array) -> tuple[Any, int, Array, Array]:
         return self.direction.initial_state(theta), 0, np.zeros_like(theta), np.zeros_like(theta)
 
-    def update(
-        self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any
-    ) -> tuple[Array, Any]:
+    def update(self, at: At, state: Any) -> tuple[Array, Any]:
         inner, count, mean, square = state
-        gradient, inner = self.direction.update(problem, theta, log_odds, gap, inner)
+        gradient, inner = self.direction.update(at, inner)
         mean = self.beta1 * mean + (1 - self.beta1) * gradient
         square = self.beta2 * square + (1 - self.beta2) * gradient**2
         count += 1
@@ -260,45 +252,34 @@ class Adam:
 
 
 @dataclass(frozen=True)
-class Momentum:
+class Momentum(OnTop):
     """Heavy ball on top of another direction: ``velocity <- beta * velocity + u``."""
 
-    direction: Direction
     beta: float = 0.9
 
     def __post_init__(self) -> None:
-        if not 0 <= self.beta < 1:
-            raise ValueError(f"beta must be in [0, 1), got {self.beta!r}")
+        inside("[0, 1)", beta=self.beta)
 
     def initial_state(self, theta: Array) -> tuple[Any, Array]:
         return self.direction.initial_state(theta), np.zeros_like(theta)
 
-    def update(
-        self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any
-    ) -> tuple[Array, Any]:
+    def update(self, at: At, state: Any) -> tuple[Array, Any]:
         inner, velocity = state
-        gradient, inner = self.direction.update(problem, theta, log_odds, gap, inner)
+        gradient, inner = self.direction.update(at, inner)
         velocity = self.beta * velocity + gradient
         return velocity, (inner, velocity)
 
 
 @dataclass(frozen=True)
-class Clipped:
+class Clipped(OnTop):
     """Another direction, shortened to ``max_norm`` where it is longer."""
 
-    direction: Direction
     max_norm: float
 
     def __post_init__(self) -> None:
-        if not self.max_norm > 0:
-            raise ValueError(f"max_norm must be positive, got {self.max_norm!r}")
+        positive(max_norm=self.max_norm)
 
-    def initial_state(self, theta: Array) -> Any:
-        return self.direction.initial_state(theta)
-
-    def update(
-        self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: Any
-    ) -> tuple[Array, Any]:
-        update, state = self.direction.update(problem, theta, log_odds, gap, state)
+    def update(self, at: At, state: Any) -> tuple[Array, Any]:
+        update, inner = self.direction.update(at, state[0])
         norm = np.linalg.norm(update, axis=-1, keepdims=True)
-        return update * np.minimum(1, self.max_norm / np.maximum(norm, self.max_norm)), state
+        return update * np.minimum(1, self.max_norm / np.maximum(norm, self.max_norm)), (inner,)

@@ -1,5 +1,8 @@
-"""The first positive zero of many functions at once: where the gain of a step comes back to
-nothing.
+"""Thresholds that are found and not bounded: the first zero of the gain of a step, or of a law of
+the wrong responses.
+
+`exact` and `failure_law` are functions of a `Problem`, where those of `rlvrlib.thresholds` take
+numbers; `thresholds` has both under the same names.
 """
 
 from __future__ import annotations
@@ -7,15 +10,95 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from rlvrlib.problems import Array
+from rlvrlib.bandits import SoftmaxBandit, log_mean_exp
+from rlvrlib.checks import finite, inside
+from rlvrlib.problems import Array, Problem, alignment, log_sum_exp, unit
 
 # The scan: its first point in natural scales, and the ratio of neighbouring points.
 _FIRST, _RATIO = 1e-4, 1.05
 # Points of the scan that are evaluated at once: as many as one call does in the time of a few, not
 # so many that most are of no use.
 _AT_ONCE, _VALUES = 32, 4096
+
+
+def exact(problem: Problem, theta: ArrayLike, direction: ArrayLike, *, reach: float = 1e6) -> Array:
+    """First positive zero of ``l(theta + eta w) - l(theta)`` in ``eta``, shape ``(...)``.
+
+    0 where the alignment is not positive, infinite where the gain stays positive up to ``reach``
+    natural scales ``dmu / (|kappa| + dmu^2)``. The search is that of `first_zero`: a dip
+    narrower than a thousandth of its position can be missed.
+
+    Parameters
+    ----------
+    problem : any `Problem`.
+    theta, direction : shape ``(..., dim)``; the direction is scaled to length one.
+    reach : how far the search goes, at least 1.
+
+    Raises
+    ------
+    ValueError : a direction of zero length, or a gain lost in rounding.
+    """
+    inside("[1, inf)", reach=reach)
+    theta, direction = np.asarray(theta, dtype=float), unit(direction)
+    slope = np.maximum(finite(alignment=alignment(problem, theta, direction)), 0.0)
+    bend = np.broadcast_to(np.abs(problem.curvature(theta, direction)), slope.shape)
+    rising = slope > 0
+    speed = np.maximum(bend + slope**2, np.finfo(float).tiny)  # the square may vanish
+    scale = np.where(rising, slope / np.where(rising, speed, 1.0), 1.0)
+
+    def gain(step: Array) -> Array:
+        values = problem.log_odds_gain(theta, direction, step)
+        return np.broadcast_to(values, np.broadcast_shapes(values.shape, slope.shape))
+
+    return first_zero(gain, scale, rising, reach)
+
+
+def failure_law(bandit: SoftmaxBandit, theta: ArrayLike, direction: ArrayLike) -> Array:
+    """Zero of ``log E[exp(eta (s_w - E[s_w | r=1])) | r=0]``: below it the log-odds of a log-linear
+    policy rise (failure law).
+
+    It needs the law of the wrong scores, not only a bound on them; with one correct response it is
+    the exact threshold. Infinite where no wrong response scores above the mean of the correct ones.
+    Shape ``(...)``.
+
+    Parameters
+    ----------
+    bandit : a log-linear policy over arms.
+    theta, direction : shape ``(..., dim)``; the direction is scaled to length one.
+
+    Raises
+    ------
+    ValueError : a policy that is not log-linear, or a direction of zero length.
+    """
+    theta, direction = np.asarray(theta, dtype=float), unit(direction)
+    if np.any(bandit.logit_curvatures(theta, direction)):
+        raise ValueError(
+            f"bandit must be log-linear, got {type(bandit).__name__}: "
+            "the law of its scores does not bound the gain"
+        )
+    law, scores = bandit.log_probabilities(theta), bandit.scores(theta, direction)
+    right, wrong = np.where(bandit.rewards, law, -np.inf), np.where(bandit.rewards, -np.inf, law)
+    right, wrong = (part - log_sum_exp(part)[..., None] for part in (right, wrong))
+    excess = scores - np.sum(np.exp(right) * scores, axis=-1, keepdims=True)
+    slope = -np.sum(np.exp(wrong) * excess, axis=-1)  # the alignment
+    # of the wrong responses; the correct ones have no weight
+    excess = np.where(np.isfinite(wrong), excess, 0.0)
+    wanted = (slope > 0) & np.any(excess > 0, axis=-1)
+
+    def gain(step: Array) -> Array:
+        return -log_mean_exp(np.exp(wrong), law, ~bandit.rewards, step[..., None] * excess)
+
+    spread = np.max(excess, axis=-1) - np.min(np.where(np.isfinite(wrong), excess, np.inf), axis=-1)
+    # half of the log-linear bound: there it is positive
+    low = np.where(wanted, 4 * slope / np.where(wanted, spread, 1.0) ** 2, 0.0)
+    high = 2 * low
+    while np.any(rising := wanted & (gain(high) >= 0)):
+        low, high = np.where(rising, high, low), np.where(rising, 2 * high, high)
+    return np.where(
+        wanted, zero_between(gain, low, high, wanted), np.where(slope > 0, np.inf, 0.0)
+    )[()]
 
 
 def first_zero(
@@ -54,9 +137,8 @@ def zero_between(
     ------
     ValueError : a gain that is lost in rounding.
     """
-    from scipy.optimize import (
-        elementwise,  # a third of a second to load, which the command rlvr does not need
-    )
+    # a third of a second to load, which the command rlvr does not need
+    from scipy.optimize import elementwise
 
     index = np.flatnonzero(wanted)
     result = np.zeros(wanted.size)
@@ -65,7 +147,8 @@ def zero_between(
     start = np.where(wanted, low, 0.0).reshape(-1)
 
     def gain_of(step: Array, index: Array) -> Array:
-        steps = start.copy()  # SciPy drops elements that have converged; the gain needs all of them
+        # SciPy drops elements that have converged; the gain needs all of them
+        steps = start.copy()
         steps[index] = step
         return gain(steps.reshape(wanted.shape)).reshape(-1)[index]
 
@@ -75,7 +158,7 @@ def zero_between(
     )
     if not np.all(root.success):
         raise ValueError(
-            "theta and direction give a gain that is lost in rounding: no step has a measurable gain"
+            "theta and direction must give a measurable gain, got one that is lost in rounding"
         )
     result[index] = root.x
     return result.reshape(wanted.shape)

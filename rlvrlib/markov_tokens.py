@@ -1,7 +1,7 @@
 """Responses of random length, solved exactly: a Markov chain of tokens with a stop token, judged by
 a finite automaton.
 
-A `Problem` (theory section 5). A response ends with its stop token, which counts, or at the cap
+A response ends with its stop token, which counts, or at the cap
 ``T_max``.
 """
 
@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import softmax
 
-from rlvrlib.problems import Array, Regularity, check_group_size, unit
+from rlvrlib.checks import last_axis, whole
+from rlvrlib.problems import Array, Regularity, SampledProblem, unit
 
 
-class MarkovTokens:
+class MarkovTokens(SampledProblem):
     """Tokens of a Markov chain with a stop token and a hard cap, judged by a finite automaton.
 
     ``P(v | u) = softmax_v(base[u, v] + <features[u, v], theta>)``; row ``V`` is the start. The
@@ -50,9 +51,8 @@ class MarkovTokens:
     ):
         self.base, self.features = np.asarray(base, dtype=float), np.asarray(features, dtype=float)
         self.automaton, accepting = np.asarray(automaton), np.asarray(accepting).astype(bool)
-        self.stop, self.max_length = stop, max_length
+        self.stop, self._max_length = stop, max_length
         self._check(accepting)
-        self.dim = self.features.shape[-1]
         # Rows: correct, wrong. What a response is worth that stops in a state, or is cut there.
         self._stopped = np.stack([accepting, ~accepting]).astype(float)
         cut = accepting & accept_at_cap
@@ -60,7 +60,8 @@ class MarkovTokens:
         self._tokens = np.arange(self.base.shape[1])
         if not np.all(self._values(np.zeros(self.dim))[0] > 0):
             raise ValueError(
-                "accepting must leave correct and wrong responses within max_length: this verifier accepts all or none"
+                "accepting must leave correct and wrong responses within max_length: "
+                "this verifier accepts all or none"
             )
 
     def _check(self, accepting: np.ndarray) -> None:
@@ -85,22 +86,27 @@ class MarkovTokens:
             raise ValueError(
                 "base must allow the stop token after some token: this chain cannot stop"
             )
-        if self.max_length < 1:
-            raise ValueError(f"max_length must be at least 1, got {self.max_length!r}")
+        whole(1, max_length=self.max_length)
         if (
             self.automaton.shape != (states, vocabulary)
             or not np.isin(self.automaton, np.arange(states)).all()
         ):
             raise ValueError(
-                f"automaton must have shape (S, V) = {states, vocabulary} with entries from 0 to {states - 1}, got shape "
-                f"{self.automaton.shape}"
+                f"automaton must have shape (S, V) = {states, vocabulary} with entries from 0 to "
+                f"{states - 1}, got shape {self.automaton.shape}"
             )
+
+    @property
+    def dim(self) -> int:
+        return self.features.shape[-1]
+
+    @property
+    def max_length(self) -> int:
+        return self._max_length
 
     def transitions(self, theta: ArrayLike) -> Array:
         """``P(v | u)``, shape ``(..., V + 1, V)``; the last row is the start."""
-        return softmax(
-            self.base + np.einsum("uvd,...d->...uv", self.features, self._theta(theta)), axis=-1
-        )
+        return softmax(self.base + self._along(last_axis(self.dim, theta=theta)), axis=-1)
 
     def log_odds(self, theta: ArrayLike) -> Array:
         """Shape ``(...)``. Both probabilities are sums of positive terms, so both keep their
@@ -120,7 +126,7 @@ class MarkovTokens:
         (right, wrong), gap = self._values_and_gap(theta, np.ones(self.max_length))
         return np.log(right) - np.log(wrong), gap
 
-    def length_normalized_gap(self, theta: ArrayLike) -> Array:
+    def length_normalized_gap(self, theta: ArrayLike, gap: Array | None = None) -> Array:
         """``E[s / |o| | r=1] - E[s / |o| | r=0]``, shape ``(..., dim)``."""
         return self._values_and_gap(theta, 1 / np.arange(1, self.max_length + 1))[1]
 
@@ -128,7 +134,7 @@ class MarkovTokens:
         """``-w' (grad^2 l) w``, by differentiating the dynamic program twice along the direction,
         shape ``(...)``.
         """
-        values = self._values(theta, self._theta(direction, "direction"))
+        values = self._values(theta, last_axis(self.dim, direction=direction))
         slope, bend = values[1] / values[0], values[2] / values[0]
         right, wrong = bend - slope**2
         return wrong - right
@@ -137,9 +143,7 @@ class MarkovTokens:
         """``R_p`` is the widest range of ``<w, features>`` over the tokens that may follow a token;
         ``0 >= h >= -R_p^2/4``.
         """
-        along = np.einsum(
-            "uvd,...d->...uv", self.features, unit(self._theta(direction, "direction"))
-        )
+        along = self._along(unit(last_axis(self.dim, direction=direction)))
         allowed = np.isfinite(self.base)
         high = np.max(np.where(allowed, along, -np.inf), axis=-1)
         spread = np.max(high - np.min(np.where(allowed, along, np.inf), axis=-1), axis=-1)
@@ -154,7 +158,7 @@ class MarkovTokens:
         through the chain.
         """
         moves = self.transitions(theta)
-        along = np.einsum("uvd,...d->...uv", self.features, self._theta(direction, "direction"))
+        along = self._along(last_axis(self.dim, direction=direction))
         centred = along - np.sum(moves * along, axis=-1, keepdims=True)
         variance = np.sum(moves * centred**2, axis=-1)
         longest, allowed = np.zeros(variance.shape), np.isfinite(self.base)
@@ -185,7 +189,7 @@ class MarkovTokens:
         """Rewards and lengths, shape ``(..., G)``, and scores, shape ``(..., G, dim)``, of
         ``group_size`` responses.
         """
-        check_group_size(group_size)
+        whole(2, group_size=group_size)
         moves = self.transitions(theta)
         batch = (*moves.shape[:-2], group_size)
         mean = np.einsum("...uv,uvd->...ud", moves, self.features)
@@ -210,13 +214,17 @@ class MarkovTokens:
                 break
         return np.where(alive, self._cut[0][state], rewards), lengths, scores
 
+    def _along(self, vector: Array) -> Array:
+        """``<features[u, v], vector>``, shape ``(..., V + 1, V)``."""
+        return np.einsum("uvd,...d->...uv", self.features, vector)
+
     def _values(self, theta: ArrayLike, direction: Array | None = None) -> list[Array]:
         """Probabilities of a correct and of a wrong response, shape ``(2, ...)``, with two
         derivatives if asked for.
         """
         moves = [self.transitions(theta)]
         if direction is not None:
-            along = np.einsum("uvd,...d->...uv", self.features, direction)
+            along = self._along(direction)
             centred = along - np.sum(moves[0] * along, axis=-1, keepdims=True)
             variance = np.sum(moves[0] * centred**2, axis=-1, keepdims=True)
             moves += [moves[0] * centred, moves[0] * (centred**2 - variance)]
@@ -309,9 +317,3 @@ class MarkovTokens:
         excess = (right / values[0, ..., None, None] - wrong / values[1, ..., None, None]) * moves
         visits = np.sum(excess, axis=-1, keepdims=True)
         return values, np.einsum("...uv,uvd->...d", excess - visits * moves, self.features)
-
-    def _theta(self, theta: ArrayLike, name: str = "theta") -> Array:
-        theta = np.asarray(theta, dtype=float)
-        if theta.shape[-1:] != (self.dim,):
-            raise ValueError(f"{name} must have last axis {self.dim}, got shape {theta.shape}")
-        return theta

@@ -17,14 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rlvrlib.bandits import LogLinearBandit
-from rlvrlib.problems import (
-    Array,
-    Problem,
-    Regularity,
-    length_normalized_gap,
-    log_odds_and_gap,
-    log_odds_gain,
-)
+from rlvrlib.checks import finite, last_axis, positive
+from rlvrlib.problems import Array, Problem, Regularity, SampledProblem, sampled
 
 
 class MovingProblem(ABC):
@@ -92,16 +86,12 @@ class Curriculum(MovingProblem):
     level: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (
-            np.isfinite([self.easiest, self.hardest, self.level]).all()
-            and self.easiest < self.hardest
-        ):
+        if not finite(easiest=self.easiest) < finite(hardest=self.hardest):
             raise ValueError(
-                "easiest, hardest and level must be finite, easiest below hardest, got "
-                f"{self.easiest!r}, {self.hardest!r} and {self.level!r}"
+                f"easiest must be below hardest, got {self.easiest!r} and {self.hardest!r}"
             )
-        if not np.all((np.asarray(self.rise) > 0) & np.isfinite(self.rise)):
-            raise ValueError(f"rise must be positive and finite, got {self.rise!r}")
+        finite(level=self.level)
+        positive(rise=self.rise)
 
     def first(self, num_steps: int, theta: Array) -> tuple[Problem, Array]:
         difficulty = np.full(theta.shape[:-1], float(self.easiest))
@@ -134,8 +124,7 @@ class Steered(MovingProblem):
 
     def __post_init__(self) -> None:
         _check_dims(self.bandits)
-        if not np.all(np.isfinite(self.log_odds)):
-            raise ValueError(f"log_odds must be finite, got {self.log_odds!r}")
+        finite(log_odds=self.log_odds)
 
     def first(self, num_steps: int, theta: Array) -> tuple[Problem, None]:
         _check_length("bandits", self.bandits, num_steps)
@@ -153,7 +142,7 @@ class Steered(MovingProblem):
 
 
 @dataclass(frozen=True)
-class Shifted:
+class Shifted(SampledProblem):
     """A problem whose landscape has moved: ``l(theta - shift)``. A shift of the base logits of a
     policy does this.
 
@@ -163,18 +152,19 @@ class Shifted:
     shift : shape ``(..., dim)``, finite; leading axes are runs.
     """
 
-    problem: Any
+    problem: Problem
     shift: Array
 
     def __post_init__(self) -> None:
-        if np.shape(self.shift)[-1:] != (self.problem.dim,) or not np.all(np.isfinite(self.shift)):
-            raise ValueError(
-                f"shift must be finite with last axis {self.problem.dim}, got {self.shift!r}"
-            )
+        last_axis(self.problem.dim, shift=finite(shift=self.shift))
 
     @property
     def dim(self) -> int:
         return self.problem.dim
+
+    @property
+    def max_length(self) -> Any:
+        return self.problem.max_length
 
     def log_odds(self, theta: Array) -> Array:
         return self.problem.log_odds(theta - self.shift)
@@ -183,14 +173,13 @@ class Shifted:
         return self.problem.gradient_gap(theta - self.shift)
 
     def log_odds_and_gap(self, theta: Array) -> tuple[Array, Array]:
-        return log_odds_and_gap(self.problem, theta - self.shift)
+        return self.problem.log_odds_and_gap(theta - self.shift)
 
     def log_odds_gain(self, theta: Array, direction: Array, step: Array) -> Array:
-        return log_odds_gain(self.problem, theta - self.shift, direction, step)
+        return self.problem.log_odds_gain(theta - self.shift, direction, step)
 
-    def length_normalized_gap(self, theta: Array) -> Array:
-        theta = theta - self.shift
-        return length_normalized_gap(self.problem, theta, self.problem.gradient_gap(theta))
+    def length_normalized_gap(self, theta: Array, gap: Array | None = None) -> Array:
+        return self.problem.length_normalized_gap(theta - self.shift, gap)
 
     def curvature(self, theta: Array, direction: Array) -> Array:
         return self.problem.curvature(theta - self.shift, direction)
@@ -202,7 +191,7 @@ class Shifted:
         self, theta: Array, group_size: int, rng: np.random.Generator
     ) -> tuple[Array, Array, Array]:
         """As the problem samples; only for problems that do."""
-        return self.problem.sample(theta - self.shift, group_size, rng)
+        return sampled(self.problem).sample(theta - self.shift, group_size, rng)
 
 
 def harder(bandit: LogLinearBandit, offset: ArrayLike) -> LogLinearBandit:
@@ -224,7 +213,8 @@ def harder(bandit: LogLinearBandit, offset: ArrayLike) -> LogLinearBandit:
 def _check_length(name: str, values: Sequence[Any] | Array, num_steps: int) -> None:
     if len(values) != num_steps + 1:
         raise ValueError(
-            f"{name} must hold {num_steps + 1} entries, one for each step and one for the end, got {len(values)}"
+            f"{name} must hold {num_steps + 1} entries, one for each step and one for the end, "
+            f"got {len(values)}"
         )
 
 

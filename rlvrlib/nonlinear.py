@@ -1,4 +1,4 @@
-"""Policies whose logits are not linear in ``theta``: here the Hessian terms of Identity 2 do not
+"""Policies whose logits are not linear in ``theta``: here the Hessian terms of the curvature do not
 cancel.
 """
 
@@ -7,7 +7,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rlvrlib.bandits import SoftmaxBandit, check_finite, inner_products, weighted_sum
+from rlvrlib.bandits import SoftmaxBandit, inner_products, weighted_sum
+from rlvrlib.checks import finite
 from rlvrlib.problems import Array, Regularity, unit
 
 # sup |d^2 tanh(u) / du^2|, reached at tanh(u)^2 = 1/3
@@ -33,14 +34,12 @@ class NetworkBandit(SoftmaxBandit):
         rewards: ArrayLike,
         log_prior: ArrayLike | None = None,
     ):
-        self.inputs, self.output_weights = (
-            check_finite("inputs", inputs),
-            check_finite("output_weights", output_weights),
-        )
+        self.inputs = finite(inputs=inputs)
+        self.output_weights = finite(output_weights=output_weights)
         if self.inputs.ndim < 2 or self.output_weights.ndim < 1:
             raise ValueError(
-                "inputs and output_weights must have shapes (..., arms, p) and (..., units), got shapes "
-                f"{self.inputs.shape} and {self.output_weights.shape}"
+                "inputs and output_weights must have shapes (..., arms, p) and (..., units), "
+                f"got shapes {self.inputs.shape} and {self.output_weights.shape}"
             )
         super().__init__(rewards, self.output_weights.shape[-1] * self.inputs.shape[-1], log_prior)
         if self.inputs.shape[-2] != self.num_arms:
@@ -112,9 +111,7 @@ class QuadraticBandit(SoftmaxBandit):
         rewards: ArrayLike,
         log_prior: ArrayLike | None = None,
     ):
-        self.slopes, self.bends = np.broadcast_arrays(
-            check_finite("slopes", slopes), check_finite("bends", bends)
-        )
+        self.slopes, self.bends = np.broadcast_arrays(finite(slopes=slopes), finite(bends=bends))
         if self.slopes.ndim < 2:
             raise ValueError(
                 f"slopes must have shape (..., arms, dim), got shape {self.slopes.shape}"
@@ -122,8 +119,8 @@ class QuadraticBandit(SoftmaxBandit):
         super().__init__(rewards, self.slopes.shape[-1], log_prior)
         if self.slopes.shape[-2] != self.num_arms:
             raise ValueError(
-                f"slopes and rewards must have the same number of arms, got shapes {self.slopes.shape} and "
-                f"{self.rewards.shape}"
+                "slopes and rewards must have the same number of arms, got shapes "
+                f"{self.slopes.shape} and {self.rewards.shape}"
             )
 
     def logits(self, theta: Array) -> Array:
@@ -139,9 +136,6 @@ class QuadraticBandit(SoftmaxBandit):
 
     def mean_logit_gradient(self, theta: Array, weights: Array) -> Array:
         return weighted_sum(weights, self.slopes) + weighted_sum(weights, self.bends) * theta
-
-    def regularity(self, direction: ArrayLike) -> Regularity:
-        return Regularity(np.inf, np.inf, np.inf, np.inf, 1)
 
     def _logit_change(self, theta: Array, direction: Array, step: Array) -> Array:
         slopes, bends = self.logit_slopes(theta, direction), self.logit_curvatures(theta, direction)

@@ -1,5 +1,5 @@
 r"""The overshooting instance: perfect sign of the gap at every step, and yet collapse above a sharp
-step (Theorem 2).
+step (overshooting theorem).
 
 With probability ``J0`` the one correct response, whose features are ``delta`` in each of ``K``
 coordinates; otherwise a wrong response whose features are independent fair signs. Then
@@ -16,15 +16,16 @@ from numpy.typing import ArrayLike
 from scipy.special import logit
 
 from rlvrlib.bandits import LogLinearBandit
-from rlvrlib.problems import Array, Regularity, unit
+from rlvrlib.checks import inside, last_axis, positive, whole
+from rlvrlib.problems import Array, Problem, Regularity, unit
 
 # Below this delta the first two terms of the critical step are all its digits.
 _SERIES = 1e-5
 
 
 @dataclass(frozen=True)
-class OvershootInstance:
-    """Closed form of the instance of Theorem 2, a `Problem` with ``dim = num_steps``.
+class OvershootInstance(Problem):
+    """Closed form of the instance of the overshooting theorem, with ``dim = num_steps``.
 
     Parameters
     ----------
@@ -38,12 +39,9 @@ class OvershootInstance:
     num_steps: int
 
     def __post_init__(self) -> None:
-        if not 0 < self.delta < np.inf:
-            raise ValueError(f"delta must be positive and finite, got {self.delta!r}")
-        if not 0 < self.initial_success < 1:
-            raise ValueError(f"initial_success must be in (0, 1), got {self.initial_success!r}")
-        if self.num_steps < 1:
-            raise ValueError(f"num_steps must be at least 1, got {self.num_steps!r}")
+        positive(delta=self.delta)
+        inside("(0, 1)", initial_success=self.initial_success)
+        whole(1, num_steps=self.num_steps)
 
     @property
     def dim(self) -> int:
@@ -102,19 +100,14 @@ class OvershootInstance:
         return LogLinearBandit(features, np.r_[1.0, np.zeros(len(signs))], log_prior)
 
     def _theta(self, theta: ArrayLike) -> Array:
-        theta = np.asarray(theta, dtype=float)
-        if theta.shape[-1:] != (self.dim,) or np.any(np.isnan(theta)):
-            raise ValueError(
-                f"theta must be a number in each of {self.dim} entries of its last axis, got {theta!r}"
-            )
-        return theta
+        return inside("[-inf, inf]", theta=last_axis(self.dim, theta=theta))
 
 
 def critical_step(delta: ArrayLike) -> Array:
     """``eta_c(delta)``, the positive solution of ``log cosh eta = delta eta``; infinite for ``delta
     >= 1``.
 
-    Below it the log-odds rise at every step, above it they fall at every step (Theorem 2).
+    Below it the log-odds rise at every step, above it they fall at every step (overshooting theorem).
     ``eta_c = 2 delta + O(delta^3)`` for small ``delta`` and ``~ log 2 / (1 - delta)`` as ``delta ->
     1``.
 
@@ -122,14 +115,11 @@ def critical_step(delta: ArrayLike) -> Array:
     ------
     ValueError : ``delta`` is not positive.
     """
-    from scipy.optimize import (
-        elementwise,  # a third of a second to load, which the command rlvr does not need
-    )
+    # a third of a second to load, which the command rlvr does not need
+    from scipy.optimize import elementwise
 
-    delta = np.asarray(delta, dtype=float)
-    if not np.all(delta > 0):
-        raise ValueError(f"delta must be positive, got {delta!r}")
-    inside = np.where((delta < 1) & (delta > _SERIES), delta, 0.5)
+    delta = inside("(0, inf]", delta=delta)
+    ordinary = np.where((delta < 1) & (delta > _SERIES), delta, 0.5)
 
     def excess(eta: Array, delta: Array) -> Array:
         # Both lines are log cosh(eta) - delta eta; each keeps its digits where the other loses
@@ -139,9 +129,9 @@ def critical_step(delta: ArrayLike) -> Array:
         return np.where(eta < 1, small, large)
 
     # eta^2/2 >= log cosh eta >= eta - log 2 puts the root between 2 delta and log 2 / (1 - delta).
-    bracket = (inside, 1.1 * np.log(2) / (1 - inside))
+    bracket = (ordinary, 1.1 * np.log(2) / (1 - ordinary))
     root = elementwise.find_root(
-        excess, bracket, args=(inside,), tolerances={"xrtol": 4e-16, "fatol": 0}
+        excess, bracket, args=(ordinary,), tolerances={"xrtol": 4e-16, "fatol": 0}
     )
     tiny = np.minimum(delta, _SERIES)  # its square may vanish; the next term is below rounding
     return np.where(

@@ -2,20 +2,25 @@ r"""What every theorem takes: a problem is its log-odds.
 
 With success rate :math:`J` and log-odds :math:`l = \log(J/(1-J))`, the Gradient Gap is the gradient
 of :math:`l`, the success and failure rates are ``expit(l)`` and ``expit(-l)``, and the curvature
-along a unit vector ``w`` is minus the second derivative of :math:`l`. A problem gives these four,
-and nothing else in the library needs to know its policy.
+along a unit vector ``w`` is minus the second derivative of :math:`l`. A problem gives these, and
+nothing else in the library needs to know its policy.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-Array: TypeAlias = NDArray[np.float64]
+from rlvrlib.checks import Array as Array
+from rlvrlib.checks import shown
+
+# What a direction or a step tells of one step: see `Trajectory`.
+Notes: TypeAlias = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -38,30 +43,98 @@ class Regularity:
     max_length: Any
 
 
-class Problem(Protocol):
+class Problem(ABC):
     """One prompt, or a stack of prompts, with a policy over responses and a 0/1 reward.
 
-    Leading axes are batch axes and broadcast: ``theta`` has shape ``(..., dim)``.
-    Three optional methods: ``log_odds_and_gap(theta)`` and ``log_odds_gain(theta, direction,
-    step)`` save work or digits, ``length_normalized_gap(theta)`` is for random lengths; the
-    functions of the same names below use them. The attribute ``max_length`` is optional too: it
-    saves asking for all the bounds.
+    Leading axes are batch axes and broadcast: ``theta`` has shape ``(..., dim)``. A problem says
+    how many parameters it has and gives its log-odds, their gradient and their curvature; the
+    other methods follow from these, and a problem that can do better replaces them.
     """
 
     @property
-    def dim(self) -> int: ...
+    @abstractmethod
+    def dim(self) -> int:
+        """Number of parameters."""
 
+    @abstractmethod
     def log_odds(self, theta: Array) -> Array:
         """``l(theta)``, shape ``(...)``."""
 
+    @abstractmethod
     def gradient_gap(self, theta: Array) -> Array:
         """``grad l(theta)``, shape ``(..., dim)``."""
 
+    @abstractmethod
     def curvature(self, theta: Array, direction: Array) -> Array:
         """``kappa_w = -w' (grad^2 l) w``, shape ``(...)``; positive where a long step overshoots."""
 
+    @property
+    def max_length(self) -> Any:
+        """``T_max``, cap on the response length in tokens; by default a response is one token."""
+        return 1
+
     def regularity(self, direction: Array) -> Regularity:
-        """Bounds along ``direction`` that hold for every theta."""
+        """Bounds along ``direction`` that hold for every theta; by default there are none."""
+        return Regularity(np.inf, np.inf, np.inf, np.inf, self.max_length)
+
+    def log_odds_and_gap(self, theta: Array) -> tuple[Array, Array]:
+        """Log-odds and gap at once, for problems that share work between the two."""
+        return self.log_odds(theta), self.gradient_gap(theta)
+
+    def log_odds_gain(self, theta: Array, direction: Array, step: Array) -> Array:
+        """``l(theta + step * direction) - l(theta)``, shape ``(...)``; a problem may know a way
+        that does not subtract two nearly equal numbers.
+        """
+        return self.log_odds(theta + step[..., None] * direction) - self.log_odds(theta)
+
+    def length_normalized_gap(self, theta: Array, gap: Array | None = None) -> Array:
+        """``E[s/|o| | r=1] - E[s/|o| | r=0]``, shape ``(..., dim)``; by default for responses of
+        one length. ``gap`` is the gap at ``theta`` where it is known.
+        """
+        gap = self.gradient_gap(theta) if gap is None else gap
+        return gap / np.asarray(self.max_length)[..., None]
+
+
+class SampledProblem(Problem):
+    """A problem from which responses can be drawn."""
+
+    @abstractmethod
+    def sample(
+        self, theta: Array, group_size: int, rng: np.random.Generator
+    ) -> tuple[Array, Array, Array]:
+        """Rewards and lengths, shape ``(..., G)``, and scores, shape ``(..., G, dim)``, of
+        ``group_size`` responses.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """Where a run stands: a problem, ``theta``, and the log-odds and the gap there."""
+
+    problem: Problem
+    theta: Array
+    log_odds: Array
+    gap: Array
+
+    @classmethod
+    def of(cls, problem: Problem, theta: ArrayLike) -> At:
+        """With log-odds and gap from one pass."""
+        theta = np.asarray(theta, dtype=float)
+        return cls(problem, theta, *problem.log_odds_and_gap(theta))
+
+
+def sampled(problem: Problem) -> SampledProblem:
+    """The problem, if responses can be drawn from it.
+
+    Raises
+    ------
+    ValueError : the problem has no method ``sample``.
+    """
+    if not isinstance(problem, SampledProblem):
+        raise ValueError(
+            f"problem must have a method sample, and {type(problem).__name__} has none"
+        )
+    return problem
 
 
 def success_rate(problem: Problem, theta: ArrayLike) -> Array:
@@ -75,43 +148,17 @@ def failure_rate(problem: Problem, theta: ArrayLike) -> Array:
 
 
 def alignment(problem: Problem, theta: ArrayLike, direction: ArrayLike) -> Array:
-    """Gap alignment ``<w, Gap>``, shape ``(...)`` (theory section 1)."""
+    """Gap alignment ``dmu = <w, Gap>``, shape ``(...)``."""
     theta, direction = np.asarray(theta, dtype=float), np.asarray(direction, dtype=float)
     return np.sum(direction * problem.gradient_gap(theta), axis=-1)
-
-
-def log_odds_and_gap(problem: Problem, theta: Array) -> tuple[Array, Array]:
-    """Log-odds and gap at once; problems that share work between the two say so by a method of this
-    name.
-    """
-    combined = getattr(problem, "log_odds_and_gap", None)
-    return combined(theta) if combined else (problem.log_odds(theta), problem.gradient_gap(theta))
-
-
-def length_normalized_gap(problem: Problem, theta: Array, gap: Array) -> Array:
-    """``E[s/|o| | r=1] - E[s/|o| | r=0]``; a problem without a method of this name has responses of
-    one length.
-    """
-    own = getattr(problem, "length_normalized_gap", None)
-    if own:
-        return own(theta)
-    length = getattr(problem, "max_length", None)
-    return gap / (problem.regularity(np.ones(problem.dim)).max_length if length is None else length)
 
 
 def log_odds_gain(
     problem: Problem, theta: ArrayLike, direction: ArrayLike, step: ArrayLike
 ) -> Array:
-    """``l(theta + step * direction) - l(theta)``, shape ``(...)``.
-
-    A problem may offer a method of this name that does not subtract two nearly equal numbers.
-    """
+    """``l(theta + step * direction) - l(theta)``, shape ``(...)``."""
     theta, direction = np.asarray(theta, dtype=float), np.asarray(direction, dtype=float)
-    step = np.asarray(step, dtype=float)
-    own = getattr(problem, "log_odds_gain", None)
-    if own:
-        return own(theta, direction, step)
-    return problem.log_odds(theta + step[..., None] * direction) - problem.log_odds(theta)
+    return problem.log_odds_gain(theta, direction, np.asarray(step, dtype=float))
 
 
 def unit(direction: ArrayLike) -> Array:
@@ -122,23 +169,45 @@ def unit(direction: ArrayLike) -> Array:
     ValueError : a direction has length zero or is not finite.
     """
     direction = np.asarray(direction, dtype=float)
-    scale = np.max(
-        np.abs(direction), axis=-1, keepdims=True
-    )  # first, so that squares neither overflow nor vanish
+    # the largest entry first, so that squares neither overflow nor vanish
+    scale = np.max(np.abs(direction), axis=-1, keepdims=True)
     if not np.all(np.isfinite(scale) & (scale > 0)):
         raise ValueError(
-            f"direction must be finite and of positive length, got {direction!r}: a zero direction has no alignment"
+            f"direction must be finite and of positive length, got {shown(direction)}: "
+            "a zero direction has no alignment"
         )
     scaled = direction / scale
     return scaled / np.linalg.norm(scaled, axis=-1, keepdims=True)
 
 
-def check_group_size(group_size: int) -> None:
-    """Raise a ValueError unless a group holds two responses or more: one alone has no mean to be
-    compared with.
+def unit_or_zero(update: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """The direction of each update, and whether it has one: an update of zero has none.
+
+    Raises
+    ------
+    ValueError : an update that is not finite.
     """
-    if group_size < 2:
-        raise ValueError(f"group_size must be at least 2, got {group_size!r}")
+    square = np.asarray(np.vecdot(update, update))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        along = update / np.sqrt(square)[..., None]
+    moves, extreme = np.ones(square.shape, dtype=bool), ~((square > 1e-200) & (square < 1e200))
+    # scaled first: an update of 1e-200 has a direction too, though its square vanishes
+    if extreme.any():
+        rows = update[extreme]
+        if not np.all(np.isfinite(rows)):
+            raise ValueError(f"direction must give finite updates, got {shown(rows)}")
+        scale = np.max(np.abs(rows), axis=-1, keepdims=True)
+        scaled = np.divide(rows, scale, out=np.zeros_like(rows), where=scale > 0)
+        norm = np.linalg.norm(scaled, axis=-1, keepdims=True)
+        along[extreme] = np.divide(scaled, norm, out=scaled, where=norm > 0)
+        moves[extreme] = norm[..., 0] > 0
+    return along, moves
+
+
+def unit_or_any(update: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """As `unit_or_zero`, with the first axis in place of the direction that a zero has not."""
+    along, moves = unit_or_zero(update)
+    return np.where(moves[..., None], along, np.eye(1, update.shape[-1])[0]), moves
 
 
 def log_sum_exp(values: Array) -> Array:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rlvrlib.problems import Array
+from rlvrlib.checks import Array, inside, shown
 
 
 @dataclass(frozen=True)
@@ -67,18 +67,17 @@ def median_exponent(
         or not np.all(sizes > 0)
     ):
         raise ValueError(
-            f"values must have one column for each of the different, positive sizes, got {values.shape} and {sizes!r}"
+            "values must have one column for each of the different, positive sizes, "
+            f"got {values.shape} and {shown(sizes)}"
         )
-    if not np.all(values > 0):
-        raise ValueError(
-            f"values must be positive (infinite where censored), got {values[~(values > 0)][0]!r}"
-        )
-    if not 0 < level < 1:
-        raise ValueError(f"level must be in (0, 1), got {level!r}")
+    inside("(0, inf]", values=values)
+    inside("(0, 1)", level=level)
     medians = np.median(values, axis=0)
     kept = np.isfinite(medians)
     if kept.sum() < 2:
-        raise ValueError(f"values must have finite medians at two sizes or more, got {medians!r}")
+        raise ValueError(
+            f"values must have finite medians at two sizes or more, got {shown(medians)}"
+        )
     exponent, constant = np.polyfit(np.log(sizes[kept]), np.log(medians[kept]), 1)
     rows = rng.integers(len(values), size=(num_resamples, len(values)))
     slopes = [

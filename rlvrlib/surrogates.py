@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rlvrlib.bandits import SoftmaxBandit
-from rlvrlib.directions import Direction
-from rlvrlib.problems import Array
+from rlvrlib.checks import inside, one_of, whole
+from rlvrlib.directions import Direction, OnTop
+from rlvrlib.problems import Array, At, Problem
 
 _LOG_LARGE = 700.0
 _ORDERS = ("policy-reference", "reference-policy")
@@ -44,8 +45,7 @@ def kl_gradient(
     ------
     ValueError : unknown order.
     """
-    if order not in _ORDERS:
-        raise ValueError(f"order must be one of {', '.join(_ORDERS)}, got {order!r}")
+    one_of(_ORDERS, order=order)
     here, there = problem.log_probabilities(theta), problem.log_probabilities(reference)
     chance = np.exp(here)
     weights = -np.exp(there) if order == "reference-policy" else chance * (here - there)
@@ -53,7 +53,7 @@ def kl_gradient(
 
 
 @dataclass(frozen=True)
-class KLPenalty:
+class KLPenalty(OnTop):
     """Another direction minus ``beta`` times the exact gradient of the KL divergence to a
     reference.
 
@@ -66,35 +66,28 @@ class KLPenalty:
     order : see `kl_gradient`.
     """
 
-    direction: Direction
     beta: ArrayLike
     reference: Array | None = None
     order: str = "policy-reference"
 
     def __post_init__(self) -> None:
-        if not np.all((np.asarray(self.beta) >= 0) & np.isfinite(self.beta)):
-            raise ValueError(f"beta must be non-negative and finite, got {self.beta!r}")
-        if self.order not in _ORDERS:
-            raise ValueError(f"order must be one of {', '.join(_ORDERS)}, got {self.order!r}")
+        inside("[0, inf)", beta=self.beta)
+        one_of(_ORDERS, order=self.order)
 
     def initial_state(self, theta: Array) -> tuple[Any, Array]:
         reference = theta if self.reference is None else np.asarray(self.reference, dtype=float)
         return self.direction.initial_state(theta), reference
 
-    def update(
-        self, problem: SoftmaxBandit, theta: Array, log_odds: Array, gap: Array, state: Any
-    ) -> tuple[Array, Any]:
+    def update(self, at: At, state: Any) -> tuple[Array, Any]:
         inner, reference = state
-        update, inner = self.direction.update(problem, theta, log_odds, gap, inner)
+        update, inner = self.direction.update(at, inner)
         weight = np.asarray(self.beta, dtype=float)[..., None]
-        return update - weight * kl_gradient(problem, theta, reference, self.order), (
-            inner,
-            reference,
-        )
+        pull = weight * kl_gradient(_softmax(at.problem), at.theta, reference, self.order)
+        return update - pull, (inner, reference)
 
 
 @dataclass(frozen=True)
-class ClippedSurrogate:
+class ClippedSurrogate(Direction):
     """Gradient of PPO's clipped surrogate, for several updates on each batch of the old policy.
 
     The surrogate is ``E_old min(rho A, clip(rho, 1 - clip, 1 + clip) A)`` with ``rho = pi /
@@ -120,21 +113,15 @@ class ClippedSurrogate:
     normalized: bool = True
 
     def __post_init__(self) -> None:
-        if self.num_updates < 1:
-            raise ValueError(f"num_updates must be at least 1, got {self.num_updates!r}")
-        if not np.all(np.asarray(self.clip) > 0):
-            raise ValueError(f"clip must be positive, got {self.clip!r}")
-        if self.group_size is not None and (self.group_size < 2 or self.rng is None):
-            raise ValueError(
-                f"group_size must be at least 2 and come with rng, got {self.group_size!r} and {self.rng!r}"
-            )
+        whole(1, num_updates=self.num_updates)
+        inside("(0, inf]", clip=self.clip)
+        if self.group_size is not None:
+            whole(2, group_size=self.group_size)
+            if self.rng is None:
+                raise ValueError("rng must come with group_size, got None")
 
-    def initial_state(self, theta: Array) -> None:
-        return None
-
-    def update(
-        self, problem: SoftmaxBandit, theta: Array, log_odds: Array, gap: Array, state: Any
-    ) -> tuple[Array, Any]:
+    def update(self, at: At, state: Any) -> tuple[Array, Any]:
+        problem, theta = _softmax(at.problem), at.theta
         here = problem.log_probabilities(theta)
         count, old, weights = (0, here, self._batch(problem, here)) if state is None else state
         ratio = np.exp(
@@ -160,3 +147,9 @@ class ClippedSurrogate:
             spread = np.sqrt(success) * np.sqrt(failure)
             advantage = np.divide(advantage, spread, out=np.zeros_like(advantage), where=spread > 0)
         return share * advantage
+
+
+def _softmax(problem: Problem) -> SoftmaxBandit:
+    if not isinstance(problem, SoftmaxBandit):
+        raise ValueError(f"problem must be a SoftmaxBandit, got {type(problem).__name__}")
+    return problem

@@ -15,17 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import log_expit
 
+from rlvrlib.checks import finite, inside, non_negative, prompt_weights
+from rlvrlib.first_zero import exact as exact  # both belong to what a reader looks for here
+from rlvrlib.first_zero import failure_law as failure_law
 from rlvrlib.problems import Array, log_sum_exp
-from rlvrlib.threshold_arithmetic import (
-    finite,
-    non_negative,
-    positive_part,
-    product,
-    prompt_weights,
-    ratio,
-)
-from rlvrlib.threshold_searches import exact as exact  # both belong to what a reader looks for here
-from rlvrlib.threshold_searches import failure_law as failure_law
 
 
 def paper(alignment: ArrayLike, score_bound: ArrayLike, score_lipschitz: ArrayLike) -> Array:
@@ -37,11 +30,8 @@ def paper(alignment: ArrayLike, score_bound: ArrayLike, score_lipschitz: ArrayLi
     score_bound : ``G_o`` of Assumption A1, non-negative, broadcast against ``alignment``.
     score_lipschitz : ``L_o`` of Assumption A1, likewise.
     """
-    score_bound, score_lipschitz = (
-        non_negative(score_bound=score_bound),
-        non_negative(score_lipschitz=score_lipschitz),
-    )
-    return ratio(positive_part(alignment), 2 * (score_lipschitz + 8 * score_bound**2))
+    score, lipschitz = _score_bounds(score_bound, score_lipschitz)
+    return _ratio(_positive_part(alignment), 2 * (lipschitz + 8 * score**2))
 
 
 def trajectory(alignment: ArrayLike, score_bound: ArrayLike, score_lipschitz: ArrayLike) -> Array:
@@ -51,11 +41,8 @@ def trajectory(alignment: ArrayLike, score_bound: ArrayLike, score_lipschitz: Ar
     Up to half of it, the log-odds gain lies between ``eta dmu / 2`` and ``3 eta dmu / 2``.
     Parameters as in `paper`.
     """
-    score_bound, score_lipschitz = (
-        non_negative(score_bound=score_bound),
-        non_negative(score_lipschitz=score_lipschitz),
-    )
-    return ratio(2 * positive_part(alignment), 2 * score_lipschitz + score_bound**2)
+    score, lipschitz = _score_bounds(score_bound, score_lipschitz)
+    return _ratio(2 * _positive_part(alignment), 2 * lipschitz + score**2)
 
 
 def log_linear(alignment: ArrayLike, feature_range: ArrayLike) -> Array:
@@ -66,7 +53,7 @@ def log_linear(alignment: ArrayLike, feature_range: ArrayLike) -> Array:
     alignment : ``dmu``, any shape.
     feature_range : ``D_-``, the range of ``<w, features>`` over the wrong responses, non-negative.
     """
-    return ratio(8 * positive_part(alignment), non_negative(feature_range=feature_range) ** 2)
+    return _ratio(8 * _positive_part(alignment), non_negative(feature_range=feature_range) ** 2)
 
 
 def success_rise(alignment: ArrayLike, log_odds: ArrayLike, curvature_bound: ArrayLike) -> Array:
@@ -80,8 +67,8 @@ def success_rise(alignment: ArrayLike, log_odds: ArrayLike, curvature_bound: Arr
         non-negative.
     """
     failure = np.exp(log_expit(-finite(log_odds=log_odds)))
-    return ratio(
-        2 * failure * positive_part(alignment), non_negative(curvature_bound=curvature_bound)
+    return _ratio(
+        2 * failure * _positive_part(alignment), non_negative(curvature_bound=curvature_bound)
     )
 
 
@@ -138,7 +125,7 @@ def angle(
     """
     log_odds = finite(log_odds=log_odds)
     spread = np.exp((log_expit(log_odds) + log_expit(-log_odds)) / 2)
-    return ratio(2 * spread * positive_part(alignment), angle_bend(max_length, token_range))
+    return _ratio(2 * spread * _positive_part(alignment), angle_bend(max_length, token_range))
 
 
 def angle_bend(max_length: ArrayLike, token_range: ArrayLike) -> Array:
@@ -177,7 +164,7 @@ def variance_fall(
     """
     log_odds, bend = finite(log_odds=log_odds), non_negative(curvature_bound=curvature_bound)
     brake = bend + _variance_factor(log_expit(-log_odds), variance, token_range)
-    return ratio(2 * np.exp(log_expit(log_odds)) * positive_part(alignment), brake)
+    return _ratio(2 * np.exp(log_expit(log_odds)) * _positive_part(alignment), brake)
 
 
 def variance_local(
@@ -193,14 +180,14 @@ def variance_local(
         non_negative(variance=variance),
         non_negative(token_range=token_range),
     )
-    slope, failure = 2 * positive_part(alignment), np.exp(log_expit(-log_odds))
+    slope, failure = 2 * _positive_part(alignment), np.exp(log_expit(-log_odds))
     falling = slope * np.exp(log_expit(log_odds))
     frozen = np.maximum(
-        ratio(slope * failure, variance),
-        ratio(falling, _variance_factor(log_expit(-log_odds), variance, spread)),
+        _ratio(slope * failure, variance),
+        _ratio(falling, _variance_factor(log_expit(-log_odds), variance, spread)),
     )
     bounded = np.where(np.isinf(spread), 0.0, spread)
-    step = np.where(bounded > 0, ratio(np.log1p(product(bounded, frozen)), bounded), frozen)
+    step = np.where(bounded > 0, _ratio(np.log1p(_product(bounded, frozen)), bounded), frozen)
     return np.where(np.isinf(spread), 0.0, step)[()]
 
 
@@ -228,7 +215,7 @@ def batch_success_rise(
     top = np.max(log_expit(log_odds), axis=-1, keepdims=True)
     success = weights * np.exp(log_expit(log_odds) - top)
     gain = np.sum(success * np.exp(log_expit(-log_odds)) * alignments, axis=-1)
-    return ratio(2 * positive_part(gain), np.sum(product(bounds, success), axis=-1))
+    return _ratio(2 * _positive_part(gain), np.sum(_product(bounds, success), axis=-1))
 
 
 def batch_failure_fall(
@@ -256,8 +243,8 @@ def batch_failure_fall(
         log_mean_failure = log_sum_exp(log_expit(-log_odds) + np.log(weights))[..., None]
     relative_failure = np.exp(log_expit(-log_odds) - log_mean_failure)  # F_q / Fbar
     gain = np.sum(weights * relative_failure * np.exp(log_expit(log_odds)) * alignments, axis=-1)
-    return ratio(
-        2 * positive_part(gain), bend + product(variance, _tail_factor(log_mean_failure[..., 0]))
+    return _ratio(
+        2 * _positive_part(gain), bend + _product(variance, _tail_factor(log_mean_failure[..., 0]))
     )
 
 
@@ -278,16 +265,16 @@ def reinforce_rate(
         _score_variance(max_length, token_range),
     )
     if log_odds is None:
-        return ratio(2.0, bend + variance)
+        return _ratio(2.0, bend + variance)
     log_failure = log_expit(-finite(log_odds=log_odds))
     failure = np.exp(log_failure)
     tail = np.where(
         failure > 0, failure * np.minimum(_tail_factor(log_failure), np.finfo(float).max), 0.0
     )
     brake = np.where(
-        np.isinf(bend + variance), np.inf, product(bend, failure) + product(variance, tail)
+        np.isinf(bend + variance), np.inf, _product(bend, failure) + _product(variance, tail)
     )
-    return ratio(2.0, brake)
+    return _ratio(2.0, brake)
 
 
 def local(alignment: ArrayLike, curvature: ArrayLike) -> Array:
@@ -300,7 +287,29 @@ def local(alignment: ArrayLike, curvature: ArrayLike) -> Array:
     curvature : ``kappa_w``; where it is not positive the model never turns and the step is
         infinite.
     """
-    return ratio(2 * positive_part(alignment), np.maximum(finite(curvature=curvature), 0.0))
+    return _ratio(2 * _positive_part(alignment), np.maximum(finite(curvature=curvature), 0.0))
+
+
+def _positive_part(alignment: ArrayLike) -> Array:
+    return np.maximum(finite(alignment=alignment), 0.0)
+
+
+def _ratio(numerator: ArrayLike, denominator: ArrayLike) -> Array:
+    """0 for a zero numerator, infinite for a zero denominator alone."""
+    numerator, denominator = np.broadcast_arrays(
+        np.asarray(numerator, float), np.asarray(denominator, float)
+    )
+    unlimited = np.where(numerator > 0, np.inf, 0.0)
+    with np.errstate(over="ignore"):
+        return np.divide(numerator, denominator, out=unlimited.copy(), where=denominator > 0)[()]
+
+
+def _product(bound: Array, factor: Array) -> Array:
+    """Product in which a zero factor wins over an infinite one: no variance, no limit; no weight,
+    no limit.
+    """
+    bound, factor = np.broadcast_arrays(bound, factor)
+    return np.multiply(bound, factor, out=np.zeros(bound.shape), where=(bound > 0) & (factor > 0))
 
 
 def _failure_fall(
@@ -314,9 +323,9 @@ def _failure_fall(
     log_odds, bend = finite(log_odds=log_odds), non_negative(curvature_bound=curvature_bound)
     variance = _score_variance(max_length, token_range)
     # Numerator and denominator divided by F, which may underflow.
-    return ratio(
-        2 * np.exp(log_expit(log_odds)) * positive_part(alignment),
-        bend + product(variance, _tail_factor(log_expit(-log_odds), sharper)),
+    return _ratio(
+        2 * np.exp(log_expit(log_odds)) * _positive_part(alignment),
+        bend + _product(variance, _tail_factor(log_expit(-log_odds), sharper)),
     )
 
 
@@ -333,16 +342,18 @@ def _variance_factor(log_failure: Array, variance: ArrayLike, token_range: Array
     variance, spread = non_negative(variance=variance), non_negative(token_range=token_range)
     level = np.log(2) - log_failure
     with np.errstate(over="ignore"):
-        plain = product(variance, np.exp(-log_failure))
+        plain = _product(variance, np.exp(-log_failure))
     return np.minimum(plain, (np.sqrt(2 * variance * level) + spread * level / 3) ** 2)
 
 
 def _score_variance(max_length: ArrayLike, token_range: ArrayLike) -> Array:
     """``sigma^2 = T_max R_p^2 / 4`` (Azuma-Hoeffding)."""
-    length = non_negative(max_length=max_length)
-    if not np.all(length >= 1):
-        raise ValueError(f"max_length must be at least 1, got {max_length!r}")
+    length = inside("[1, inf]", max_length=max_length)
     return length * non_negative(token_range=token_range) ** 2 / 4
+
+
+def _score_bounds(score_bound: ArrayLike, score_lipschitz: ArrayLike) -> tuple[Array, Array]:
+    return non_negative(score_bound=score_bound), non_negative(score_lipschitz=score_lipschitz)
 
 
 def _prompts(
@@ -357,6 +368,7 @@ def _prompts(
     prompts = alignments.shape[-1:]
     if prompts in ((), (0,)):
         raise ValueError(
-            f"alignments and log_odds must hold prompts along the last axis, got shape {alignments.shape}"
+            "alignments and log_odds must hold prompts along the last axis, "
+            f"got shape {alignments.shape}"
         )
     return alignments, log_odds, prompt_weights(weights, prompts[0])

@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike
 from scipy.special import betainc, expit, gammaln, logit
 
 from rlvrlib.bandits import LogLinearBandit
+from rlvrlib.checks import whole
 from rlvrlib.first_zero import zero_between
-from rlvrlib.problems import Array, Regularity, check_group_size, log_sum_exp, unit
+from rlvrlib.problems import Array, Problem, Regularity, log_sum_exp, unit
 
 # A smaller success or failure rate is computed as a logarithm, by summing over its counts: SciPy's
 # incomplete beta function can lose all its digits below 1e-250. The curvature from rates loses a
@@ -41,11 +42,10 @@ class TokenWindow(LogLinearBandit):
     """
 
     def __init__(self, length: ArrayLike, low: ArrayLike, high: ArrayLike):
-        length, low, high = (
-            _whole(*pair) for pair in (("length", length), ("low", low), ("high", high))
-        )
-        if np.any(length < 1):
-            raise ValueError(f"length must be at least 1, got {np.min(length)}")
+        whole(1, length=length)
+        whole(0, low=low)
+        whole(0, high=high)
+        length, low, high = (np.asarray(size).astype(int) for size in (length, low, high))
         counts = np.arange(np.max(length) + 1)
         rewards = (counts >= low[..., None]) & (counts <= np.minimum(high, length)[..., None])
         total = rewards.sum(axis=-1)
@@ -60,7 +60,6 @@ class TokenWindow(LogLinearBandit):
             )
         super().__init__(counts[:, None], rewards)
         self.length, self.low, self.high = map(_plain, (length, low, high))
-        self.max_length = self.length
         self._size = length[..., None].astype(float)
         edges = np.stack(np.broadcast_arrays(low, high), axis=-1)
         self._edges = edges.astype(float), _log_ways(self._size, edges.astype(float))
@@ -74,6 +73,10 @@ class TokenWindow(LogLinearBandit):
         middle, half = center * length, half_width * np.sqrt(length)
         low, high = np.floor(middle - half) + 1, np.ceil(middle + half) - 1
         return cls(length, max(int(low), 1), min(int(high), length - 1))
+
+    @property
+    def max_length(self) -> Any:
+        return self.length
 
     @property
     def middle(self) -> Array:
@@ -143,7 +146,7 @@ class TokenWindow(LogLinearBandit):
 
     def curvature(self, theta: ArrayLike, direction: ArrayLike) -> Array:
         """``(1-2J) Gap^2 - J'' / (J(1-J))``, which is ``-l''``, times the square of the direction."""
-        theta, direction = self._theta(theta), self._theta(direction, "direction")
+        theta, direction = self._theta(theta), self._direction(direction)
         success, failure, slope, bend = self._rates(theta)
         with np.errstate(divide="ignore", invalid="ignore"):
             gap, bend = slope / (success * failure), bend / (success * failure)
@@ -155,9 +158,6 @@ class TokenWindow(LogLinearBandit):
                 chance = np.broadcast_to(theta[..., 0], far.shape)[far]
                 value[far] = sign * (whole * expit(-chance) - variance)
         return value * direction[..., 0] ** 2
-
-    def length_normalized_gap(self, theta: ArrayLike) -> Array:
-        return self.gradient_gap(theta) / self._size
 
     def wrong_feature_range(self, direction: ArrayLike) -> Array:
         """``D_-``, the range of the wrong counts, times the size of the direction's one entry, 1."""
@@ -177,7 +177,7 @@ class TokenWindow(LogLinearBandit):
         """Rewards and lengths, shape ``(..., G)``, and scores, shape ``(..., G, 1)``, of
         ``group_size`` responses.
         """
-        check_group_size(group_size)
+        whole(2, group_size=group_size)
         theta = self._theta(theta)
         shape = np.broadcast_shapes(theta.shape[:-1], self.rewards.shape[:-1])
         chance, length = expit(theta), self._size.astype(int)
@@ -248,7 +248,7 @@ class TokenWindow(LogLinearBandit):
         return np.where(counts > length, _NEVER, law)
 
 
-class WindowPrompts:
+class WindowPrompts(Problem):
     """A batch of token windows that share parameters, in which every angle between the gaps can be
     set.
 
@@ -277,7 +277,6 @@ class WindowPrompts:
         initial_success: ArrayLike,
     ):
         self.directions = np.asarray(directions, dtype=float)
-        self.dim = self.directions.shape[-1]
         self.lengths, low, high, start = (
             np.broadcast_to(values, self.directions.shape[:-1])
             for values in (lengths, low, high, initial_success)
@@ -297,6 +296,14 @@ class WindowPrompts:
                 f"is {best.min():.4g}"
             )
         self.offsets = self._windows.reaching(logit(start), -1)[..., 0]
+
+    @property
+    def dim(self) -> int:
+        return self.directions.shape[-1]
+
+    @property
+    def max_length(self) -> Array:
+        return self.lengths
 
     def log_odds(self, theta: ArrayLike) -> Array:
         return self.log_odds_and_gap(theta)[0]
@@ -329,13 +336,6 @@ class WindowPrompts:
 
     def _along(self, vector: ArrayLike) -> Array:
         return np.sum(self.directions * np.asarray(vector, dtype=float), axis=-1)
-
-
-def _whole(name: str, values: ArrayLike) -> np.ndarray:
-    values = np.asarray(values)
-    if np.any(part := np.floor(values) != values):
-        raise ValueError(f"{name} must be whole, got {values[part].flat[0]}")
-    return values.astype(int)
 
 
 def _plain(values: np.ndarray) -> Any:

@@ -4,30 +4,25 @@ A noisy verifier accepts the response ``o`` with the probability ``q(o)``. The p
 verdict is again a random response with a 0/1 reward, and its score is that of ``o``, because ``q``
 does not depend on ``theta``. So every theorem about scores holds for the verdicts: for the log-odds
 of being accepted and their gradient, the observed gap. What this says about the true success rate
-is the subject here (theory section 4, noisy verifier).
+is the subject here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from rlvrlib.bandits import LogLinearBandit
-from rlvrlib.problems import (
-    Array,
-    Problem,
-    Regularity,
-    length_normalized_gap,
-    log_odds_and_gap,
-    log_odds_gain,
-)
+from rlvrlib.checks import inside, shown
+from rlvrlib.problems import Array, Problem, Regularity, SampledProblem, sampled
 
 
 @dataclass(frozen=True, eq=False)
-class NoisyVerifier:
+class NoisyVerifier(SampledProblem):
     """Noise that depends on the reward alone: a correct response is accepted with probability
     ``a``, a wrong one with ``b``.
 
@@ -55,13 +50,12 @@ class NoisyVerifier:
     _logs: tuple[Array, Array, Array, Array] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        right, wrong = _probabilities(
-            true_positive_rate=self.true_positive_rate, false_positive_rate=self.false_positive_rate
-        )
+        right = inside("[0, 1]", true_positive_rate=self.true_positive_rate)
+        wrong = inside("[0, 1]", false_positive_rate=self.false_positive_rate)
         if np.any((right == wrong) & ((right == 0) | (right == 1))):
             raise ValueError(
-                "true_positive_rate and false_positive_rate must not both be 0 or both be 1: a verifier that gives every "
-                "response the same verdict has no gap"
+                "true_positive_rate and false_positive_rate must not both be 0 or both be 1: "
+                "a verifier that gives every response the same verdict has no gap"
             )
         with np.errstate(divide="ignore"):
             logs = np.log(right), np.log(wrong), np.log1p(-right), np.log1p(-wrong)
@@ -71,6 +65,10 @@ class NoisyVerifier:
     @property
     def dim(self) -> int:
         return self.problem.dim
+
+    @property
+    def max_length(self) -> Any:
+        return self.problem.max_length
 
     @property
     def youden_index(self) -> Array:
@@ -94,23 +92,22 @@ class NoisyVerifier:
         return self.log_odds_and_gap(theta)[1]
 
     def log_odds_and_gap(self, theta: ArrayLike) -> tuple[Array, Array]:
-        log_odds, gap = log_odds_and_gap(self.problem, np.asarray(theta, dtype=float))
+        log_odds, gap = self.problem.log_odds_and_gap(np.asarray(theta, dtype=float))
         return self._observed(log_odds), self._markedness(log_odds)[..., None] * gap
 
-    def length_normalized_gap(self, theta: ArrayLike) -> Array:
+    def length_normalized_gap(self, theta: ArrayLike, gap: Array | None = None) -> Array:
         """``E[s/|o| | accepted] - E[s/|o| | rejected]``: the same factor, shape ``(..., dim)``."""
         theta = np.asarray(theta, dtype=float)
-        log_odds, gap = log_odds_and_gap(self.problem, theta)
-        return self._markedness(log_odds)[..., None] * length_normalized_gap(
-            self.problem, theta, gap
-        )
+        log_odds, true_gap = self.problem.log_odds_and_gap(theta)
+        factor = self._markedness(log_odds)[..., None]
+        return factor * self.problem.length_normalized_gap(theta, true_gap)
 
     def curvature(self, theta: ArrayLike, direction: ArrayLike) -> Array:
         """``rho (kappa_w - (1-u-v) dmu^2)`` with ``u, v = P(r=1 | accepted, rejected)`` and ``rho =
         u - v``, shape ``(...)``.
         """
         theta, direction = np.asarray(theta, dtype=float), np.asarray(direction, dtype=float)
-        log_odds, gap = log_odds_and_gap(self.problem, theta)
+        log_odds, gap = self.problem.log_odds_and_gap(theta)
         log_a, log_b, log_not_a, log_not_b = self._logs
         # 1-u and v from their own logits, so that both keep their digits
         balance = expit(log_b - log_a - log_odds) - expit(log_odds + log_not_a - log_not_b)
@@ -125,7 +122,7 @@ class NoisyVerifier:
         """
         theta, direction = np.asarray(theta, dtype=float), np.asarray(direction, dtype=float)
         before = self.problem.log_odds(theta)
-        gain = log_odds_gain(self.problem, theta, direction, step)
+        gain = self.problem.log_odds_gain(theta, direction, np.asarray(step, dtype=float))
         near = np.abs(gain) < 1
         rejected = expit(before + self._logs[2] - self._logs[3])  # v = P(r=1 | rejected)
         growth = np.expm1(np.where(near, gain, 0.0))
@@ -146,11 +143,8 @@ class NoisyVerifier:
         ------
         ValueError : the wrapped problem has no method ``sample``.
         """
-        if not hasattr(self.problem, "sample"):
-            raise ValueError(
-                f"problem must have a method sample, and {type(self.problem).__name__} has none"
-            )
-        rewards, lengths, scores = self.problem.sample(theta, group_size, rng)
+        theta = np.asarray(theta, dtype=float)
+        rewards, lengths, scores = sampled(self.problem).sample(theta, group_size, rng)
         right, wrong = (np.asarray(rate)[..., None] for rate in self._rates)
         accepted = rng.uniform(size=rewards.shape) < np.where(rewards == 1, right, wrong)
         return accepted.astype(float), lengths, scores
@@ -188,11 +182,11 @@ def noisy_bandit(bandit: LogLinearBandit, acceptance: ArrayLike) -> LogLinearBan
     ------
     ValueError : a rate outside [0, 1], another shape, or a verifier that accepts every arm or none.
     """
-    (rates,) = _probabilities(acceptance=acceptance)
+    rates = inside("[0, 1]", acceptance=acceptance)
     if bandit.features.ndim != 2 or rates.shape != (bandit.num_arms,):
         raise ValueError(
-            f"acceptance must give one rate for each arm of one prompt, got shape {rates.shape} for features of shape "
-            f"{bandit.features.shape}"
+            "acceptance must give one rate for each arm of one prompt, "
+            f"got shape {rates.shape} for features of shape {bandit.features.shape}"
         )
     with np.errstate(divide="ignore"):
         log_prior = np.concatenate(
@@ -202,18 +196,8 @@ def noisy_bandit(bandit: LogLinearBandit, acceptance: ArrayLike) -> LogLinearBan
     possible = np.isfinite(log_prior)
     if len(set(verdict[possible])) < 2:
         raise ValueError(
-            f"acceptance must leave accepted and rejected responses, got {acceptance!r}"
+            f"acceptance must leave accepted and rejected responses, got {shown(acceptance)}"
         )
     return LogLinearBandit(
         np.concatenate([bandit.features] * 2)[possible], verdict[possible], log_prior[possible]
     )
-
-
-def _probabilities(**named: ArrayLike) -> list[Array]:
-    rates = []
-    for name, values in named.items():
-        array = np.asarray(values, dtype=float)
-        if not np.all((array >= 0) & (array <= 1)):
-            raise ValueError(f"{name} must be in [0, 1], got {values!r}: it is a probability")
-        rates.append(array)
-    return rates

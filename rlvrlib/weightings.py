@@ -1,13 +1,14 @@
-r"""Which prompt counts how much: prompt-adaptive directions for a batch (theory section 4).
+r"""Which prompt counts how much: prompt-adaptive directions for a batch.
 
 Every direction is a combination of the prompts' gaps with coefficients that are not negative, ``u =
 sum_q c_q Gap_q``; a *weighting* says which. `LargestGain` chooses among them by the guarantee of
-Theorem 5. Shapes as in `rlvrlib.batches`.
+the batch. Shapes as in `rlvrlib.batches`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,7 +16,9 @@ from scipy.special import expit
 
 from rlvrlib import thresholds
 from rlvrlib.batches import BatchThreshold, batch_alignment, batch_of, score_variance
-from rlvrlib.problems import Array, Problem, unit
+from rlvrlib.checks import one_of
+from rlvrlib.directions import Direction
+from rlvrlib.problems import Array, At, Notes, Problem, unit
 from rlvrlib.updates import multiplier
 
 WEIGHTINGS = ("uniform", "grpo", "log_odds", "own_step", "max_min")
@@ -42,9 +45,8 @@ def min_norm_coefficients(gaps: ArrayLike, included: ArrayLike = True) -> Array:
     gaps : shape ``(..., Q, dim)``.
     included : shape ``(..., Q)``, the prompts that take part.
     """
-    from scipy.optimize import (
-        nnls,  # a third of a second to load, which the command rlvr does not need
-    )
+    # a third of a second to load, which the command rlvr does not need
+    from scipy.optimize import nnls
 
     gaps = np.asarray(gaps, dtype=float)
     if gaps.ndim < 2 or 0 in gaps.shape or not np.all(np.isfinite(gaps)):
@@ -58,9 +60,8 @@ def min_norm_coefficients(gaps: ArrayLike, included: ArrayLike = True) -> Array:
     systems = np.concatenate([np.swapaxes(gaps, -1, -2), members[..., None, :]], axis=-2)
     target = np.eye(1, systems.shape[-2], systems.shape[-2] - 1)[0]
     coefficients, maxiter = np.zeros(members.shape), 100 + 30 * members.shape[-1]
-    for index in map(
-        tuple, np.argwhere(size[..., 0, 0])
-    ):  # SciPy's solver takes one problem at a time
+    # SciPy's solver takes one problem at a time
+    for index in map(tuple, np.argwhere(size[..., 0, 0])):
         coefficients[index] = nnls(systems[index], target, maxiter=maxiter)[0]
     total = coefficients.sum(axis=-1, keepdims=True)
     coefficients = np.divide(coefficients, total, out=coefficients, where=total > 0)
@@ -71,18 +72,18 @@ def min_norm_coefficients(gaps: ArrayLike, included: ArrayLike = True) -> Array:
 
 
 @dataclass(frozen=True)
-class PromptWeighted:
+class PromptWeighted(Direction):
     """Direction ``u = sum_q p_q c_q Gap_q``, shape ``(..., 1, dim)``.
 
-    ==============  ================================================================================================
-    weighting       ``c_q``
-    ==============  ================================================================================================
-    ``uniform``     ``J(1-J)``: the gradient of the mean success rate, REINFORCE
-    ``grpo``        ``sqrt(J(1-J))``: weights ``1/sqrt(J(1-J))`` on the gradients of the success rates
-    ``log_odds``    1: weights ``1/(J(1-J))``
-    ``own_step``    ``eta_q / norm(Gap_q)``: each prompt moves by its own threshold, the larger of Theorems 3' and 4
-    ``max_min``     the nearest point to 0 of the gaps' convex hull; of ``p_q`` only whether it is 0 counts
-    ==============  ================================================================================================
+    ============  ==============================================================================
+    weighting     ``c_q``
+    ============  ==============================================================================
+    ``uniform``   ``J(1-J)``: the gradient of the mean success rate, REINFORCE
+    ``grpo``      ``sqrt(J(1-J))``: weights ``1/sqrt(J(1-J))`` on the success rates' gradients
+    ``log_odds``  1: weights ``1/(J(1-J))``
+    ``own_step``  ``eta_q / norm(Gap_q)``: each prompt moves by its own guaranteed step
+    ``max_min``   the point nearest to 0 of the gaps' hull; of ``p_q`` only whether it is 0 counts
+    ============  ==============================================================================
 
     Parameters
     ----------
@@ -95,21 +96,12 @@ class PromptWeighted:
     linear_logits: bool = False
 
     def __post_init__(self) -> None:
-        if self.weighting not in WEIGHTINGS:
-            raise ValueError(
-                f"weighting must be one of {', '.join(WEIGHTINGS)}, got {self.weighting!r}"
-            )
+        one_of(WEIGHTINGS, weighting=self.weighting)
 
-    def initial_state(self, theta: Array) -> None:
-        return None
-
-    def update(
-        self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: None
-    ) -> tuple[Array, None]:
-        gap = np.where(np.isfinite(log_odds)[..., None], gap, 0.0)
-        return np.sum(
-            self.coefficients(problem, log_odds, gap)[..., None] * gap, axis=-2, keepdims=True
-        ), None
+    def update(self, at: At, state: None) -> tuple[Array, None]:
+        gap = np.where(np.isfinite(at.log_odds)[..., None], at.gap, 0.0)
+        coefficients = self.coefficients(at.problem, at.log_odds, gap)
+        return np.sum(coefficients[..., None] * gap, axis=-2, keepdims=True), None
 
     def coefficients(self, problem: Problem, log_odds: Array, gap: Array) -> Array:
         """``p_q c_q``, shape ``(..., Q)``; 0 where the log-odds are infinite. Only ``own_step``
@@ -141,40 +133,35 @@ class PromptWeighted:
 
 
 @dataclass(frozen=True)
-class LargestGain:
+class LargestGain(Direction):
     """At each step the weighting whose guaranteed gain in mean success rate is largest: a unit
     direction, shape ``(..., 1, dim)``.
 
-    A step of the share ``c`` of the largest threshold ``eta*`` of Theorem 5 raises the mean success
+    A step of the share ``c`` of the largest threshold ``eta*`` of the batch raises the mean success
     rate by at least ``c (1-c) D eta*``, so the candidate with the largest ``D eta*`` has the
-    largest guarantee, whatever ``c``.
+    largest guarantee, whatever ``c``. Each update notes as ``chosen`` the number of the candidate,
+    shape ``(...)``; -1 where none has a positive gain.
 
     Parameters
     ----------
     candidates : names of weightings; with ``"uniform"`` among them the rule never stops before the
         mean success rate is stationary.
     weights, linear_logits : as in `BatchThreshold`.
-    chosen : every update appends the number of the chosen candidate, shape ``(...)``; -1 where none
-        has a positive gain.
     """
 
     candidates: tuple[str, ...] = WEIGHTINGS
     weights: ArrayLike | None = None
     linear_logits: bool = False
-    chosen: list[Array] = field(default_factory=list, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.candidates or not set(self.candidates) <= set(WEIGHTINGS):
             raise ValueError(
-                f"candidates must be one or more of {', '.join(WEIGHTINGS)}, got {self.candidates!r}"
+                f"candidates must be one or more of {', '.join(WEIGHTINGS)}, "
+                f"got {self.candidates!r}"
             )
 
-    def initial_state(self, theta: Array) -> None:
-        return None
-
-    def update(
-        self, problem: Problem, theta: Array, log_odds: Array, gap: Array, state: None
-    ) -> tuple[Array, None]:
+    def update(self, at: At, state: Any) -> tuple[Array, np.ndarray]:
+        log_odds, gap = at.log_odds, at.gap
         threshold = BatchThreshold(self.weights, self.linear_logits)
         best, gain = (
             np.zeros((*log_odds.shape[:-1], 1, gap.shape[-1])),
@@ -183,14 +170,16 @@ class LargestGain:
         chosen = np.full(gain.shape, -1)
         for number, name in enumerate(self.candidates):
             direction = PromptWeighted(name, self.weights, self.linear_logits)
-            along, _ = direction.update(problem, theta, log_odds, gap, None)
+            along, _ = direction.update(at, None)
             moving = np.any(along, axis=-1, keepdims=True)
             along = unit(np.where(moving, along, np.eye(1, gap.shape[-1])[0]))
             alignment = np.sum(along * gap, axis=-1)
             slope = batch_alignment(alignment, log_odds, self.weights)
-            product = slope * threshold(problem, theta, along, alignment, log_odds)[..., 0]
+            product = slope * threshold(at.problem, at.theta, along, alignment, log_odds)[..., 0]
             better = moving[..., 0, 0] & (product > gain)
             gain, chosen = np.where(better, product, gain), np.where(better, number, chosen)
             best = np.where(better[..., None, None], along, best)
-        self.chosen.append(chosen)
-        return best, None
+        return best, chosen
+
+    def notes(self, state: np.ndarray) -> Notes:
+        return {"chosen": state}

@@ -245,7 +245,7 @@ def test_contextual_bandit_is_realizable_with_the_share_asked_for():
         (lambda: LogLinearBandit(np.full((3, 2), np.nan), [1, 0, 0]), "features must be finite"),
         (lambda: LogLinearBandit(np.ones(3), [1, 0, 0]), "features must have shape"),
         (lambda: LogLinearBandit(np.eye(4), [1, 0, 0]), "same number of arms"),
-        (lambda: LogLinearBandit(np.eye(3), [1, 0, 0], [0.0, 0.0]), "log_prior must have 3 arms"),
+        (lambda: LogLinearBandit(np.eye(3), [1, 0, 0], [0.0, 0.0]), "log_prior must have last axis 3"),
         (
             lambda: LogLinearBandit(np.eye(3), [1, 0, 0]).log_odds(np.zeros(2)),
             "theta must have last axis 3",
@@ -273,7 +273,7 @@ def test_contextual_bandit_is_realizable_with_the_share_asked_for():
             "inputs and output_weights must have shapes",
         ),
         (lambda: NetworkBandit(np.ones((4, 2)), np.ones(3), [1, 0, 0]), "inputs must have shape"),
-        (lambda: contextual_bandit(0, np.random.default_rng(0)), "num_contexts and context_dim"),
+        (lambda: contextual_bandit(0, np.random.default_rng(0)), "num_contexts must be at least 1"),
         (
             lambda: contextual_bandit(5, np.random.default_rng(0), correct_share=0.0),
             "correct_share must leave",

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from rlvrlib import TokenWindow, thresholds, updates
-from rlvrlib.ascent import Constant, ascend
+from rlvrlib import Constant, TokenWindow, ascend, thresholds, updates
 from rlvrlib.directions import PolicyGradient
 from rlvrlib.practice import change_points, pressure
 from rlvrlib.practice.diagnosis import diagnose

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from problem_zoo import log_odds_along
 
-from rlvrlib import LogLinearBandit, PolicyGradient, log_odds_gain, thresholds, unit
+from rlvrlib import At, LogLinearBandit, PolicyGradient, log_odds_gain, thresholds, unit
 
 LOG_ODDS = [
     -690.7755278982137,
@@ -207,15 +207,12 @@ def test_many_runs_on_one_stack_of_prompts() -> None:
     rng = np.random.default_rng(6)
     stack = LogLinearBandit(rng.normal(size=(5, 3, 4)), [1, 0, 0])
     theta = rng.normal(size=(2, 1, 4))
-    update, _ = PolicyGradient("grpo", prompts=stack).update(
-        stack, theta, np.zeros(()), np.zeros(4), None
-    )
+    unread = At(stack, theta, np.zeros(()), np.zeros(4))
+    update, _ = PolicyGradient("grpo", prompts=stack).update(unread, None)
     assert update.shape == theta.shape
     for run in range(2):
         alone = [
-            PolicyGradient("grpo").update(
-                b, theta[run, 0], b.log_odds(theta[run, 0]), b.gradient_gap(theta[run, 0]), None
-            )[0]
+            PolicyGradient("grpo").update(At.of(b, theta[run, 0]), None)[0]
             for b in (LogLinearBandit(f, [1, 0, 0]) for f in stack.features)
         ]
         assert update[run, 0] == pytest.approx(np.mean(alone, axis=0), rel=1e-12)

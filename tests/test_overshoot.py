@@ -121,7 +121,7 @@ def test_log_cosh_where_cosh_overflows_and_where_it_is_one():
         (lambda: OvershootInstance(0.3, 1.0, 2), "initial_success must be in"),
         (
             lambda: OvershootInstance(0.3, 0.3, 2).log_odds([0.0]),
-            "theta must be a number in each of 2",
+            "theta must have last axis 2",
         ),
         (lambda: OvershootInstance(0.3, 0.3, 1).gradient_gap([np.nan]), "theta must be a number"),
         (lambda: OvershootInstance(0.3, 0.3, 0), "num_steps must be at least 1"),

@@ -14,6 +14,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from rlvrlib import (
+    At,
     BatchMean,
     BatchThreshold,
     LargestGain,
@@ -154,7 +155,7 @@ def test_a_prompt_that_is_always_right_counts_in_the_step_alone():
 
 def test_strictness_and_bad_rates():
     with pytest.raises(
-        ValueError, match="success_rate must be strictly between 0 and 1, got 2 prompts"
+        ValueError, match="success_rate must be in \(0, 1\), got 2 prompts"
     ):
         batches.log_odds_of_rates([0.5, 1.0, 0.0], strict=True)
     assert batches.log_odds_of_rates([0.5, 0.25], strict=True)[0] == pytest.approx(
@@ -174,7 +175,7 @@ def test_strictness_and_bad_rates():
             lambda: batches.mean_rates([0.0, 1.0], [0.0, 0.0]),
             "weights must be non-negative, finite and not all zero",
         ),
-        (lambda: batches.mean_rates([0.0, 1.0], [1.0]), "weights must have 2 prompts"),
+        (lambda: batches.mean_rates([0.0, 1.0], [1.0]), "weights must have last axis 2"),
         (lambda: batches.mean_rates(0.0), "log_odds must hold prompts"),
         (lambda: batches.mean_rates([np.nan]), "log_odds must hold prompts"),
         (lambda: batches.batch_alignment([np.nan, 1.0], [0.0, 0.0]), "alignments must be finite"),
@@ -259,7 +260,7 @@ def test_coefficients_of_the_methods():
     for name, value in expected.items():
         direction = PromptWeighted(name, weights)
         assert direction.coefficients(stack, log_odds, gap) == pytest.approx(weights * value)
-        update, state = direction.update(stack, theta, log_odds, gap, None)
+        update, state = direction.update(At.of(stack, theta), None)
         assert update.shape == theta.shape and state is None
         assert update[:, 0] == pytest.approx(np.sum((weights * value)[..., None] * gap, axis=1))
 
@@ -324,13 +325,11 @@ def test_prompts_without_a_gap_are_left_out(name):
     stack, theta, weights = batch_of_bandits(10)
     log_odds, gap = stack.log_odds_and_gap(theta)
     known = LogLinearBandit(stack.features[:, 1:], stack.rewards[:, 1:], stack.log_prior[:, 1:])
-    alone, _ = PromptWeighted(name, weights[:, 1:]).update(
-        known, theta, log_odds[:, 1:], gap[:, 1:], None
-    )
+    alone, _ = PromptWeighted(name, weights[:, 1:]).update(At.of(known, theta), None)
     log_odds[:, 0], gap[:, 0] = np.inf, np.nan
     direction = PromptWeighted(name, weights)
     assert np.all(direction.coefficients(stack, log_odds, gap)[:, 0] == 0)
-    update, _ = direction.update(stack, theta, log_odds, gap, None)
+    update, _ = direction.update(At(stack, theta, log_odds, gap), None)
     moving = np.any(alone, axis=-1)[:, 0]  # max-min stays where the hull of the gaps holds 0
     assert moving.any() and np.array_equal(moving, np.any(update, axis=-1)[:, 0])
     assert unit(update[moving]) == pytest.approx(unit(alone[moving]), abs=1e-9)
@@ -343,7 +342,7 @@ def test_the_rule_takes_the_largest_guarantee():
     stack, theta, weights = batch_of_bandits(11)
     log_odds, gap = stack.log_odds_and_gap(theta)
     rule = LargestGain(weights=weights, linear_logits=True)
-    taken, _ = rule.update(stack, theta, log_odds, gap, None)
+    taken, chosen = rule.update(At.of(stack, theta), None)
 
     def guarantee(update):
         direction = unit(update)
@@ -356,14 +355,14 @@ def test_the_rule_takes_the_largest_guarantee():
     offers = []
     for name in WEIGHTINGS:
         update, _ = PromptWeighted(name, weights, linear_logits=True).update(
-            stack, theta, log_odds, gap, None
+            At.of(stack, theta), None
         )
         still = ~np.any(update, axis=-1)[:, 0]
         update[still] = 1.0
         offers.append(np.where(still, 0.0, guarantee(update)))
     assert guarantee(taken) == pytest.approx(np.max(offers, axis=0))
-    assert np.array_equal(rule.chosen[0], np.argmax(offers, axis=0))
-    assert len(np.unique(rule.chosen[0])) > 1
+    assert np.array_equal(rule.notes(chosen)["chosen"], np.argmax(offers, axis=0))
+    assert len(np.unique(chosen)) > 1
 
 
 @settings(max_examples=10, deadline=None)
@@ -397,7 +396,7 @@ def test_a_batch_without_an_ascent_direction_stays():
     rule = LargestGain()
     path = ascend(stack, np.zeros((1, 1)), rule, ThresholdStep(0.9, BatchThreshold()), 2)
     assert np.all(path.step_size == 0) and np.all(path.theta == 0)
-    assert rule.chosen[0] == -1
+    assert np.all(path.notes["chosen"] == -1)
 
 
 # ---- windows that share parameters
@@ -486,9 +485,8 @@ def test_the_spread_of_a_stack_of_batches_is_that_of_each():
 def test_the_rule_chooses_for_each_run_of_a_grid_of_runs():
     stack, rule = windows(), LargestGain(linear_logits=True)
     theta = np.random.default_rng(6).normal(size=(2, 3, 1, stack.dim))
-    taken, _ = rule.update(stack, theta, *stack.log_odds_and_gap(theta), None)
+    taken, chosen = rule.update(At.of(stack, theta), None)
     for index in np.ndindex(2, 3):
-        alone = LargestGain(linear_logits=True)
-        expected, _ = alone.update(stack, theta[index], *stack.log_odds_and_gap(theta[index]), None)
+        expected, alone = rule.update(At.of(stack, theta[index]), None)
         np.testing.assert_allclose(taken[index], expected, rtol=1e-10)
-        assert rule.chosen[0][index] == alone.chosen[0]
+        assert chosen[index] == alone

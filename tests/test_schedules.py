@@ -239,19 +239,19 @@ WINDOW = TokenWindow(8, 3, 5)
         ),
         (
             lambda: ascend(Schedule([ARMS] * 2), np.zeros(2), ASCENT, Constant(1.0), 1),
-            "theta0 must be finite with last axis 1",
+            "theta0 must have last axis 1",
         ),
         (lambda: Schedule([]), "problems must hold at least one"),
         (lambda: Schedule([ARMS, LogLinearBandit(np.eye(2), [1, 0])]), "all of one dimension"),
         (lambda: Steered([ARMS] * 2, [0.0, np.inf]), "log_odds must be finite"),
-        (lambda: Shifted(WINDOW, np.zeros(2)), "shift must be finite with last axis 1"),
+        (lambda: Shifted(WINDOW, np.zeros(2)), "shift must have last axis 1"),
         (lambda: Shifted(WINDOW, [np.nan]), "shift must be finite"),
-        (lambda: Curriculum(None, 1.0, 1.0, 0.1), "easiest below hardest"),
+        (lambda: Curriculum(None, 1.0, 1.0, 0.1), "easiest must be below hardest"),
         (lambda: Curriculum(None, 0.0, np.inf, 0.1), "must be finite"),
         (lambda: Curriculum(None, 0.0, 1.0, 0.0), "rise must be positive"),
         (lambda: harder(ARMS, np.nan), "log_prior must be finite"),
         (lambda: RateSchedule(ASCENT, [-1.0]), "factors must be non-negative"),
-        (lambda: RateSchedule(ASCENT, 1.0), r"of shape \(steps, ...\)"),
+        (lambda: RateSchedule(ASCENT, 1.0), r"factors must have shape \(steps, ...\)"),
     ],
 )
 def test_bad_input(build, message):

@@ -11,6 +11,7 @@ from scipy.special import expit, logit
 
 from rlvrlib import (
     Adam,
+    At,
     ClippedSurrogate,
     Constant,
     KLPenalty,
@@ -40,7 +41,7 @@ def network(seed):
 
 
 def update(direction, problem, theta, state=None):
-    return direction.update(problem, theta, *problem.log_odds_and_gap(theta), state)
+    return direction.update(At.of(problem, theta), state)
 
 
 @pytest.mark.parametrize("make", [bandit, network])

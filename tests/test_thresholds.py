@@ -8,7 +8,14 @@ from problem_zoo import KINDS, random_problem
 from scipy.optimize import brentq
 from scipy.special import log_expit
 
-from rlvrlib import LogLinearBandit, QuadraticBandit, log_odds_gain, segment_regularity, thresholds
+from rlvrlib import (
+    LogLinearBandit,
+    Problem,
+    QuadraticBandit,
+    log_odds_gain,
+    segment_regularity,
+    thresholds,
+)
 from rlvrlib.first_zero import _lowest
 from rlvrlib.problems import alignment as gap_alignment
 
@@ -388,7 +395,7 @@ def test_exact_sees_an_arm_whose_probability_vanishes():
 def test_exact_sees_a_dip_between_two_rises():
     """The gain dips below 0 around 1 and rises again: the first zero counts, however short the dip."""
 
-    class Dip:
+    class Dip(Problem):
         dim = 1
 
         def __init__(self, depth):
@@ -433,7 +440,7 @@ def test_exact_sees_a_dip_between_two_rises():
         ),
         (
             lambda: thresholds.batch_failure_fall([1, 1], [0, 0], 8, 1.0, weights=[1.0]),
-            "weights must have 2 prompts",
+            "weights must have last axis 2",
         ),
         (
             lambda: thresholds.batch_success_rise(1.0, 0.0, 1.0),

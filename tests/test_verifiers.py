@@ -12,6 +12,7 @@ from scipy.special import expit, logit
 
 from rlvrlib import (
     Constant,
+    CorrelatedWindow,
     LogLinearBandit,
     MarkovTokens,
     NoisyVerifier,
@@ -382,11 +383,9 @@ def test_other_bad_input():
         with pytest.raises(ValueError, match="one rate for each arm"):
             noisy_bandit(bandit, q)
 
-    class Unsampled:
-        dim = 1
-
-    with pytest.raises(ValueError, match="sample"):
-        NoisyVerifier(Unsampled(), 0.9, 0.1).sample(np.zeros(1), 4, np.random.default_rng(0))
+    window = CorrelatedWindow(4, 1, 2, 0.5)
+    with pytest.raises(ValueError, match="problem must have a method sample"):
+        NoisyVerifier(window, 0.9, 0.1).sample(np.zeros(1), 4, np.random.default_rng(0))
 
 
 def test_no_better_than_chance_has_no_gap():

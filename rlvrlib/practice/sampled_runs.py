@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
+from rlvrlib.checks import whole
 from rlvrlib.directions import SampledGradient
-from rlvrlib.problems import Array
+from rlvrlib.markov_tokens import MarkovTokens
+from rlvrlib.problems import Array, At, SampledProblem
 
 
 @dataclass(frozen=True)
@@ -33,21 +35,8 @@ class SampledRuns:
     logs: list[list[dict[str, Any]]]
 
 
-class _Recorder:
-    """A problem that remembers what was sampled from it."""
-
-    def __init__(self, problem: Any):
-        self.problem = problem
-
-    def sample(
-        self, theta: Array, group_size: int, rng: np.random.Generator
-    ) -> tuple[Array, Array, Array]:
-        self.rewards, self.lengths, scores = self.problem.sample(theta, group_size, rng)
-        return self.rewards, self.lengths, scores
-
-
 def sampled_runs(
-    problem: Any,
+    problem: SampledProblem,
     theta0: ArrayLike,
     rate: float | Callable[[int], float],
     num_steps: int,
@@ -69,13 +58,9 @@ def sampled_runs(
     method : of `SampledGradient`; the standard deviation is the sample one, as in TRL.
     group_size, groups_per_step : responses in a group, and groups whose updates are averaged.
     """
-    if num_steps < 1 or num_runs < 1 or groups_per_step < 1:
-        raise ValueError(
-            "num_steps, num_runs and groups_per_step must be at least 1, "
-            f"got {(num_steps, num_runs, groups_per_step)!r}"
-        )
-    recorder: Any = _Recorder(problem)  # all of a problem that a sampled update needs
-    unused: Any = None
+    whole(1, num_steps=num_steps)
+    whole(1, num_runs=num_runs)
+    whole(1, groups_per_step=groups_per_step)
     direction = SampledGradient(method, group_size, rng, ddof=1)
     theta = np.broadcast_to(
         np.asarray(theta0, dtype=float), (num_runs, np.shape(theta0)[-1])
@@ -87,15 +72,18 @@ def sampled_runs(
         spread_out = np.broadcast_to(
             theta[:, None, :], (num_runs, groups_per_step, theta.shape[-1])
         )
-        update = direction.update(recorder, spread_out, unused, unused, None)[0].mean(axis=1)
-        spread = recorder.rewards.std(axis=-1, ddof=1)
+        unused = np.empty(0)  # a sampled update asks neither for the log-odds nor for the gap
+        updates, (rewards, lengths) = direction.update(
+            At(problem, spread_out, unused, unused), None
+        )
+        update, spread = updates.mean(axis=1), rewards.std(axis=-1, ddof=1)
         row = {
             "success_rate": before,
-            "reward": recorder.rewards.mean(axis=(1, 2)),
+            "reward": rewards.mean(axis=(1, 2)),
             "reward_std": spread.mean(axis=1),
             "frac_reward_zero_std": (spread == 0).mean(axis=1),
-            "completions/mean_length": recorder.lengths.mean(axis=(1, 2)),
-            "completions/clipped_ratio": _cut(problem, recorder).mean(axis=(1, 2)),
+            "completions/mean_length": lengths.mean(axis=(1, 2)),
+            "completions/clipped_ratio": _cut(problem, lengths).mean(axis=(1, 2)),
             "grad_norm": np.linalg.norm(update, axis=-1),
             "learning_rate": np.full(num_runs, eta),
         }
@@ -117,10 +105,10 @@ def sampled_runs(
     return SampledRuns(truth, logs)
 
 
-def _cut(problem: Any, recorder: _Recorder) -> Array:
+def _cut(problem: SampledProblem, lengths: Array) -> Array:
     """Responses of the full length of a problem whose responses can stop earlier; a window's always
     have their one length.
     """
-    if not hasattr(problem, "stop"):
-        return np.zeros(recorder.lengths.shape)
-    return (recorder.lengths >= problem.max_length).astype(float)
+    if not isinstance(problem, MarkovTokens):
+        return np.zeros(lengths.shape)
+    return (lengths >= problem.max_length).astype(float)

@@ -1,0 +1,114 @@
+"""Checks of arguments: a `ValueError` of one line names the argument, its value and what is
+allowed.
+
+Each check takes one argument under its own name, as in ``positive(eta=eta)``, and gives it back:
+numbers as an array of floats.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array: TypeAlias = NDArray[np.float64]
+
+
+# Intervals that are said in words.
+_WORDS = {
+    "(-inf, inf)": "finite",
+    "[-inf, inf]": "a number",
+    "(0, inf)": "positive and finite",
+    "(0, inf]": "positive",
+    "[0, inf)": "non-negative and finite",
+    "[0, inf]": "non-negative",
+    "[1, inf)": "at least 1 and finite",
+    "[1, inf]": "at least 1",
+}
+
+
+def inside(interval: str, **named: ArrayLike) -> Array:
+    """Numbers in an interval such as ``"(0, 1)"`` or ``"[0, inf)"``."""
+    name, given, values = _numbers(named)
+    low, high = map(float, interval[1:-1].split(","))
+    above = values >= low if interval[0] == "[" else values > low
+    below = values <= high if interval[-1] == "]" else values < high
+    what = _WORDS.get(interval, f"in {interval}")
+    return _allowed(above & below, name, what, given, values)
+
+
+def finite(**named: ArrayLike) -> Array:
+    """Finite numbers."""
+    return inside("(-inf, inf)", **named)
+
+
+def positive(**named: ArrayLike) -> Array:
+    """Positive, finite numbers."""
+    return inside("(0, inf)", **named)
+
+
+def non_negative(**named: ArrayLike) -> Array:
+    """Numbers from 0 on, infinity included."""
+    return inside("[0, inf]", **named)
+
+
+def whole(least: int, **named: Any) -> None:
+    """Whole numbers from ``least`` on."""
+    name, given, values = _numbers(named)
+    good = (values >= least) & (values == np.floor(values))
+    _allowed(good & np.isfinite(values), name, f"at least {least} and whole", given, values)
+
+
+def one_of(names: Sequence[str], **named: str) -> None:
+    """One of a few names."""
+    ((name, given),) = named.items()
+    if given not in names:
+        raise ValueError(f"{name} must be one of {', '.join(names)}, got {given!r}")
+
+
+def last_axis(size: int, **named: ArrayLike) -> Array:
+    """Numbers with a last axis of this size."""
+    name, _, values = _numbers(named)
+    if values.shape[-1:] != (size,):
+        raise ValueError(f"{name} must have last axis {size}, got shape {values.shape}")
+    return values
+
+
+def prompt_weights(weights: ArrayLike | None, num_prompts: int) -> Array:
+    """Weights of a batch of prompts, scaled to sum to one; equal where omitted.
+
+    Raises
+    ------
+    ValueError : a wrong number, a weight that is negative or not finite, or weights that are all
+        zero.
+    """
+    if weights is None:
+        return np.full(num_prompts, 1 / num_prompts)
+    values = last_axis(num_prompts, weights=weights)
+    sums = values.sum(axis=-1, keepdims=True)
+    good = np.all(np.isfinite(values) & (values >= 0)) & (sums > 0)
+    _allowed(good, "weights", "non-negative, finite and not all zero", weights, values)
+    return values / sums
+
+
+def shown(value: object) -> str:
+    """A value in one short line, for a message."""
+    plain = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    return " ".join(reprlib.repr(plain).split())
+
+
+def _numbers(named: dict[str, Any]) -> tuple[str, Any, Array]:
+    ((name, given),) = named.items()
+    try:
+        return name, given, np.asarray(given, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must hold real numbers, got {shown(given)}") from None
+
+
+def _allowed(good: Any, name: str, what: str, given: object, values: Array) -> Array:
+    if not np.all(good):
+        raise ValueError(f"{name} must be {what}, got {shown(given)}")
+    return values
