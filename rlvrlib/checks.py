@@ -55,11 +55,12 @@ def non_negative(**named: ArrayLike) -> Array:
     return inside("[0, inf]", **named)
 
 
-def whole(least: int, **named: Any) -> None:
+def whole(least: float, **named: Any) -> NDArray[np.int_]:
     """Whole numbers from ``least`` on."""
     name, given, values = _numbers(named)
-    good = (values >= least) & (values == np.floor(values))
-    _allowed(good & np.isfinite(values), name, f"at least {least} and whole", given, values)
+    good = (values >= least) & (values == np.floor(values)) & np.isfinite(values)
+    what = "whole" if least == -np.inf else f"at least {least} and whole"
+    return _allowed(good, name, what, given, values).astype(int)
 
 
 def one_of(names: Sequence[str], **named: str) -> None:

@@ -42,10 +42,8 @@ class TokenWindow(LogLinearBandit):
     """
 
     def __init__(self, length: ArrayLike, low: ArrayLike, high: ArrayLike):
-        whole(1, length=length)
-        whole(0, low=low)
-        whole(0, high=high)
-        length, low, high = (np.asarray(size).astype(int) for size in (length, low, high))
+        length, low = whole(1, length=length), whole(-np.inf, low=low)
+        high = whole(-np.inf, high=high)
         counts = np.arange(np.max(length) + 1)
         rewards = (counts >= low[..., None]) & (counts <= np.minimum(high, length)[..., None])
         total = rewards.sum(axis=-1)

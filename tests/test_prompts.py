@@ -198,7 +198,7 @@ def test_strictness_and_bad_rates():
         (lambda: min_norm_coefficients([[np.nan, 2.0]]), "gaps must be finite and have shape"),
         (lambda: WindowPrompts([8], [0], [3], [[1.0]], [0.1]), "1 <= low <= high < lengths"),
         (lambda: WindowPrompts([8], [3], [8], [[1.0]], [0.1]), "1 <= low <= high < lengths"),
-        (lambda: WindowPrompts([8.5], [3], [4], [[1.0]], [0.1]), "length must be whole, got 8.5"),
+        (lambda: WindowPrompts([8.5], [3], [4], [[1.0]], [0.1]), "length must be at least 1 and whole, got "),
         (
             lambda: WindowPrompts([8], [3], [4], [[1.0]], [0.9]),
             "initial_success must be above 0 and below",

@@ -380,7 +380,7 @@ def test_a_dropped_logarithm_and_a_wrong_exponent_are_seen():
     ("build", "message"),
     [
         (lambda: TokenWindow(0, 0, 0), "length must be at least 1"),
-        (lambda: TokenWindow(8.5, 5, 6), "length must be whole, got 8.5"),
+        (lambda: TokenWindow(8.5, 5, 6), "length must be at least 1 and whole, got 8.5"),
         (lambda: TokenWindow(8, [2, 5], 4), "correct and wrong counts from 0 to 8, got 5 and 4"),
         (
             lambda: TokenWindow(8, 3, 5).reaching(9.0, 1),
