@@ -12,7 +12,7 @@ from math import comb
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import softmax
+from scipy.special import logsumexp, softmax
 
 from rlvrlib.checks import last_axis, whole
 from rlvrlib.problems import Array, Regularity, SampledProblem, unit
@@ -317,3 +317,37 @@ class MarkovTokens(SampledProblem):
         excess = (right / values[0, ..., None, None] - wrong / values[1, ..., None, None]) * moves
         visits = np.sum(excess, axis=-1, keepdims=True)
         return values, np.einsum("...uv,uvd->...d", excess - visits * moves, self.features)
+
+
+def bracket_chain(length: int, vocabulary: int = 4, persistence: float = 0.0) -> MarkovTokens:
+    """Opening, closing, neutral tokens and a stop token, with ``length`` as cap; correct iff the
+    balance of brackets never leaves ``+-1.5 sqrt(length)``.
+
+    ``theta`` adds to the logit of every opening token and is taken from that of every closing one.
+    At ``theta = 0`` the response stops after each token with probability ``1/length``, and the
+    shares of the classes are 2/5, 2/5 and 1/5. Tokens of a class behave alike, so 4 tokens, one for
+    each class, give the same problem as any larger vocabulary whose sides have 2/5 of the tokens
+    each.
+
+    Parameters
+    ----------
+    vocabulary : number of tokens, at least 4, the stop token included.
+    persistence : logit by which a bracket prefers to be followed by its like.
+    """
+    whole(2, length=length)
+    whole(4, vocabulary=vocabulary)
+    side = max((vocabulary - 1) * 2 // 5, 1)
+    counts = np.array([side, side, vocabulary - 1 - 2 * side, 1])
+    kind = np.repeat(np.arange(4), counts)
+    same = (np.r_[kind, -1][:, None] == kind) & (kind < 2)
+    base = np.log(np.array([0.4, 0.4, 0.2, 1.0]) / counts)[kind] + persistence * same
+    base[:, :-1] -= logsumexp(base[:, :-1], axis=1, keepdims=True) - np.log1p(-1 / length)
+    base[:, -1] = -np.log(length)
+    move = np.array([1, -1, 0, 0])[kind]
+    outside = round(1.5 * np.sqrt(length)) + 1  # the state in which the balance stays
+    balance = np.arange(2 * outside)
+    automaton = (balance[:, None] + move) % (2 * outside)
+    automaton[outside] = outside
+    features = np.broadcast_to(move[:, None], (*base.shape, 1))
+    law = base, features, vocabulary - 1, length
+    return MarkovTokens(*law, automaton, balance != outside, accept_at_cap=True)

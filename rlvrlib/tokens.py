@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import betainc, expit, gammaln, logit
+from scipy.special import betainc, expit, gammaln, log_ndtr, logit, ndtr
 
 from rlvrlib.bandits import LogLinearBandit
-from rlvrlib.checks import whole
+from rlvrlib.checks import positive, whole
 from rlvrlib.first_zero import zero_between
 from rlvrlib.problems import Array, Problem, Regularity, log_sum_exp, unit
 
@@ -244,6 +244,57 @@ class TokenWindow(LogLinearBandit):
         edge = -length * np.logaddexp(0, np.where(counts == 0, theta, -theta))
         law = np.where((counts == 0) | (rest == 0), edge, inner)
         return np.where(counts > length, _NEVER, law)
+
+
+class NormalWindow(Problem):
+    """The limit of a `TokenWindow` for long responses: a normal number within a half-width ``u`` of
+    its target, ``J = Phi(u - s x) - Phi(-u - s x)``; ``dim = 1``.
+
+    For ``T`` tokens with a share ``r`` of ones in the middle of a window of ``2 w sqrt(T)`` counts,
+    ``x = sqrt(T) (theta - middle)``, ``s = sqrt(r (1-r))`` and ``u = w / s``.
+
+    Parameters
+    ----------
+    half_width, spread : ``u`` and ``s``, positive.
+    """
+
+    dim = 1
+
+    def __init__(self, half_width: float, spread: float = 1.0):
+        positive(half_width=half_width)
+        positive(spread=spread)
+        self.half_width, self.spread = half_width, spread
+
+    def log_odds(self, theta: ArrayLike) -> Array:
+        log_success, log_failure, _, _ = self._parts(theta)
+        return log_success - log_failure
+
+    def gradient_gap(self, theta: ArrayLike) -> Array:
+        return self._slope_and_bend(theta)[0][..., None]
+
+    def curvature(self, theta: ArrayLike, direction: ArrayLike) -> Array:
+        """``(1-2J) Gap^2 - J'' / (J(1-J))`` times the square of the direction."""
+        gap, bend = self._slope_and_bend(theta)
+        lean = -np.tanh(self.log_odds(theta) / 2)  # 1 - 2J
+        return (lean * gap**2 - bend) * np.asarray(direction, dtype=float)[..., 0] ** 2
+
+    def _parts(self, theta: ArrayLike) -> tuple[Array, Array, Array, Array]:
+        """Logarithms of ``J`` and ``1-J``, the place of the nearer edge, and by how much smaller
+        the density at the farther one is.
+        """
+        away = self.spread * np.abs(np.asarray(theta, dtype=float)[..., 0])
+        near, other = self.half_width - away, -self.half_width - away
+        log_near = log_ndtr(near)
+        log_success = log_near + np.log1p(-np.exp(log_ndtr(other) - log_near))
+        return log_success, np.log(ndtr(-near) + ndtr(other)), near, -2 * self.half_width * away
+
+    def _slope_and_bend(self, theta: ArrayLike) -> tuple[Array, Array]:
+        """``J' / (J(1-J))`` and ``J'' / (J(1-J))``."""
+        log_success, log_failure, near, smaller = self._parts(theta)
+        density = np.exp(-(near**2) / 2 - log_success - log_failure) / np.sqrt(2 * np.pi)
+        sign = np.sign(np.asarray(theta, dtype=float)[..., 0])
+        bend = near + (2 * self.half_width - near) * np.exp(smaller)
+        return self.spread * sign * density * np.expm1(smaller), -(self.spread**2) * density * bend
 
 
 class WindowPrompts(Problem):

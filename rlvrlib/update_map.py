@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from scipy.special import expit
 
+from rlvrlib.checks import one_of, positive, whole
 from rlvrlib.first_zero import zero_between
 from rlvrlib.problems import Array, Problem
 from rlvrlib.updates import multiplier
@@ -78,8 +80,7 @@ def policy_velocity(problem: Problem, method: str, theta: Array) -> tuple[Array,
     ------
     ValueError : another method, or a problem with several parameters.
     """
-    if method not in _POWERS:
-        raise ValueError(f"method must be one of {', '.join(_POWERS)}, got {method!r}")
+    one_of(tuple(_POWERS), method=method)
     if problem.dim != 1:
         raise ValueError(f"problem must have one parameter, got {problem.dim}")
     log_odds, gap = problem.log_odds(theta), problem.gradient_gap(theta)[..., 0]
@@ -113,11 +114,9 @@ def policy_gradient_map(
     """
     from scipy.interpolate import CubicHermiteSpline  # slow to load
 
-    if not (unit > 0 and reach > 0 and nodes >= 3):
-        raise ValueError(
-            "unit and reach must be positive and nodes at least 3, "
-            f"got {unit!r}, {reach!r} and {nodes!r}"
-        )
+    positive(unit=unit)
+    positive(reach=reach)
+    whole(3, nodes=nodes)
     x = np.linspace(-reach, reach, nodes)
     velocity, slope = policy_velocity(problem, method, (summit + unit * x)[:, None])
     table = CubicHermiteSpline(x, unit * velocity, unit**2 * slope)
@@ -137,14 +136,17 @@ def policy_gradient_map(
 
 class TwoCycles(NamedTuple):
     """Two-cycles, one for each length of the update: the points on both sides, the rate, and the
-    multiplier, which is the product of the two derivatives. A cycle is stable where it is below 1
-    in size.
+    multiplier, the product of the two derivatives. Those with one below 1 in size are stable.
     """
 
     left: Array
     right: Array
     rate: Array
     multiplier: Array
+
+    @property
+    def stable(self) -> np.ndarray:
+        return np.abs(self.multiplier) < 1
 
 
 def two_cycles(m: UpdateMap, outer: tuple[int, ...] = (), levels: int = 1200) -> TwoCycles:
@@ -164,7 +166,7 @@ def two_cycles(m: UpdateMap, outer: tuple[int, ...] = (), levels: int = 1200) ->
 
     def at_speed(side: int) -> Array:
         end = m.reach if side in outer else 0.0
-        return side * _zero(lambda y: m.speed(y, side) - h, np.full(levels, m.peak[side]), end)
+        return side * _zero(lambda y: m.speed(y, side) - h, m.peak[side], end)
 
     right, left = at_speed(RIGHT), at_speed(LEFT)
     rate = (right - left) / h
@@ -213,23 +215,21 @@ def cycle_rates(m: UpdateMap) -> CycleRates:
 
 
 def critical_point(m: UpdateMap, rate: Values, side: int) -> Array:
-    """Distance at which the map has derivative 0 and turns back, shape of the rates; 0 where it is
-    increasing on this side.
-
-    Of all points of the side, this one lands farthest on the other side.
+    """Distance of the outer point of one side with derivative 0, where the map turns back, shape of
+    the rates; 0 where there is none.
     """
     rate = np.asarray(rate, dtype=float)
     y = np.linspace(0, m.peak[side], 2001)
     steepest = y[np.argmin(m.slope(side * y))]
-    turns = m.derivative(side * steepest, rate) < 0
-    at = np.where(turns, rate, -2 / m.slope(side * steepest))
-    end = np.full(rate.shape, m.peak[side])
-    return np.where(turns, _zero(lambda z: m.derivative(side * z, at), steepest, end), 0.0)[()]
+    turns = (m.derivative(side * steepest, rate) < 0) & (m.derivative(side * y[-1], rate) > 0)
+    found = np.zeros(rate.shape)
+    found[turns] = _zero(lambda z: m.derivative(side * z, rate[turns]), steepest, m.peak[side])
+    return found[()]
 
 
-def superstable_rates(m: UpdateMap, period: int, side: int, rates: Values) -> Array:
-    """Rates at which the critical point of one side comes back to itself after ``period`` updates,
-    and not after half as many.
+def superstable_rates(m: UpdateMap, period: int, rates: Values) -> Array:
+    """Rates at which a critical point comes back to itself after ``period`` updates and not after
+    half as many, ascending.
 
     Parameters
     ----------
@@ -239,17 +239,19 @@ def superstable_rates(m: UpdateMap, period: int, side: int, rates: Values) -> Ar
     if period < 2 or period & (period - 1):
         raise ValueError(f"period must be a power of 2 and at least 2, got {period!r}")
 
-    def miss(rate: Array, updates: int) -> Array:
+    def missed(rate: Array, side: int, updates: int) -> Array:
         x = start = side * critical_point(m, rate, side)
         for _ in range(updates):
             x = m.update(x, rate)
         return x - start
 
-    rates = np.asarray(rates, dtype=float)
-    missed = miss(rates, period)
-    crossed = np.flatnonzero(missed[1:] * missed[:-1] < 0)
-    found = _zero(lambda rate: miss(rate, period), rates[crossed], rates[crossed + 1])
-    return found[np.abs(miss(found, period // 2)) > 1e-6]
+    grid, found = np.asarray(rates, dtype=float), []
+    for side in (RIGHT, LEFT):
+        by = missed(grid, side, period)
+        low = np.flatnonzero(by[1:] * by[:-1] < 0)
+        root = _zero(partial(missed, side=side, updates=period), grid[low], grid[low + 1])
+        found.append(root[np.abs(missed(root, side, period // 2)) > 1e-6])
+    return np.sort(np.concatenate(found))
 
 
 def onset_of_chaos(rates: Values) -> tuple[float, float]:
@@ -300,9 +302,12 @@ def longest_stay(m: UpdateMap, starts: Values, rate: Values, updates: int) -> Ar
 
 
 def overshoot(m: UpdateMap, rate: Values, side: int) -> Array:
-    """How far beyond the summit one update from this side can land, shape of the rates."""
+    """How far beyond the summit one update from this side can land, shape of the rates: from the
+    critical point, or from the farthest one.
+    """
     start = critical_point(m, rate, side)
-    return np.maximum(rate * m.speed(start, side) - start, 0.0)
+    ends = rate * m.speed(start, side) - start, rate * m.speed(m.reach, side) - m.reach
+    return np.maximum(np.maximum(*ends), 0.0)
 
 
 def homing_point(m: UpdateMap, rate: Values, side: int) -> Array:
@@ -414,6 +419,9 @@ def smallest_rate(
 
 
 def _zero(function: Callable[[Array], Array], low: Values, high: Values) -> Array:
-    """The zero between points at which the signs of the function differ; they broadcast."""
-    low, high = np.broadcast_arrays(np.asarray(low, dtype=float), np.asarray(high, dtype=float))
-    return zero_between(function, low, high, np.ones(low.shape, dtype=bool))
+    """The zero between points at which the signs of the function differ; its values broadcast with
+    them.
+    """
+    shape = np.broadcast_shapes(np.shape(low), np.shape(high), np.shape(function(np.asarray(low))))
+    low, high = (np.array(np.broadcast_to(end, shape), dtype=float) for end in (low, high))
+    return zero_between(function, low, high, np.ones(shape, dtype=bool))

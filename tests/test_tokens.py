@@ -11,6 +11,8 @@ from scipy.stats import binom
 
 from rlvrlib import LogLinearBandit, MarkovTokens, TokenWindow, log_odds_gain, thresholds, unit
 from rlvrlib.bandits import SoftmaxBandit
+from rlvrlib.markov_tokens import bracket_chain
+from rlvrlib.tokens import NormalWindow
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -125,6 +127,25 @@ def test_samples_of_a_stack_follow_their_windows():
     assert rewards.mean(axis=1) == pytest.approx(success, abs=0.01)
     assert np.var(scores[..., 0], axis=1) == pytest.approx(
         [8, 20] * (np.exp(theta) / (1 + np.exp(theta)) ** 2)[:, 0], rel=0.03
+    )
+
+
+def test_the_limit_of_long_responses():
+    """Derivatives of the log-odds, far out too; and the window of a million tokens."""
+    limit, x, step = NormalWindow(2.2, 0.46), np.linspace(-70, 70, 301)[:, None], 1e-4
+    ahead, behind = (limit.log_odds(x + h) for h in (step, -step))
+    assert limit.gradient_gap(x)[:, 0] == pytest.approx((ahead - behind) / (2 * step), rel=1e-7)
+    bend = (limit.gradient_gap(x - step) - limit.gradient_gap(x + step))[:, 0] / (2 * step)
+    assert limit.curvature(x, 2 * np.ones(1)) == pytest.approx(4 * bend, rel=1e-6, abs=1e-6)
+    window = TokenWindow.around(10**6, 0.7, 1.0)
+    limit, x = NormalWindow(1 / np.sqrt(0.21), np.sqrt(0.21)), np.array([-6.0, 0.0, 2.0])
+    theta, up = window.natural(x, window.middle), np.ones(1)
+    assert window.log_odds(theta) == pytest.approx(limit.log_odds(x[:, None]), abs=0.02)
+    assert window.gradient_gap(theta) / 1000 == pytest.approx(
+        limit.gradient_gap(x[:, None]), abs=0.02
+    )
+    assert window.curvature(theta, up) / 10**6 == pytest.approx(
+        limit.curvature(x[:, None], up), abs=0.02
     )
 
 
@@ -295,6 +316,19 @@ def test_curvature_of_a_chain_is_that_of_its_window():
         )
 
 
+def test_bracket_chain():
+    """Classes of a vocabulary may be merged; with half as many tokens of a class each, or not."""
+    large, small = bracket_chain(16, 11, 0.5), bracket_chain(16, 4, 0.5)
+    theta = np.array([-0.5, 0.0, 0.8])[:, None]
+    for name in ("log_odds", "gradient_gap", "length_normalized_gap"):
+        assert getattr(large, name)(theta) == pytest.approx(getattr(small, name)(theta), abs=1e-10)
+    moves = bracket_chain(16).transitions([0.0])
+    assert moves == pytest.approx(np.tile([0.375, 0.375, 0.1875, 0.0625], (5, 1)))
+    # at a cap of 4 only four openings or four closings leave +-3
+    failure = 1 / (1 + np.exp(bracket_chain(4).log_odds([0.0])))
+    assert failure == pytest.approx(2 * 0.3**4, rel=1e-12)
+
+
 def test_samples_follow_the_exact_law():
     rng = np.random.default_rng(8)
     chain, theta, _ = random_chain(rng, vocabulary=3, length=5)
@@ -380,6 +414,8 @@ def test_a_dropped_logarithm_and_a_wrong_exponent_are_seen():
     ("build", "message"),
     [
         (lambda: TokenWindow(0, 0, 0), "length must be at least 1"),
+        (lambda: NormalWindow(0.0), "half_width must be positive"),
+        (lambda: bracket_chain(16, 3), "vocabulary must be at least 4 and whole, got 3"),
         (lambda: TokenWindow(8.5, 5, 6), "length must be at least 1 and whole, got 8.5"),
         (lambda: TokenWindow(8, [2, 5], 4), "correct and wrong counts from 0 to 8, got 5 and 4"),
         (

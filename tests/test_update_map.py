@@ -30,7 +30,7 @@ SUPERSTABLE = 3.2360679774998, 3.4985616993277, 3.5546408627688, 3.5666673798563
 
 def superstable(periods, rates=None):
     rates = np.linspace(2.1, 2.5699, 400) if rates is None else rates
-    return [update_map.superstable_rates(LOGISTIC, p, LEFT, rates)[0] + 1 for p in periods]
+    return [update_map.superstable_rates(LOGISTIC, p, rates)[0] + 1 for p in periods]
 
 
 # ---- two-cycles
@@ -42,6 +42,7 @@ def test_two_cycles_of_the_logistic_map():
     r = 1 + main.rate
     assert len(r) == 2400 and len(rest.rate) == 0
     assert main.multiplier == pytest.approx(4 + 2 * r - r**2, rel=1e-11, abs=1e-11)
+    assert main.stable.tolist() == ((r > 3) & (r < 1 + np.sqrt(6))).tolist()
     assert LOGISTIC.update(main.left, main.rate) == pytest.approx(main.right, abs=1e-11)
     assert LOGISTIC.update(main.right, main.rate) == pytest.approx(main.left, abs=1e-9)
     rates = update_map.cycle_rates(LOGISTIC)
@@ -93,7 +94,7 @@ def test_a_summit_that_never_doubles():
 def test_superstable_rates_of_the_logistic_map():
     assert superstable([2, 4, 8, 16, 32]) == pytest.approx(SUPERSTABLE, abs=1e-10)
     # the window of period 3 has one of period 6, but none of period 4 that is not on the ladder
-    window = update_map.superstable_rates(LOGISTIC, 4, LEFT, np.linspace(2.1, 3, 3000))
+    window = update_map.superstable_rates(LOGISTIC, 4, np.linspace(2.1, 3, 3000))
     assert window + 1 == pytest.approx([3.4985616993277, 3.9602701272], abs=1e-9)
 
 
@@ -158,6 +159,7 @@ def test_overshoot_homing_point_and_horseshoe_of_the_cubic_map():
         home = update_map.homing_point(CUBIC, rate, side)
         assert home[0] == np.inf
         assert home[1:] == pytest.approx(np.sqrt(up / rate)[1:], abs=1 / 4000)
+    assert update_map.overshoot(LOGISTIC, 3.0, RIGHT) == 3 * 2 - 1  # from its end
     first = 1 + 1.5 * np.sqrt(3)
     assert update_map.horseshoe(CUBIC, first + np.array([-0.01, 0.01])).tolist() == [False, True]
 
@@ -254,10 +256,10 @@ def test_the_map_of_a_window_is_its_update(method, power):
         ),
         (
             lambda: update_map.policy_gradient_map(TokenWindow(8, 3, 5), "grpo", 0.0, -1.0),
-            "unit and reach must be positive",
+            "unit must be positive and finite, got -1.0",
         ),
         (
-            lambda: update_map.superstable_rates(LOGISTIC, 3, LEFT, np.linspace(2.1, 2.5, 9)),
+            lambda: update_map.superstable_rates(LOGISTIC, 3, np.linspace(2.1, 2.5, 9)),
             "period must be a power of 2 and at least 2, got 3",
         ),
     ],
