@@ -15,19 +15,16 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-import tempfile
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from workers import Workers
 
 from rlvrlib.evidence import claims
-from rlvrlib.running.execution import missing_packages, read_notebook
+from rlvrlib.running.execution import NotebookFailed, Run, execute, missing_packages, read_notebook
 from rlvrlib.running.parameters import Parameter, cell_source, checked, read
+from rlvrlib.running.pool import side_by_side
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 TRIES = 50
@@ -90,23 +87,16 @@ def _accepted(
     return True
 
 
-def jobs_of(stems: list[str], count: int, seed: int, folder: Path) -> Iterator[dict[str, Any]]:
+def settings_of(stems: list[str], count: int, seed: int) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Each notebook with its random settings, and its lowest."""
     for index, source in enumerate(sorted(NOTEBOOKS.glob("*.ipynb"))):
         notebook = read_notebook(source)
         if (stems and source.stem not in stems) or missing_packages(notebook):
             continue
         parameters = read(cell_source(notebook))
-        settings = [
-            random_setting(parameters, np.random.default_rng([seed, index, number]))
-            for number in range(count)
-        ]
-        for number, setting in enumerate([*settings, lowest_setting(parameters)]):
-            yield {
-                "source": str(source),
-                "target": str(folder / f"{source.stem}-{number}.ipynb"),
-                "key": "",
-                "parameters": setting,
-            }
+        for number in range(count):
+            yield source, random_setting(parameters, np.random.default_rng([seed, index, number]))
+        yield source, lowest_setting(parameters)
 
 
 def main() -> int:
@@ -114,34 +104,29 @@ def main() -> int:
     parser.add_argument("notebooks", nargs="*", help="stems; all where omitted")
     parser.add_argument("--count", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--limit", type=float, default=300, help="seconds for one run")
+    parser.add_argument("--limit", type=int, default=300, help="seconds for one cell")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
-    workers, bad = Workers(), []
 
-    def run(job: dict[str, Any]) -> None:
-        worker = workers.mine()
-        clock = threading.Timer(options.limit, worker.kill)
-        clock.start()
-        reason = worker.execute(job)
-        late = not clock.is_alive()
-        clock.cancel()
-        if late:
-            verdict = f"not finished in {options.limit:g} s"
-        elif reason:
-            verdict = "RAISED " + reason.strip().splitlines()[-1]
+    def run(task: tuple[Path, dict[str, Any]]) -> Run:
+        source, setting = task
+        return execute(read_notebook(source), setting, source.parent, limit=options.limit)
+
+    tasks, bad = settings_of(options.notebooks, options.count, options.seed), 0
+    for (source, setting), future in side_by_side(run, tasks, jobs=options.jobs):
+        try:
+            rows = future.result().claims
+        except NotebookFailed as error:
+            late = error.reason.startswith("CellTimeoutError")
+            verdict = f"not finished in {options.limit} s" if late else f"RAISED {error.reason}"
+            bad += not late
         else:
-            rows = claims.collect(Path(job["target"]))
             failed = [str(row["key"]) for row in rows if row["verdict"] == claims.FAILS]
             verdict = claims.summary(rows) + (f": FAILED {', '.join(failed)}" if failed else "")
-        if "RAISED" in verdict or "FAILED" in verdict:
-            bad.append(verdict)
-        setting = " ".join(f"{name}={value}" for name, value in job["parameters"].items())
-        print(f"{Path(job['source']).stem}: {verdict}\n    {setting}", flush=True)
-
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool, workers:
-        list(pool.map(run, jobs_of(options.notebooks, options.count, options.seed, Path(folder))))
-    print(f"{len(bad)} runs raised or have a claim that fails")
+            bad += bool(failed)
+        values = " ".join(f"{name}={value}" for name, value in setting.items())
+        print(f"{source.stem}: {verdict}\n    {values}", flush=True)
+    print(f"{bad} runs raised or have a claim that fails")
     return 1 if bad else 0
 
 

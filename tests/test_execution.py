@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -44,8 +45,9 @@ def test_the_key_depends_on_everything_that_matters(tmp_path: Path):
 def test_parameters_reach_the_notebook_and_the_source_stays(tmp_path: Path):
     source = notebook("import os; print(size, os.getcwd(), os.environ.get('OMP_NUM_THREADS'))")
     before = nbformat.writes(source)
-    executed = execution.execute(source, {"size": 7}, tmp_path)
-    assert executed.cells[-1].outputs[0].text.strip() == f"7 {tmp_path} 1"
+    run = execution.execute(source, {"size": 7}, tmp_path)
+    assert run.notebook.cells[-1].outputs[0].text.strip() == f"7 {tmp_path} 1"
+    assert run.parameters == {"size": 7} and run.claims == [] and run.seconds > 0
     assert nbformat.writes(source) == before
 
 
@@ -55,6 +57,12 @@ def test_a_failing_cell_is_named():
     ) as caught:
         execution.execute(notebook("1", "raise RuntimeError('boom')"), {})
     assert caught.value.reason == "RuntimeError: boom"
+
+
+def test_a_cell_may_have_a_limit():
+    with pytest.raises(execution.NotebookFailed, match="CellTimeoutError") as caught:
+        execution.execute(notebook("import time; time.sleep(100)"), {}, limit=1)
+    assert "\n" not in caught.value.reason
 
 
 def test_a_missing_package_is_named():
@@ -73,8 +81,14 @@ def test_what_is_no_notebook_is_said_in_one_line(tmp_path: Path, text: str):
     with pytest.raises(ValueError, match=r"x\.ipynb") as caught:
         execution.read_notebook(path)
     assert "\n" not in str(caught.value)
-    with pytest.raises(ValueError, match="there is no notebook"):
+    with pytest.raises(ValueError, match=r"there is no notebook '.*absent\.ipynb'$"):
         execution.read_notebook(tmp_path / "absent.ipynb")
+
+
+@pytest.mark.parametrize("path", ["05_overshoot.ipynb", "notebooks/05_overshoot.ipynb"])
+def test_an_old_name_gets_the_new_one(path: str):
+    with pytest.raises(ValueError, match="try 'overshoot'"):
+        execution.read_notebook(path)
 
 
 @pytest.mark.parametrize("where", ["fsync", "replace"])
@@ -94,10 +108,9 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
 
 
 def test_the_library_stays_light():
-    code = "import sys, rlvrlib; print({'typer', 'rich', 'pandas', 'papermill', 'joblib', 'dask', 'yaml', 'nbformat'} & set(sys.modules))"
-    import subprocess
-
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
-        == "set()"
+    code = (
+        "import rlvrlib, sys; print([m for m in sys.modules if m.split('.')[0] in ('matplotlib',"
+        "'nbformat', 'papermill', 'typer', 'rich', 'pandas', 'joblib', 'dask', 'yaml', 'psutil')])"
     )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

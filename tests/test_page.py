@@ -14,11 +14,13 @@ from site_checks import EXTERNAL, EXTERNAL_IN_CSS, LOADING
 
 from rlvrlib.evidence import claims, html
 from rlvrlib.running import notebook_page, overview
+from rlvrlib.running.execution import Run
 from rlvrlib.running.sweep import Point
 
 ROOT = Path(__file__).resolve().parent.parent
 HOSTILE = (
-    """</table></style><script>alert(1)</script><img src=x onerror=alert(1)> "'& $\\frac{$ $x$"""
+    "</table></style><script>alert(1)</script><img src=x onerror=alert(1)>"
+    """ "'& $\\frac{$ $x$"""
 )
 
 
@@ -48,7 +50,7 @@ def dangers(text: str | BeautifulSoup) -> list[str]:
 )
 def test_every_notebook_becomes_a_page(path):
     notebook = nbformat.read(path, as_version=4)
-    text = notebook_page.notebook_page(notebook, path.stem, {"run time": "1 s"})
+    text = notebook_page.notebook_page(path.stem, Run(notebook, {}, claims.rows_of(notebook), 1.0))
     soup = BeautifulSoup(text, "html.parser")
     assert dangers(soup) == []
     pictures = sum(
@@ -100,7 +102,8 @@ def test_hostile_texts_stay_texts():
             ],
         ),
     ]
-    text = notebook_page.notebook_page(new_notebook(cells=cells), HOSTILE, {HOSTILE: HOSTILE})
+    run = Run(new_notebook(cells=cells), {HOSTILE: HOSTILE}, [row], 1.0)
+    text = notebook_page.notebook_page(HOSTILE, run)
     assert dangers(text) == []
     assert "<script>alert" not in text and text.count("&lt;script&gt;alert(1)") >= 6
 

@@ -1,4 +1,4 @@
-"""The notebooks of the book, executed: what is out of date with its profile, library or versions."""
+"""The notebooks of the book: those that are out of date are executed."""
 
 from __future__ import annotations
 
@@ -6,19 +6,27 @@ import hashlib
 import re
 import shutil
 import sys
-import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import yaml
-from workers import Workers
 
-from rlvrlib.running.execution import key_of, missing_packages, read_notebook, write_whole
+from rlvrlib.running.execution import (
+    NotebookFailed,
+    Run,
+    execute,
+    key_of,
+    missing_packages,
+    read_notebook,
+    renamed,
+    write_whole,
+)
 from rlvrlib.running.parameters import cell_source, checked, read
+from rlvrlib.running.pool import side_by_side
 
-Parameters = dict[str, dict[str, object]]
+Parameters = dict[str, dict[str, Any]]
 
 
 class BookError(Exception):
@@ -34,7 +42,8 @@ def read_profile(root: Path, profile: str) -> Parameters:
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", profile) or profile == "html":
         raise BookError(
-            f"PROFILE must be lower-case letters, digits, '-' and '_', and not 'html'; got {profile!r}"
+            "PROFILE must be lower-case letters, digits, '-' and '_', and not 'html'; "
+            f"got {profile!r}"
         )
     path = root / "params" / f"{profile}.yml"
     if not path.exists():
@@ -58,7 +67,8 @@ def read_profile(root: Path, profile: str) -> Parameters:
         source = root / "notebooks" / f"{stem}.ipynb"
         if not source.is_file():
             raise BookError(
-                f"params/{profile}.yml names the notebook {stem!r}; there is no notebooks/{stem}.ipynb"
+                f"params/{profile}.yml names the notebook {stem!r}, which does not exist"
+                f"{renamed(str(stem))}"
             )
         try:
             content[stem] = checked(parameters, read(cell_source(read_notebook(source))))
@@ -85,50 +95,41 @@ def execute_all(
     _remove_all(
         path for path in executed.glob("*.ipynb") if not (root / "notebooks" / path.name).exists()
     )
-    workers = Workers()
-
-    def bring_up_to_date(source: Path) -> bool:
-        target, parameters = executed / source.name, profile.get(source.stem, {})
-        notebook = read_notebook(source)
+    due: dict[Path, str] = {}
+    for source in sources:
+        target, notebook = executed / source.name, read_notebook(source)
         if missing := missing_packages(notebook):
             shutil.copyfile(source, target)
             print(
-                f"{source.stem}: committed outputs, because {', '.join(missing)} is not installed",
-                flush=True,
+                f"{source.stem}: committed outputs, because {', '.join(missing)} is not installed"
             )
-            return True
+            continue
+        parameters = profile.get(source.stem, {})
         key = key_of(notebook, parameters, root / "rlvrlib", _inputs(root, notebook))
-        if (
-            target.exists()
-            and nbformat.read(target, as_version=4).metadata.get("book", {}).get("key") == key
-        ):
-            print(f"{source.stem}: up to date", flush=True)
-            return True
-        if workers.stopping.is_set():
-            return False
-        start = time.monotonic()
-        reason = workers.mine().execute(
-            {"source": source, "target": target, "key": key, "parameters": parameters}
-        )
-        seconds = time.monotonic() - start
-        if not reason:
-            print(f"{source.stem}: executed in {seconds:.1f} s", flush=True)
-        elif not workers.stopping.is_set():
-            print(
-                f"{source.stem}: FAILED after {seconds:.1f} s in {reason}",
-                file=sys.stderr,
-                flush=True,
-            )
-        return not reason
+        if target.exists() and read_notebook(target).metadata.get("book", {}).get("key") == key:
+            print(f"{source.stem}: up to date")
+        else:
+            due[source] = key
 
-    with ThreadPoolExecutor(jobs) as pool, workers:
-        futures = [pool.submit(bring_up_to_date, source) for source in sources]
+    def run(source: Path) -> Run:
+        return execute(read_notebook(source), profile.get(source.stem, {}), source.parent)
+
+    failed = False
+    for source, future in side_by_side(run, due, jobs=jobs):
         try:
-            return all([future.result() for future in futures])  # noqa: C419 (a list, so that every notebook is waited for)
-        except BaseException:
-            workers.stopping.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            done = future.result()
+        except NotebookFailed as error:
+            failed = True
+            print(f"{source.stem}: FAILED in {error}", file=sys.stderr, flush=True)
+            continue
+        done.notebook.metadata["book"] = {
+            "key": due[source],
+            "parameters": done.parameters,
+            "seconds": round(done.seconds, 1),
+        }
+        write_whole(executed / source.name, nbformat.writes(done.notebook))
+        print(f"{source.stem}: executed in {done.seconds:.1f} s", flush=True)
+    return not failed
 
 
 def _inputs(root: Path, notebook: nbformat.NotebookNode) -> str:

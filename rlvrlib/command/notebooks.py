@@ -5,7 +5,6 @@ of them.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -105,27 +104,17 @@ def run(
     values = parameters.checked(given, known)
     _say_unchecked(values, known)
     folder = _folder(out, "run", notebook)
-    start = time.monotonic()
     try:
-        executed = execution.execute(source, values, notebook.resolve().parent, progress=True)
+        done = execution.execute(source, values, notebook.resolve().parent, progress=True)
     except execution.NotebookFailed as error:
         typer.echo(f"{notebook.stem} did not run: {error}", err=True)
         raise typer.Exit(DOES_NOT_HOLD) from None
-    facts = {
-        "parameters given": ", ".join(f"{name} = {value}" for name, value in values.items())
-        or "none",
-        "run time": f"{time.monotonic() - start:.1f} s",
-        "versions": execution.installed_versions(),
-    }
-    rows = claims.rows_of(executed)
-    execution.write_whole(folder / f"{notebook.stem}.ipynb", nbformat.writes(executed) + "\n")
-    execution.write_whole(
-        folder / f"{notebook.stem}.html",
-        notebook_page.notebook_page(executed, notebook.stem, facts),
-    )
-    _print_claims(rows)
-    typer.echo(folder / f"{notebook.stem}.html")
-    if any(row["verdict"] == claims.FAILS for row in rows):
+    page = folder / f"{notebook.stem}.html"
+    execution.write_whole(page.with_suffix(".ipynb"), nbformat.writes(done.notebook) + "\n")
+    execution.write_whole(page, notebook_page.notebook_page(notebook.stem, done))
+    _print_claims(done.claims)
+    typer.echo(page)
+    if any(row["verdict"] == claims.FAILS for row in done.claims):
         raise typer.Exit(DOES_NOT_HOLD)
 
 

@@ -8,14 +8,21 @@ import copy
 import hashlib
 import importlib.util
 import json
+import logging
 import os
+import re
 import sys
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
+
+from rlvrlib.evidence import claims
 
 LIBRARY = Path(__file__).resolve().parent.parent
 # A numerical library that starts threads of its own slows notebooks that run side by side.
@@ -36,6 +43,24 @@ class NotebookFailed(Exception):
         self.reason = reason
 
 
+@dataclass(frozen=True)
+class Run:
+    """A notebook that ran to its end.
+
+    Parameters
+    ----------
+    notebook : as executed, with its outputs.
+    parameters : the values that were given, which differ from the notebook's own.
+    claims : the rows of its claims.
+    seconds : how long it took.
+    """
+
+    notebook: NotebookNode
+    parameters: dict[str, Any]
+    claims: list[dict[str, Any]]
+    seconds: float
+
+
 def read_notebook(path: str | Path) -> NotebookNode:
     """The notebook in a file.
 
@@ -44,7 +69,7 @@ def read_notebook(path: str | Path) -> NotebookNode:
     ValueError : there is no such file, or it is not a notebook.
     """
     if not Path(path).is_file():
-        raise ValueError(f"there is no notebook {str(path)!r}")
+        raise ValueError(f"there is no notebook {str(path)!r}{renamed(Path(path).stem)}")
     try:
         return nbformat.read(path, as_version=4)
     except (
@@ -58,6 +83,14 @@ def read_notebook(path: str | Path) -> NotebookNode:
         raise ValueError(
             f"{str(path)!r} is not a Jupyter notebook: {str(error).splitlines()[0]}"
         ) from None
+
+
+def renamed(stem: str) -> str:
+    """What to add to a message about a name that the book's notebooks had once: they have lost
+    their numbers.
+    """
+    name = re.sub(r"^\d\d_", "", stem)
+    return f": notebooks have no numbers any more, try {name!r}" if name != stem else ""
 
 
 def key_of(
@@ -107,18 +140,20 @@ def missing_packages(notebook: NotebookNode) -> list[str]:
 
 def execute(
     notebook: NotebookNode,
-    parameters: Mapping[str, object],
+    parameters: Mapping[str, Any],
     folder: Path | None = None,
     *,
     progress: bool = False,
-) -> NotebookNode:
-    """The notebook, executed through papermill in a kernel of its own.
+    limit: int | None = None,
+) -> Run:
+    """Execute a notebook through papermill in a kernel of its own. The notebook stays as it is.
 
     Parameters
     ----------
-    parameters : values that differ from the notebook's own; see `rlvrlib.parameters.checked`.
+    parameters : values that differ from the notebook's own; see `rlvrlib.running.parameters`.
     folder : the kernel's working folder.
     progress : show a progress bar on standard error.
+    limit : seconds that a cell may take; no limit where omitted.
 
     Raises
     ------
@@ -129,14 +164,15 @@ def execute(
 
     if missing := missing_packages(notebook):
         raise NotebookFailed(f"it needs {', '.join(missing)}, which is not installed")
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what matters is raised
     os.environ.update(ONE_THREAD)
-    os.environ.pop(
-        "MPLBACKEND", None
-    )  # the kernel chooses its own; one from outside would suppress the figures
+    # The kernel chooses its own; one from outside would suppress the figures.
+    os.environ.pop("MPLBACKEND", None)
     # papermill's own `cwd` changes the folder of this process, under the feet of its other threads.
     resources = {"metadata": {"path": str(folder)}} if folder else {}
+    start = time.monotonic()
     try:
-        return papermill.execute_notebook(
+        executed = papermill.execute_notebook(
             copy.deepcopy(notebook),
             None,
             dict(parameters),
@@ -145,16 +181,19 @@ def execute(
             language="python",
             coalesce_streams=True,
             resources=resources,
-            extra_arguments=[
-                "--IPKernelApp.log_level=CRITICAL"
-            ],  # its warnings are not about the notebook
+            execution_timeout=limit,
+            # The warnings of a kernel are not about the notebook.
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
         )
     except PapermillExecutionError as error:
         cell = "\n    ".join(error.source.strip().splitlines())
         where = f"cell {error.cell_index + 1} (In [{error.exec_count}]):\n    {cell}\n  "
         raise NotebookFailed(f"{error.ename}: {error.evalue}", where) from None
     except Exception as error:  # a dead kernel, a broken file: one line, not a traceback
-        raise NotebookFailed(f"{type(error).__name__}: {error}") from None
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise NotebookFailed(f"{type(error).__name__}: {reason}") from None
+    seconds = round(time.monotonic() - start, 2)
+    return Run(executed, dict(parameters), claims.rows_of(executed), seconds)
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -16,27 +16,32 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 from rlvrlib.evidence import claims, html
+from rlvrlib.running.execution import Run, installed_versions
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def notebook_page(notebook: NotebookNode, name: str, facts: Mapping[str, object]) -> str:
+def notebook_page(name: str, run: Run) -> str:
     """An executed notebook as a page: facts of the run, claims first, then the cells.
 
     Parameters
     ----------
     name : the notebook's name.
-    facts : what to say of the run, for example the parameters and the versions.
     """
-    rows = claims.rows_of(notebook)
-    cells = "\n".join(_cell(cell, number) for number, cell in enumerate(notebook.cells))
+    given = ", ".join(f"{name} = {value}" for name, value in run.parameters.items())
+    facts = {
+        "parameters given": given or "none",
+        "run time": f"{run.seconds:.1f} s",
+        "versions": installed_versions(),
+    }
+    cells = "\n".join(_cell(cell, number) for number, cell in enumerate(run.notebook.cells))
     head = [html.facts_table(facts)]
-    if rows:
-        summary = f"<p>{escape(claims.summary(rows))}</p>"
+    if run.claims:
+        summary = f"<p>{escape(claims.summary(run.claims))}</p>"
         head += [
             "<h2 id='claims'>Claims</h2>",
             summary,
-            html.claims_table(rows),
+            html.claims_table(run.claims),
             "<h2>The notebook</h2>",
         ]
     return html.document(name, "\n".join(["<header>", *head, "</header>", cells]))

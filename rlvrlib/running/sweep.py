@@ -1,8 +1,8 @@
 """A notebook over a grid of parameters: in parallel, resumable, one table.
 
-Every finished point is a file named by its key (`rlvrlib.execution.key_of`): what is there is not
-computed again. The table is made from these files in the order of the grid, so it does not depend
-on who computed what, or when.
+Every finished point is a file named by its key (`execution.key_of`): what is there is not
+computed again. The table is made in the order of the grid, so it does not depend on who computed
+what, or when.
 """
 
 from __future__ import annotations
@@ -11,24 +11,17 @@ import csv
 import io
 import itertools
 import json
-import logging
-import os
-import re
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import joblib
 import nbformat
 import yaml
-from joblib.externals.loky.process_executor import BrokenProcessPool
 from nbformat import NotebookNode
 
-from rlvrlib.evidence import claims
 from rlvrlib.running.execution import (
     LIBRARY,
     NotebookFailed,
@@ -39,13 +32,12 @@ from rlvrlib.running.execution import (
     write_whole,
 )
 from rlvrlib.running.parameters import Parameter, cell_source, checked, read
+from rlvrlib.running.pool import side_by_side
 
 Outcome = dict[str, Any]  # rows: the claims; error: why there are none; seconds
 
 COLUMNS = ("claim", "relation", "predicted", "measured", "tolerance", "verdict", "reason")
 FAILED = "did not run"
-_ATTEMPTS = 3  # without a point finished in between
-_CONNECT = 5  # seconds
 
 
 @dataclass(frozen=True)
@@ -121,53 +113,42 @@ def run(
     Parameters
     ----------
     out : folder of the results; made where it is missing.
-    jobs : processes on this machine, -1 for one on each core; without meaning on a cluster.
-    cluster : address of a Dask scheduler, ``tcp://host:8786``; its workers need this library.
+    jobs, cluster : where the notebooks run; see `side_by_side`.
     folder : where the kernels run, if it exists there.
 
     Raises
     ------
-    ValueError : no cluster at that address, no workers, or workers with another library or other
-        versions.
+    ValueError : the cluster cannot be used.
     OSError : a result could not be written. What was finished before is kept.
     """
     (out / "points").mkdir(parents=True, exist_ok=True)
     for leftover in (out / "points").glob(".part-*"):  # of a sweep that was killed
         leftover.unlink(missing_ok=True)
-    waiting = {}
+    waiting = []
     for point in points:
         outcome = _stored(out, point)
         if outcome is None:
-            waiting[point.index] = point
+            waiting.append(point)
         else:
             yield point, outcome
-    text, expected, attempts = _without_outputs(notebook), environment_key(), 0
-    with ExitStack() as stack:
-        options = _where(stack, jobs, cluster, expected) if waiting else {}
-        while waiting:
-            # One `Parallel` for each attempt: results of a broken one may still come in.
-            parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1, **options)
-            tasks = [
-                joblib.delayed(_compute)(point, text, str(folder or ""), expected)
-                for point in waiting.values()
-            ]
-            try:
-                for index, outcome in parallel(tasks):
-                    point, attempts = waiting.pop(index), 0
-                    if not outcome["error"]:  # a point that failed is tried again by the next sweep
-                        write_whole(_file(out, point), json.dumps(outcome, indent=1))
-                    yield point, outcome
-            except (
-                BrokenProcessPool
-            ):  # a process was killed: its points and those in flight beside it run again
-                attempts += 1
-                if attempts == _ATTEMPTS:
-                    for point in waiting.values():
-                        yield (
-                            point,
-                            _failure("the process that computed it was killed, three times"),
-                        )
-                    return
+    if not waiting:
+        return
+    compute = partial(
+        _compute,
+        text=_without_outputs(notebook),
+        folder=str(folder or ""),
+        expected=environment_key(),
+    )
+    for point, future in side_by_side(compute, waiting, jobs=jobs, cluster=cluster):
+        try:
+            outcome = future.result()
+        except Exception as error:
+            if cluster is None:
+                raise
+            outcome = _failure(f"given up by the cluster: {type(error).__name__}: {error}")
+        if not outcome["error"]:  # a point that failed is tried again by the next sweep
+            write_whole(_file(out, point), json.dumps(outcome, indent=1))
+        yield point, outcome
 
 
 def table(points: Sequence[Point], outcomes: Mapping[int, Outcome]) -> str:
@@ -197,20 +178,19 @@ def times(points: Sequence[Point], outcomes: Mapping[int, Outcome]) -> str:
 # ---- one point
 
 
-def _compute(point: Point, text: str, folder: str, expected: str) -> tuple[int, Outcome]:
-    """Runs in a worker. The index travels with the outcome, because points finish in any order."""
-    start = time.monotonic()
+def _compute(point: Point, text: str, folder: str, expected: str) -> Outcome:
+    """Compute a point, here or in a worker."""
     if environment_key() != expected:
-        return point.index, _failure(
+        return _failure(
             "the worker has another rlvrlib, Python or NumPy, SciPy, Matplotlib than the sweep"
         )
+    there = Path(folder) if folder and Path(folder).is_dir() else None
+    start = time.monotonic()
     try:
-        there = Path(folder) if folder and Path(folder).is_dir() else None
-        executed = execute(nbformat.reads(text, as_version=4), point.parameters, there)
+        run = execute(nbformat.reads(text, as_version=4), point.parameters, there)
     except NotebookFailed as error:
-        return point.index, _failure(" ".join(error.reason.split()), time.monotonic() - start)
-    rows = claims.rows_of(executed)
-    return point.index, {"rows": rows, "error": "", "seconds": round(time.monotonic() - start, 2)}
+        return _failure(" ".join(error.reason.split()), time.monotonic() - start)
+    return {"rows": run.claims, "error": "", "seconds": run.seconds}
 
 
 def _failure(reason: str, seconds: float = 0.0) -> Outcome:
@@ -243,112 +223,3 @@ def _csv(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     writer.writerow(columns)
     writer.writerows(rows)
     return file.getvalue()
-
-
-# ---- where points are computed
-
-
-def _where(stack: ExitStack, jobs: int, cluster: str | None, expected: str) -> dict[str, Any]:
-    """Let joblib compute on this machine or on a cluster until the stack closes; what
-    `joblib.Parallel` needs for it.
-    """
-    if cluster is None:
-        loky = {
-            "backend": "loky",
-            "inner_max_num_threads": 1,
-            "initializer": _end_with,
-            "initargs": (os.getpid(),),
-        }
-        stack.enter_context(joblib.parallel_config(n_jobs=jobs, **loky))
-        return {}
-    client = _client(cluster, expected)
-    stack.callback(client.close)
-    stack.enter_context(joblib.parallel_config(backend=_dask_backend(client)))
-    # All at once: the scheduler sees to it that points of a dead worker go to another, and new
-    # workers find work.
-    return {"pre_dispatch": "all"}
-
-
-def _end_with(sweep: int) -> None:
-    """In a worker process: end when the sweep, the process of that number, was killed: it could not
-    say so.
-
-    The number comes from the sweep, because it may be dead before its workers have started.
-    """
-
-    def watch() -> None:
-        while os.getppid() == sweep:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _client(address: str, expected: str) -> Any:
-    try:
-        from distributed import Client
-    except ModuleNotFoundError:
-        raise ValueError(
-            "a sweep on a cluster needs distributed: pip install 'rlvrlib[cluster]'"
-        ) from None
-    if not re.fullmatch(r"(?:(?:tcp|tls|ucx|wss?)://)?[^\s/]+:\d+/?", address):
-        raise ValueError(
-            f"--cluster must be the address of a Dask scheduler such as tcp://host:8786, got {address!r}"
-        )
-    logging.getLogger("distributed").setLevel(
-        logging.CRITICAL
-    )  # what matters is said below, in one line
-    try:
-        client = Client(address, timeout=_CONNECT, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"no Dask scheduler answers at {address!r} ({reason})") from None
-    try:
-        there = client.run(environment_key)
-    except Exception as error:
-        client.close()
-        raise ValueError(
-            f"the cluster's workers cannot use rlvrlib: {type(error).__name__}: {error}"
-        ) from None
-    if not there or set(there.values()) != {expected}:
-        client.close()
-        other = sum(value != expected for value in there.values())
-        what = (
-            f"{other} workers with another rlvrlib, Python or NumPy, SciPy, Matplotlib"
-            if there
-            else "no workers"
-        )
-        raise ValueError(f"the cluster at {address!r} has {what}")
-    return client
-
-
-def _dask_backend(client: Any) -> Any:
-    from joblib._dask import DaskDistributedBackend
-
-    class Backend(DaskDistributedBackend):  # type: ignore[misc]  # joblib has no types
-        """joblib's backend waits for ever for a task that the scheduler gave up; here such a task
-        has an outcome.
-        """
-
-        def submit(self, func: Any, callback: Any = None) -> Any:
-            future = super().submit(func, callback)
-            (point, *_), _ = func.items[0][1:]
-
-            def given_up(done: Any) -> None:
-                if error := done.exception():
-                    callback((point.index, error))
-
-            future.add_done_callback(given_up)
-            return future
-
-        def retrieve_result_callback(self, out: Any) -> Any:
-            if isinstance(out, tuple) and isinstance(out[1], BaseException):
-                return [
-                    (
-                        out[0],
-                        _failure(f"given up by the cluster: {type(out[1]).__name__}: {out[1]}"),
-                    )
-                ]
-            return super().retrieve_result_callback(out)
-
-    return Backend(client=client)
