@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import multiprocessing
 import os
 import platform
 import re
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -49,7 +51,7 @@ OURS = {"rlvrlib": "rlvrlib", "compiled": "rlvrlib, compiled"}
 # One run after the other: what all are checked against, on so many runs. With more of them a loop
 # takes longer and is not faster.
 REFERENCE, LOOPED = "NumPy, run by run", 1000
-PACKAGES = ("numpy", "scipy", "jax", "jaxlib", "rlax", "open_spiel", "torch", "numba", "joblib")
+PACKAGES = ("numpy", "scipy", "jax", "jaxlib", "rlax", "open_spiel", "torch", "numba")
 
 
 def problem(features: bool) -> tuple[np.ndarray, np.ndarray | None]:
@@ -79,26 +81,27 @@ def compare(
     rlvrlib's of every contender.
     """
     expected = reference()
-    apart = {
-        name: peers.agree(tuple(part[: len(expected[0])] for part in call()), expected)
-        for name, call in calls.items()
-    }  # type: ignore[arg-type]
+    first = slice(len(expected[0]))
+    apart = {}
+    for name, call in calls.items():
+        success, ends = call()
+        apart[name] = peers.agree((success[first], ends[first]), expected)
     wrong = {name: gap for name, gap in apart.items() if not gap <= TOLERANCE}
     if wrong:
         raise SystemExit(f"error: these give other trajectories, so they are not timed: {wrong}")
     repeats = dict.fromkeys(calls, 1)
-    for (
-        name,
-        call,
-    ) in (
-        calls.items()
-    ):  # a call of microseconds is repeated, so that the clock's grain does not matter
+    # a call of microseconds is repeated, so that the clock's grain does not matter
+    for name, call in calls.items():
         start = time.perf_counter()
         call()
         repeats[name] = int(np.clip(0.02 / (time.perf_counter() - start), 1, 500))
 
     def repeated(name: str) -> Callable[[], None]:
-        return lambda: [calls[name]() for _ in range(repeats[name])] and None  # type: ignore[func-returns-value]
+        def several() -> None:
+            for _ in range(repeats[name]):
+                calls[name]()
+
+        return several
 
     seconds = take_turns({name: repeated(name) for name in calls}, turns)
     each = {name: [value / repeats[name] for value in values] for name, values in seconds.items()}
@@ -116,42 +119,44 @@ def compare(
     }
 
 
+def processes() -> ProcessPoolExecutor:
+    """One for each core, not by a fork: JAX has threads."""
+    return ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn"))
+
+
 def policy_gradient(
     features: bool, runs: tuple[int, ...], turns: int, skipped: dict[str, str]
 ) -> list[dict[str, Any]]:
     rewards, matrix = problem(features)
     rows = []
-    for num_runs in runs:
-        starts, calls = UniformStarts(num_runs, DIM if features else NUM_ARMS, seed=2)[:], {}
-        for name, peer in peers.POLICY_GRADIENT.items():
-            if name == REFERENCE and num_runs > LOOPED:
-                continue
-            try:
-                calls[name] = peer(starts[:], rewards, ETA, NUM_STEPS, matrix)
-            except ImportError as error:
-                if not features:
-                    skipped[name] = str(error)
-        cores = os.cpu_count() or 1
-        if cores > 1 and num_runs >= 10_000 and not features:
-            calls["rlvrlib, all cores"] = peers.rlvrlib_blocks(
-                starts, rewards, ETA, NUM_STEPS, matrix, jobs=-1
-            )
-            calls["rlvrlib, compiled, all cores"] = peers.rlvrlib_compiled(
-                starts, rewards, ETA, NUM_STEPS, matrix, jobs=-1
-            )
-        reference = peers.numpy_per_run(starts[:LOOPED], rewards, ETA, NUM_STEPS, matrix)
-        print(f"{num_runs} runs, features: {features}", flush=True)
-        rows.append(
-            {
-                "runs": num_runs,
-                "contenders": compare(calls, reference, num_runs * NUM_STEPS * NUM_ARMS, turns),
-            }
-        )
+    with processes() as many, ThreadPoolExecutor() as threads:
+        for num_runs in runs:
+            starts, calls = UniformStarts(num_runs, DIM if features else NUM_ARMS, seed=2)[:], {}
+            for name, peer in peers.POLICY_GRADIENT.items():
+                if name == REFERENCE and num_runs > LOOPED:
+                    continue
+                try:
+                    calls[name] = peer(starts[:], rewards, ETA, NUM_STEPS, matrix)
+                except ImportError as error:
+                    if not features:
+                        skipped[name] = str(error)
+            if (os.cpu_count() or 1) > 1 and num_runs >= 10_000 and not features:
+                for name, peer, executor in (
+                    ("rlvrlib", peers.rlvrlib_blocks, many),
+                    ("rlvrlib, compiled", peers.rlvrlib_compiled, threads),
+                ):
+                    calls[f"{name}, all cores"] = peer(
+                        starts, rewards, ETA, NUM_STEPS, executor=executor
+                    )
+            reference = peers.numpy_per_run(starts[:LOOPED], rewards, ETA, NUM_STEPS, matrix)
+            print(f"{num_runs} runs, features: {features}", flush=True)
+            work = num_runs * NUM_STEPS * NUM_ARMS
+            rows.append({"runs": num_runs, "contenders": compare(calls, reference, work, turns)})
     return rows
 
 
 def chain() -> MarkovTokens:
-    """Four tokens and a stop token, at most six long; correct with an even number of the first one."""
+    """Four tokens and a stop token, at most six long; correct with an even number of the first."""
     rng = np.random.default_rng(3)
     return MarkovTokens(
         rng.normal(size=(5, 4)),
@@ -217,7 +222,7 @@ def peak_mb() -> float:
 
 
 def memory_of(kind: str, num_runs: int) -> dict[str, float]:
-    """In a process of its own: seconds, and peak memory above that of the imports, for two steps."""
+    """In a process of its own: seconds and peak memory above that of the imports, for two steps."""
     rewards, _ = problem(False)
     starts, bandit, rule = (
         UniformStarts(num_runs, NUM_ARMS, seed=2),
@@ -375,7 +380,8 @@ def main() -> None:
     parser.add_argument(
         "--rlvr",
         type=Path,
-        help="the command to time `diagnose` with, and in whose environment the book is made; both left out where omitted",
+        help="the command to time `diagnose` with, and in whose environment the book is made; "
+        "both left out where omitted",
     )
     parser.add_argument("--out", type=Path, default=HERE / "results" / f"{date.today()}.json")
     parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)

@@ -60,7 +60,8 @@ def main() -> None:
             )
         same &= len(set(tables.values())) == 1
     print(
-        f"one by one {single:.1f} s, {options.jobs} at a time {parallel:.1f} s: {single / parallel:.2f} times as fast"
+        f"one by one {single:.1f} s, {options.jobs} at a time {parallel:.1f} s: "
+        f"{single / parallel:.2f} times as fast"
     )
     print(f"tables {'equal' if same else 'DIFFER'}")
 

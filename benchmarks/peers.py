@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from concurrent.futures import Executor
 
 import numpy as np
 from scipy.special import log_softmax
@@ -25,6 +26,7 @@ from rlvrlib import (
     ascend_blocks,
 )
 from rlvrlib.ascent import Trajectory
+from rlvrlib.blocks import Loop
 
 Array = np.ndarray
 Call = Callable[[], tuple[Array, Array]]
@@ -41,8 +43,8 @@ def rlvrlib_blocks(
     eta: float,
     num_steps: int,
     features: Array | None = None,
-    jobs: int = 1,
-    compiled: bool = False,
+    loop: Loop = ascend,
+    executor: Executor | None = None,
 ) -> Call:
     bandit = TabularBandit(rewards) if features is None else LogLinearBandit(features, rewards)
 
@@ -54,8 +56,8 @@ def rlvrlib_blocks(
             Constant(eta),
             num_steps,
             success_and_end,
-            jobs=jobs,
-            compiled=compiled,
+            loop=loop,
+            executor=executor,
         )
         success, ends, first = np.empty((len(starts), num_steps + 1)), np.empty(starts.shape), 0
         for rates, last in blocks:
@@ -72,13 +74,14 @@ def rlvrlib_compiled(
     eta: float,
     num_steps: int,
     features: Array | None = None,
-    jobs: int = 1,
+    executor: Executor | None = None,
 ) -> Call:
-    call = rlvrlib_blocks(starts, rewards, eta, num_steps, features, jobs, compiled=True)
-    rlvrlib_blocks(
-        starts[:2], rewards, eta, 2, features, compiled=True
-    )()  # compiles, or says what is missing
-    return call
+    from rlvrlib.compiled.ascent import ascend_compiled
+
+    if features is not None:
+        raise ImportError("the compiled ascent is for the tabular bandit")
+    rlvrlib_blocks(starts[:2], rewards, eta, 2, loop=ascend_compiled)()  # compiles
+    return rlvrlib_blocks(starts, rewards, eta, num_steps, None, ascend_compiled, executor)
 
 
 def rlvrlib_whole(
@@ -221,7 +224,7 @@ def numba_loop(
     import numba
 
     if features is not None:
-        raise ImportError("the compiled loop is written for the tabular bandit")
+        raise ImportError("the loop is written for the tabular bandit")
 
     @numba.njit(fastmath={"contract", "reassoc"})
     def runs(starts, rewards):  # type: ignore[no-untyped-def]
@@ -246,6 +249,26 @@ def numba_loop(
     return lambda: runs(starts, rewards)
 
 
+def vectors_by_hand(
+    starts: Array, rewards: Array, eta: float, num_steps: int, features: Array | None = None
+) -> Call:
+    """What vectors written by hand reach, see `vectors`."""
+    import vectors
+
+    if features is not None:
+        raise ImportError("the vectors are written for the tabular bandit")
+    order = np.argsort(-rewards, kind="stable")  # right arms first
+    back, num_right = np.argsort(order), int(rewards.sum())
+
+    def call() -> tuple[Array, Array]:
+        success, ends = np.empty((len(starts), num_steps + 1)), starts[:, order]
+        vectors.reinforce(ends, success, num_right, eta)
+        return success, ends[:, back]
+
+    call()  # compiles
+    return call
+
+
 POLICY_GRADIENT: dict[str, Callable[..., Call]] = {
     "rlvrlib": rlvrlib_blocks,
     "rlvrlib, compiled": rlvrlib_compiled,
@@ -254,6 +277,7 @@ POLICY_GRADIENT: dict[str, Callable[..., Call]] = {
     "JAX by hand": jax_by_hand,
     "OpenSpiel": openspiel_qpg,
     "numba": numba_loop,
+    "numba, vectors by hand": vectors_by_hand,
     "NumPy, run by run": numpy_per_run,
 }
 
@@ -263,7 +287,7 @@ def tokens_batched(chain: MarkovTokens, theta: Array) -> Call:
 
 
 def tokens_per_run(chain: MarkovTokens, theta: Array) -> Call:
-    """The dynamic program written for one run, with a loop over time, and one run after the other."""
+    """The dynamic program written for one run, with a loop over time; one run after the other."""
     vocabulary, states, cap = chain.base.shape[1], chain.automaton.shape[0], chain.max_length
     ends = np.array([chain._stopped[row] for row in range(2)])
     goes_on = np.arange(vocabulary) != chain.stop

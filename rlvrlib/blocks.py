@@ -8,13 +8,17 @@ the block's `Trajectory` to ``keep`` and forgets it.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 import numpy as np
 
 from rlvrlib.ascent import Trajectory, ascend
+from rlvrlib.bandits import SoftmaxBandit
 from rlvrlib.checks import whole
 from rlvrlib.directions import Direction
 from rlvrlib.problems import Array, Problem
@@ -23,9 +27,11 @@ from rlvrlib.steps import Step
 # Numbers in one array of a block, 256 kB: fewer runs and the calls cost more than the work, more
 # runs and they leave the cache.
 _BLOCK_NUMBERS = 1 << 15
-# A multiple of the rows that the kernels of a matrix product take at a time.
-_TILE = 16
-
+# A multiple of the rows that the kernels of a matrix product take at a time, and of the runs that
+# the compiled ascent has side by side.
+_TILE = 64
+# Blocks that an executor holds at a time: enough for some dozens of workers.
+_UNDER_WAY = 64
 
 Kept = TypeVar("Kept")
 
@@ -74,12 +80,19 @@ class UniformStarts:
         first, last, stride = runs.indices(self.num_runs)
         if stride != 1:
             raise ValueError(f"runs must be a slice without a stride, got {runs!r}")
-        stream = np.random.PCG64(self.seed).advance(
-            first * self.dim
-        )  # a double takes one number of the stream
+        # a double takes one number of the stream
+        stream = np.random.PCG64(self.seed).advance(first * self.dim)
         return np.random.Generator(stream).uniform(
             self.low, self.high, size=(max(last - first, 0), self.dim)
         )
+
+
+class Loop(Protocol):
+    """`ascend`, or another function that gives the trajectories of a block."""
+
+    def __call__(
+        self, problem: Problem, theta0: Array, direction: Direction, step: Step, num_steps: int, /
+    ) -> Trajectory: ...
 
 
 def ascend_blocks(
@@ -91,14 +104,14 @@ def ascend_blocks(
     keep: Callable[[Trajectory], Kept],
     *,
     block_size: int | None = None,
-    jobs: int = 1,
-    compiled: bool = False,
+    executor: Executor | None = None,
+    loop: Loop = ascend,
 ) -> Iterator[Kept]:
     """`ascend` for any number of runs; gives ``keep(trajectory)`` of each block, in the order of
     the runs.
 
     No run depends on its block: the results have the same bits for every ``block_size`` and every
-    number of ``jobs``. ``np.concatenate(list(...))`` joins arrays; with a mean in place of the list
+    number of workers. ``np.concatenate(list(...))`` joins arrays; with a mean in place of the list
     the memory does not grow with the runs.
 
     Parameters
@@ -107,102 +120,85 @@ def ascend_blocks(
         runs, and without random numbers.
     starts : see `Starts`.
     keep : what to keep of a block's `Trajectory`, whose arrays have shape ``(runs of the block,
-        ...)``. With more than one job it may be called in another process, so it must be a function
-        that pickle can find.
+        ...)``. Where processes run the blocks it must be a function that pickle can find.
     block_size : runs at a time; by default as many as stay in cache.
-    jobs : processes, or threads of the compiled loop; joblib's ``n_jobs``: -1 for all cores.
-    compiled : whether to run the blocks through `compiled.ascend_compiled`, several times as fast
-        for what it can do (extra ``fast``).
+    executor : where the blocks run, such as a `concurrent.futures.ProcessPoolExecutor`; one after
+        the other in this process where omitted.
+    loop : what runs a block: `ascend`, or several times as fast for what it can do
+        `rlvrlib.compiled.ascent.ascend_compiled` (extra ``fast``), beside which other threads run.
 
     Raises
     ------
-    ValueError : bad arguments, or whatever `ascend` raises.
+    ValueError : bad arguments, or whatever the loop raises.
     """
     if len(starts) < 1:
         raise ValueError("starts must hold at least one run, got none")
-    if block_size is not None and block_size < 1:
-        raise ValueError(f"block_size must be at least 1, got {block_size!r}")
-    run: Callable[..., Trajectory] = _filled
-    if compiled:
-        run = _compiled()  # takes only what is the same for all runs, and each by itself
-    else:
-        _check_shared(problem, starts, direction, step)
-    size = block_size or _block_size(len(starts), getattr(problem, "num_arms", problem.dim))
-    blocks = (slice(first, min(first + size, len(starts))) for first in range(0, len(starts), size))
-    arguments = (run, problem, direction, step, num_steps, keep)
-    if jobs == 1:
-        return (_block(starts[block], *arguments) for block in blocks)
-    from joblib import Parallel, delayed  # only where it is used: the library does without
+    if block_size is not None:
+        whole(1, block_size=block_size)
+    _check_shared(problem, starts, direction, step)
+    width = problem.num_arms if isinstance(problem, SoftmaxBandit) else problem.dim
+    size = block_size or _block_size(len(starts), width)
+    calls = (
+        partial(
+            _block, starts[first : first + size], loop, problem, direction, step, num_steps, keep
+        )
+        for first in range(0, len(starts), size)
+    )
+    return (call() for call in calls) if executor is None else _in_order(executor, calls)
 
-    tasks = (delayed(_block)(starts[block], *arguments) for block in blocks)
-    # The compiled loop runs beside other threads; NumPy's calls are too short for that.
-    return Parallel(
-        n_jobs=jobs,
-        return_as="generator",
-        batch_size="auto",
-        prefer="threads" if compiled else "processes",
-    )(tasks)
+
+def _in_order(executor: Executor, calls: Iterator[Callable[[], Kept]]) -> Iterator[Kept]:
+    """Results in the order of the calls. Few are under way, so that neither starts nor results pile
+    up.
+    """
+    under_way: deque[Future[Kept]] = deque()
+    for call in calls:
+        under_way.append(executor.submit(call))
+        if len(under_way) == _UNDER_WAY:
+            yield under_way.popleft().result()
+    while under_way:
+        yield under_way.popleft().result()
 
 
 def _block_size(num_runs: int, width: int) -> int:
     most = max(_TILE, _BLOCK_NUMBERS // width)
-    even = -(
-        -num_runs // -(-num_runs // most)
-    )  # blocks of one size, so that no small one is left at the end
+    # blocks of one size, so that no small one is left at the end
+    even = -(-num_runs // -(-num_runs // most))
     return -(-even // _TILE) * _TILE
-
-
-def _compiled() -> Callable[..., Trajectory]:
-    try:
-        from rlvrlib.compiled import ascend_compiled
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"compiled must be False without {error.name}: pip install 'rlvrlib[fast]'"
-        ) from None
-    return ascend_compiled
 
 
 def _block(
     start: Array,
-    run: Callable[..., Trajectory],
+    loop: Loop,
     problem: Problem,
     direction: Direction,
     step: Step,
     num_steps: int,
     keep: Callable[[Trajectory], Kept],
 ) -> Kept:
-    return keep(run(problem, start, direction, step, num_steps))
-
-
-def _filled(
-    problem: Problem, start: Array, direction: Direction, step: Step, num_steps: int
-) -> Trajectory:
-    """`ascend`. BLAS treats rows that do not fill one of its tiles apart, with other last bits: a
-    block is filled up with copies of a run.
+    """What is kept of one block. BLAS treats rows that do not fill one of its tiles apart, with
+    other last bits: a block is filled up with copies of a run.
     """
     rows = len(start)
-    path = ascend(
-        problem,
-        np.concatenate([start, np.repeat(start[:1], -rows % _TILE, axis=0)]),
-        direction,
-        step,
-        num_steps,
-    )
+    filled = np.concatenate([start, np.repeat(start[:1], -rows % _TILE, axis=0)])
+    path = loop(problem, filled, direction, step, num_steps)
     parts = {field.name: getattr(path, field.name) for field in fields(path)}
     notes = {name: values[:rows] for name, values in parts.pop("notes").items()}
-    return Trajectory(**{name: values[:rows] for name, values in parts.items()}, notes=notes)
+    return keep(Trajectory(**{name: values[:rows] for name, values in parts.items()}, notes=notes))
 
 
 def _check_shared(problem: Problem, starts: Starts, direction: Direction, step: Step) -> None:
     for name, rule in (("direction", direction), ("step", step)):
         if _draws(rule):
             raise ValueError(
-                f"{name} must not draw random numbers, got {type(rule).__name__}: they would depend on the blocks"
+                f"{name} must not draw random numbers, got {type(rule).__name__}: "
+                "they would depend on the blocks"
             )
     shape = ascend(problem, starts[0:1][0], direction, step, 1).log_odds.shape
     if shape != (2,):
         raise ValueError(
-            f"problem, direction and step must be the same for all runs, got axes of shape {shape[:-1]}: call ascend for these"
+            "problem, direction and step must be the same for all runs, got axes of shape "
+            f"{shape[:-1]}: call ascend for these"
         )
 
 

@@ -16,6 +16,7 @@ THEORY = "theory"
 # A folder may import the theory and these; the theory imports no folder.
 BELOW = {
     THEORY: set(),
+    "compiled": {THEORY},
     "evidence": {THEORY},
     "language_model": {THEORY},
     "practice": {THEORY, "evidence"},
