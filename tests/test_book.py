@@ -148,6 +148,18 @@ def test_figures_have_a_number_and_a_caption(name: str) -> None:
             assert picture.find_parent("figure").select_one("figcaption .caption-number"), name
 
 
+@pytest.mark.parametrize("name", READ)
+def test_no_mark_is_doubled(name: str) -> None:
+    """As by a text that was replaced in another's place."""
+    article = parsed(SITE / name).select_one("article")
+    text = "".join(
+        piece
+        for piece in article.strings
+        if not piece.find_parent(["pre", "code", "svg", "script"])
+    )
+    assert re.findall(r".{0,30}(?:,,|;;|(?<!\.)\.\.(?!\.)).{0,10}", text) == []
+
+
 def test_symbols_of_a_chapter_are_mathematics_and_links() -> None:
     chapters = [f"{name}.html" for name in CHAPTERS if f"{name}.html" in READ]
     lists = {name: parsed(SITE / name).select("details.symbols-here li") for name in chapters}

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
+import nbformat
 import pytest
 import yaml
 from bs4 import BeautifulSoup
@@ -105,5 +106,12 @@ def test_the_changelog_knows_the_present_version() -> None:
     assert f'version = "{CFF["version"]}"' in project
 
 
-def test_no_source_maps_are_published() -> None:
-    assert list(SITE.rglob("*.map")) == []
+def test_what_no_reader_needs_is_not_published() -> None:
+    static = SITE / "_static"
+    assert list(SITE.rglob("*.map")) == [] and not (static / "locales").exists()
+    assert not [font for font in static.rglob("*.ttf") if font.with_suffix(".woff2").exists()]
+    downloads = list((SITE / "_sources" / "notebooks").glob("*.ipynb"))
+    assert len(downloads) > 15
+    for path in downloads:
+        cells = nbformat.read(path, as_version=4).cells
+        assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells), path

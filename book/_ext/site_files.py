@@ -24,9 +24,6 @@ from sphinx.util.docutils import SphinxDirective
 
 logger = logging.getLogger(__name__)
 
-# Nothing loads them; they are for those who mend the theme, and as large as the book's text.
-SOURCE_MAPS = "_static/**/*.map"
-
 NOT_FOUND = """<!doctype html>
 <html lang="en">
 <head>
@@ -73,8 +70,6 @@ def write_files(app: Sphinx, error: Exception | None) -> None:
     (out / "sitemap.xml").write_text(sitemap(app, base), encoding="utf-8")
     (out / "llms.txt").write_text(llms(app, base), encoding="utf-8")
     (out / "404.html").write_text(not_found(app, base), encoding="utf-8")
-    for path in out.glob(SOURCE_MAPS):
-        path.unlink()
 
 
 def parts(app: Sphinx) -> Iterator[tuple[str, list[str]]]:

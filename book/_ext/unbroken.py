@@ -1,7 +1,5 @@
 """No line begins with the full stop of a formula: a formula and the punctuation after it stay on
-one line, as do a sign and its number.
-
-Primes of names such as Theorem 3\' are primes, not quotation marks.
+one line.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
-PRIMES = {"\u2019": "\u2032", "\u2019\u2019": "\u2033", "\u201d": "\u2033"}
+PUNCTUATION = re.compile("[.,;:!?)\u2019]+")
 
 
 class Unbroken(SphinxPostTransform):
@@ -22,33 +20,14 @@ class Unbroken(SphinxPostTransform):
 
     def run(self, **_: Any) -> None:
         for formula in list(self.document.findall(nodes.math)):
-            after = formula.next_node(descend=False, siblings=True)
-            mark = (
-                re.match("[.,;:!?)\u2019]+", after.astext())
-                if isinstance(after, nodes.Text) and after.parent is formula.parent
-                else None
-            )
-            if mark:
-                rest = after.astext()[mark.end() :]
-                after.parent.replace(after, [nodes.Text(rest)] if rest else [])
-                formula.replace_self(
-                    nodes.inline(
-                        "", "", formula.deepcopy(), nodes.Text(mark[0]), classes=["unbroken"]
-                    )
-                )
-        for text in list(self.document.findall(nodes.Text)):
-            if isinstance(
-                text.parent,
-                (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw),
-            ):
-                continue
-            tidy = re.sub(
-                "(?<=[A-Za-z] \\d)(\u2019{1,2}|\u201d)(?![\\w])",
-                lambda found: PRIMES[found[1]],
-                text,
-            ).replace("\u00b1 ", "\u00b1\u00a0")
-            if tidy != text:
-                text.parent.replace(text, nodes.Text(tidy))
+            parent = formula.parent
+            place = parent.index(formula)
+            after = parent[place + 1] if place + 1 < len(parent) else None
+            if isinstance(after, nodes.Text) and (mark := PUNCTUATION.match(after)):
+                together = nodes.inline("", "", formula, nodes.Text(mark[0]), classes=["unbroken"])
+                rest = after[mark.end() :]
+                # By place: two texts of a sentence may be equal, a comma and a comma.
+                parent[place : place + 2] = [together, *([nodes.Text(rest)] if rest else [])]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -1,0 +1,81 @@
+"""How the site is built: pages side by side, and nothing in it that no reader needs."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx_proof.domain import ProofDomain  # type: ignore[import-untyped]
+
+
+class Proofs(ProofDomain):  # type: ignore[misc]
+    """Theorems of pages that are read side by side: the extension keeps them elsewhere, and merges
+    those.
+    """
+
+    def merge_domaindata(self, docnames: Any, otherdata: Any) -> None:
+        pass
+
+
+def work_side_by_side(app: Sphinx, config: Config) -> None:
+    """Read and write pages in several processes. Two extensions are safe for that and do not say
+    so: one numbers after all is read, one acts on another builder.
+    """
+    app.parallel = os.cpu_count() or 1
+    for name in ("sphinx_multitoc_numbering", "sphinx_jupyterbook_latex"):
+        app.extensions[name].parallel_read_safe = True
+
+
+def leave_memory(app: Sphinx, failure: Exception | None) -> None:
+    """Documents live until the build ends: looking for dead ones finds none, and takes half of the
+    time. Nor need they be looked at once more before the process may end.
+    """
+    gc.freeze()
+
+
+def shorten_navigation(app: Sphinx, config: Config) -> None:
+    """Chapters and their notebooks are all that the sidebar shows; a greater depth copies the
+    sections of every page into every page.
+    """
+    config.html_theme_options["max_navbar_depth"] = 2
+
+
+def prune(app: Sphinx, failure: Exception | None) -> None:
+    """Take out maps of scripts and styles for those who mend the theme, its translations, and fonts
+    that stand there in a lighter form too.
+
+    The notebooks for download lose their outputs: the page shows them, and a run makes them again.
+    """
+    if failure or app.builder.format != "html":
+        return
+    static, sources = Path(app.outdir) / "_static", Path(app.outdir) / "_sources"
+    heavier = [font for font in static.rglob("*.ttf") if font.with_suffix(".woff2").exists()]
+    for path in [*static.rglob("*.map"), *heavier]:
+        path.unlink()
+    if app.config.language == "en":
+        shutil.rmtree(static / "locales", ignore_errors=True)
+    for path in sources.rglob("*.ipynb"):
+        notebook = nbformat.v4.reads(path.read_text(encoding="utf-8"))
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+        path.write_text(nbformat.v4.writes(notebook) + "\n", encoding="utf-8")
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    # Tables of claims are HTML of a notebook: Sphinx does not see their mathematics, and would
+    # leave MathJax out of a page without other.
+    app.set_html_assets_policy("always")
+    app.add_domain(Proofs, override=True)
+    app.connect("config-inited", work_side_by_side)
+    app.connect("config-inited", shorten_navigation)
+    app.connect("build-finished", prune)
+    gc.disable()
+    app.connect("build-finished", leave_memory)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
