@@ -1,6 +1,8 @@
 """Exact instruments for RLVR: log-odds, gaps, thresholds, trajectories."""
 
-from rlvrlib import batches, thresholds, update_map, updates
+from typing import TYPE_CHECKING
+
+from rlvrlib import batches, thresholds, update_map
 from rlvrlib.ascent import Trajectory, ascend
 from rlvrlib.bandits import LogLinearBandit, TabularBandit
 from rlvrlib.batches import BatchMean, BatchThreshold
@@ -18,7 +20,9 @@ from rlvrlib.directions import (
     SampledGradient,
     TrainedOn,
 )
+from rlvrlib.frameworks import advantages, token_weights
 from rlvrlib.markov_tokens import MarkovTokens
+from rlvrlib.methods import METHODS, multiplier
 from rlvrlib.moving import Curriculum, MovingProblem, Schedule, Shifted, Steered, harder
 from rlvrlib.nonlinear import NetworkBandit, QuadraticBandit, segment_regularity
 from rlvrlib.overshoot import OvershootInstance, critical_step
@@ -40,6 +44,7 @@ from rlvrlib.verifiers import NoisyVerifier, noisy_bandit
 from rlvrlib.weightings import LargestGain, PromptWeighted
 
 __all__ = [
+    "METHODS",
     "Adam",
     "At",
     "BatchMean",
@@ -82,6 +87,7 @@ __all__ = [
     "Trajectory",
     "UniformStarts",
     "WindowPrompts",
+    "advantages",
     "alignment",
     "ascend",
     "ascend_blocks",
@@ -92,11 +98,53 @@ __all__ = [
     "harder",
     "kl_gradient",
     "log_odds_gain",
+    "multiplier",
     "noisy_bandit",
     "segment_regularity",
     "success_rate",
     "thresholds",
+    "token_weights",
     "unit",
     "update_map",
-    "updates",
 ]
+
+# Where the modules of earlier versions are now.
+_MOVED = {
+    "calculator": "command.calculator",
+    "change_points": "practice.change_points",
+    "claims": "evidence.claims",
+    "cli": "command.app",
+    "diagnosis": "practice.diagnosis",
+    "execution": "running.execution",
+    "figures": "evidence.figures",
+    "interactive": "evidence.interactive",
+    "log_formats": "practice.formats",
+    "many_runs": "blocks",
+    "overview": "running.overview",
+    "page": "running.notebook_page",
+    "parameter_vectors": "language_model.vectors",
+    "parameters": "running.parameters",
+    "planning": "practice.planning",
+    "pressure": "practice.pressure",
+    "prompts": "batches",
+    "report": "practice.report",
+    "rerun": "command.notebooks",
+    "run_log": "practice.run_log",
+    "run_signals": "practice.signals",
+    "sampled_gap": "language_model.sampled",
+    "sampled_runs": "practice.sampled_runs",
+    "schedules": "moving",
+    "sweep": "running.sweep",
+    "tabular": "bandits",
+    "threshold_searches": "first_zero",
+    "updates": "methods and rlvrlib.frameworks",
+    "verdicts": "practice.verdicts",
+    "window_prompts": "tokens",
+}
+
+if not TYPE_CHECKING:  # a type checker would take every name as known
+
+    def __getattr__(name: str) -> None:
+        if name in _MOVED:  # an AttributeError would lose its message in `from rlvrlib import name`
+            raise ImportError(f"rlvrlib.{name} is now rlvrlib.{_MOVED[name]}")
+        raise AttributeError(f"module 'rlvrlib' has no attribute {name!r}")

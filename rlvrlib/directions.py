@@ -13,12 +13,9 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from rlvrlib.checks import inside, non_negative, one_of, positive, whole
+from rlvrlib.checks import inside, non_negative, positive, whole
+from rlvrlib.methods import group_advantages, method_named, multiplier
 from rlvrlib.problems import Array, At, Notes, Problem, sampled
-from rlvrlib.updates import METHODS, multiplier
-
-# Methods that divide the score of a response by its length.
-LENGTH_NORMALIZED = ("grpo", "gspo")
 
 
 class Direction(ABC):
@@ -56,7 +53,7 @@ class PolicyGradient(Direction):
 
     Parameters
     ----------
-    method : name of a method of `updates.multiplier`; ``"log_odds"`` is ascent on the log-odds
+    method : a name in `methods.METHODS`; ``"log_odds"`` is ascent on the log-odds
         themselves.
     group_size : mean update over groups of this size; the population limit where omitted.
     prompts : train on the mean over this stack of prompts, its last axis, with one shared ``theta``
@@ -70,14 +67,14 @@ class PolicyGradient(Direction):
     length_normalized: bool | None = None
 
     def __post_init__(self) -> None:
-        one_of(METHODS, method=self.method)
+        method_named(self.method)
 
     def update(self, at: At, state: None) -> tuple[Array, None]:
         if self.prompts is not None:
             at = At.of(self.prompts, at.theta)
         log_odds, gap = at.log_odds, at.gap
         shorten = (
-            self.method in LENGTH_NORMALIZED
+            method_named(self.method).length_normalized
             if self.length_normalized is None
             else self.length_normalized
         )
@@ -94,19 +91,19 @@ class PolicyGradient(Direction):
 class SampledGradient(Direction):
     """Update of a method from one group of sampled responses per run: what a trainer really does.
 
-    ``sum_i A_i s_i / G`` with the advantages ``A_i`` of the group: ``r`` (REINFORCE), ``r`` minus
-    the mean of the others (RLOO), ``r - mean`` (Dr. GRPO), ``(r - mean)/std`` on ``s/|o|`` (GRPO,
-    GSPO), and ``sum A_i s_i / sum |o_i|`` (DAPO). The problem must be a `SampledProblem`. The state
-    is the group that was drawn: its rewards and lengths.
+    ``sum_i A_i s_i / G`` with the advantages ``A_i`` of the group (`methods.METHODS`); ``s_i`` is
+    divided by the length of the response, or the sum by the mean length, as the method does. The
+    problem must be a `SampledProblem`. The state is the group that was drawn: its rewards and
+    lengths.
 
     Parameters
     ----------
-    method : one of the names above, in lower case with underscores.
+    method : a name in `methods.SAMPLED_METHODS`.
     group_size : ``G``, at least 2.
     rng : source of the samples; it moves on with every update.
     ddof : 0 for the population standard deviation (the theory's law), 1 for the sample one (TRL and
         verl).
-    max_resamples : DAPO draws a group without spread again, up to this often.
+    max_resamples : how often a group without spread is drawn again, by methods that do so (DAPO).
     """
 
     method: str
@@ -116,40 +113,30 @@ class SampledGradient(Direction):
     max_resamples: int = 50
 
     def __post_init__(self) -> None:
-        one_of(METHODS[:-1], method=self.method)
+        method_named(self.method, sampled=True)
         whole(2, group_size=self.group_size)
 
     def update(self, at: At, state: Any) -> tuple[Array, tuple[Array, Array]]:
-        problem = sampled(at.problem)
+        method, problem = method_named(self.method), sampled(at.problem)
         rewards, lengths, scores = problem.sample(at.theta, self.group_size, self.rng)
-        if self.method == "dapo":
-            for _ in range(self.max_resamples):
-                flat = np.ptp(rewards, axis=-1) == 0
-                if not flat.any():
-                    break
-                again = problem.sample(at.theta, self.group_size, self.rng)
-                rewards, lengths = (
-                    np.where(flat[..., None], new, old)
-                    for new, old in zip(again[:2], (rewards, lengths), strict=True)
-                )
-                scores = np.where(flat[..., None, None], again[2], scores)
-        weights = self._advantages(rewards)
-        if self.method in LENGTH_NORMALIZED:
+        for _ in range(self.max_resamples if method.resamples else 0):
+            flat = np.ptp(rewards, axis=-1) == 0
+            if not flat.any():
+                break
+            again = problem.sample(at.theta, self.group_size, self.rng)
+            rewards, lengths = (
+                np.where(flat[..., None], new, old)
+                for new, old in zip(again[:2], (rewards, lengths), strict=True)
+            )
+            scores = np.where(flat[..., None, None], again[2], scores)
+        weights = group_advantages(
+            self.method, rewards, 1 / self.group_size, self.group_size, ddof=self.ddof
+        )
+        if method.length_normalized:
             weights = weights / lengths
-        if self.method == "dapo":
-            weights = weights * self.group_size / lengths.sum(axis=-1, keepdims=True)
+        elif method.aggregation == "mean":
+            weights = weights / lengths.mean(axis=-1, keepdims=True)
         return np.mean(weights[..., None] * scores, axis=-2), (rewards, lengths)
-
-    def _advantages(self, rewards: Array) -> Array:
-        if self.method == "reinforce":
-            return rewards
-        centred = rewards - rewards.mean(axis=-1, keepdims=True)
-        if self.method == "rloo":
-            return centred * self.group_size / (self.group_size - 1)
-        if self.method == "dr_grpo":
-            return centred
-        spread = rewards.std(axis=-1, ddof=self.ddof, keepdims=True)
-        return np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0)
 
 
 @dataclass(frozen=True)

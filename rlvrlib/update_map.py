@@ -19,19 +19,16 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from scipy.special import expit
 
-from rlvrlib.checks import one_of, positive, whole
+from rlvrlib.checks import positive, whole
 from rlvrlib.first_zero import zero_between
+from rlvrlib.methods import method_named, multiplier
 from rlvrlib.problems import Array, Problem
-from rlvrlib.updates import multiplier
 
 # A number, or an array of them that broadcasts.
 Values: TypeAlias = Array | float
 
 RIGHT, LEFT = 1, -1
 FEIGENBAUM = 4.669201609102990
-
-# Of J (1-J) in the multiplier of a method.
-_POWERS = {"reinforce": 1.0, "grpo": 0.5, "log_odds": 0.0}
 
 # A logarithm of zero is cut here: an orbit through a point of slope 0 has a finite exponent.
 _FLAT = 1e-12
@@ -71,21 +68,20 @@ class UpdateMap:
 
 
 def policy_velocity(problem: Problem, method: str, theta: Array) -> tuple[Array, Array]:
-    """``v = m(J) Gap`` of one parameter, and ``v' = m(J) (p (1-2J) Gap^2 - kappa)``.
+    """``v = m(J) Gap`` of one parameter, and ``v' = m(J) ((a (1-J) - b J) Gap^2 - kappa)``.
 
-    The multiplier is ``m = (J(1-J))^p``: ``p`` is 1 for ``reinforce``, 1/2 for ``grpo`` and 0 for
-    ``log_odds``. Shape ``(...)`` for ``theta`` of shape ``(..., 1)``.
+    The multiplier is ``m = J^a (1-J)^b``. Shape ``(...)`` for ``theta`` of shape ``(..., 1)``.
 
     Raises
     ------
-    ValueError : another method, or a problem with several parameters.
+    ValueError : an unknown method, or a problem with several parameters.
     """
-    one_of(tuple(_POWERS), method=method)
+    of_success, of_failure = method_named(method).powers
     if problem.dim != 1:
         raise ValueError(f"problem must have one parameter, got {problem.dim}")
     log_odds, gap = problem.log_odds(theta), problem.gradient_gap(theta)[..., 0]
     factor = multiplier(method, expit(log_odds), failure_rate=expit(-log_odds))
-    bend = _POWERS[method] * (expit(-log_odds) - expit(log_odds)) * gap**2
+    bend = (of_success * expit(-log_odds) - of_failure * expit(log_odds)) * gap**2
     return factor * gap, factor * (bend - problem.curvature(theta, np.ones_like(theta)))
 
 

@@ -18,8 +18,8 @@ from rlvrlib import thresholds
 from rlvrlib.batches import BatchThreshold, batch_alignment, batch_of, score_variance
 from rlvrlib.checks import one_of
 from rlvrlib.directions import Direction
+from rlvrlib.methods import multiplier
 from rlvrlib.problems import Array, At, Notes, Problem, unit
-from rlvrlib.updates import multiplier
 
 WEIGHTINGS = ("uniform", "grpo", "log_odds", "own_step", "max_min")
 

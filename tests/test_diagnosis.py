@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from rlvrlib import Constant, TokenWindow, ascend, thresholds, updates
+from rlvrlib import Constant, TokenWindow, ascend, methods, thresholds
 from rlvrlib.directions import PolicyGradient
 from rlvrlib.practice import change_points, pressure
 from rlvrlib.practice.diagnosis import diagnose
@@ -231,7 +231,7 @@ def test_sampled_runs_follow_the_mean_update():
     )
     norms = np.array([rows[0]["grad_norm"] for rows in runs.logs])
     success = 1 / (1 + np.exp(-problem.log_odds(theta)))
-    multiplier = updates.multiplier("grpo", success, 8) * np.sqrt(7 / 8)
+    multiplier = methods.multiplier("grpo", success, 8) * np.sqrt(7 / 8)
     exact = float(multiplier * problem.gradient_gap(theta)[0] / 16)
     assert norms.mean() >= exact  # |x| on average is at least |mean x|
     rewards = np.array([rows[0]["reward"] for rows in runs.logs])

@@ -27,7 +27,6 @@ from rlvrlib import (
     surrogates,
     thresholds,
     tokens,
-    updates,
     verifiers,
     weightings,
 )
@@ -262,7 +261,7 @@ PERTURBATIONS = [
     ("noisy_verifier", verifiers.NoisyVerifier, "_observed", times(1.1), {"rate-law", "group-law"}),
     ("noisy_verifier", verifiers.NoisyVerifier, "sample", flipped, {"reversed", "upright"}),
     ("noisy_verifier", rlvrlib, "noisy_bandit", misses, {"response-flip"}),
-    ("noisy_verifier", updates, "multiplier", times(1.2), {"group-law", "plateau-both"}),
+    ("noisy_verifier", rlvrlib, "multiplier", times(1.2), {"group-law", "plateau-both"}),
     ("noisy_verifier", directions, "multiplier", times(1.2), {"late-constant"}),
     ("grpo_runs", run_log, "read_log", turned_over, {"fast-long", "fast-short"}),
     ("grpo_runs", change_points, "segments", unbroken, {"ramp-verdicts"}),

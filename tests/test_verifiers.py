@@ -22,12 +22,12 @@ from rlvrlib import (
     TrainedOn,
     ascend,
     log_odds_gain,
+    multiplier,
     noisy_bandit,
     success_rate,
     thresholds,
     unit,
 )
-from rlvrlib.updates import multiplier
 
 RATES = [
     (0.9, 0.1),

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from rlvrlib.command import calculator, notebooks
+from rlvrlib.methods import SAMPLED_METHODS
 
 app = typer.Typer(
     name="rlvr",
@@ -62,7 +63,7 @@ calculator.add_commands(threshold, one_line)
 _Method = Annotated[
     str | None,
     typer.Option(
-        help="reinforce, rloo, dr_grpo, grpo, gspo or dapo. Assumed to be grpo, and said, where omitted."
+        help=f"One of {', '.join(SAMPLED_METHODS)}. Assumed to be grpo, and said, where omitted."
     ),
 ]
 _Aggregation = Annotated[
@@ -169,9 +170,7 @@ def plan(
     success: Annotated[float, typer.Option(help="Its success rate, between 0 and 1.")],
     to_length: Annotated[float | None, typer.Option(help="The new cap.")] = None,
     to_success: Annotated[float | None, typer.Option(help="The new success rate.")] = None,
-    method: Annotated[
-        str, typer.Option(help="reinforce, rloo, dr_grpo, grpo, gspo or dapo.")
-    ] = "grpo",
+    method: Annotated[str, typer.Option(help=f"One of {', '.join(SAMPLED_METHODS)}.")] = "grpo",
     to_method: Annotated[str | None, typer.Option(help="The new method.")] = None,
     aggregation: _Aggregation = None,
     to_aggregation: Annotated[

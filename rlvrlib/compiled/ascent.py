@@ -18,9 +18,9 @@ from rlvrlib.ascent import Trajectory
 from rlvrlib.bandits import TabularBandit
 from rlvrlib.checks import finite, whole
 from rlvrlib.directions import Direction, PolicyGradient
+from rlvrlib.methods import multiplier
 from rlvrlib.problems import Array, Problem
 from rlvrlib.steps import Constant, Step
-from rlvrlib.updates import multiplier
 
 # So many runs stand side by side in a row of memory. A loop over them has no sum inside, so the
 # compiler makes it one of vectors, and a run has the same bits beside any others. It may round a

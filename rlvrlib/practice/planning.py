@@ -26,7 +26,7 @@ class Setting:
     length : cap on the response length in tokens, at least 1; where responses stay far below it,
         their typical length.
     success_rate : ``J``, strictly between 0 and 1.
-    method : of `updates.multiplier`, without ``log_odds``.
+    method : of `methods.SAMPLED_METHODS`.
     group_size : ``G``, at least 2; the population limit where omitted.
     aggregation : ``sum``, ``cap`` or ``mean``: what the loss divides the sum over tokens by; by
         default as the method does.

@@ -22,21 +22,13 @@ from numpy.typing import ArrayLike
 from scipy.special import logit
 
 from rlvrlib import thresholds
+from rlvrlib.methods import method_named, multiplier
 from rlvrlib.practice.run_log import RunLog
 from rlvrlib.problems import Array
-from rlvrlib.updates import METHODS, multiplier
 
 # What the loss divides the sum over tokens by. The length cap is constant in a run; the mean length
 # is not.
 AGGREGATIONS = ("sum", "cap", "mean")
-_DEFAULT_AGGREGATION = {
-    "reinforce": "sum",
-    "rloo": "sum",
-    "dr_grpo": "cap",
-    "grpo": "mean",
-    "gspo": "mean",
-    "dapo": "mean",
-}
 # rates are kept away from 0 and 1 by this much, or by half a response where their number is known
 _EDGE = 1e-3
 
@@ -45,9 +37,8 @@ def aggregation_of(method: str, aggregation: str | None = None) -> str:
     """How the loss treats length: ``sum`` over tokens, divided by the ``cap``, or ``mean``; by
     default as the method does.
     """
-    if method not in _DEFAULT_AGGREGATION:
-        raise ValueError(f"method must be one of {', '.join(METHODS[:-1])}, got {method!r}")
-    aggregation = aggregation or _DEFAULT_AGGREGATION[method]
+    default = method_named(method, sampled=True).aggregation
+    aggregation = aggregation or default
     if aggregation not in AGGREGATIONS:
         raise ValueError(
             f"aggregation must be one of {', '.join(AGGREGATIONS)}, got {aggregation!r}"
@@ -124,7 +115,7 @@ def threshold_pressure(
     log : the run.
     rows : the rows of the log that have a success rate, shape ``(n,)``.
     success_rate : of these rows, shape ``(n,)``.
-    method, aggregation, group_size : see `updates.multiplier` and `aggregation_of`; GRPO is
+    method, aggregation, group_size : see `methods.multiplier` and `aggregation_of`; GRPO is
         assumed, and said, where omitted.
     reference : first and last step of the reference; by default the first window whose success rate
         is within two standard errors of the best one.
