@@ -46,12 +46,10 @@ def lowest_setting(parameters: dict[str, Parameter]) -> dict[str, Any]:
     """Every parameter whose range has a lowest value at that."""
     setting: dict[str, Any] = {}
     for name, parameter in parameters.items():
-        if (
-            found := re.match(
-                r"(?:a power of \d+ )?(?:from )?(\S+) to |at least (\S+)", parameter.range
-            )
-        ) and not parameter.type.startswith("list"):
-            _accepted(parameters, setting | {name: found[1] or found[2]}, setting)
+        found = re.search(r"from (\S+) to ", parameter.range)
+        lowest = [found[1]] if found else parameter.choices[:1]
+        if lowest and not parameter.type.startswith("list"):
+            _accepted(parameters, setting | {name: lowest[0]}, setting)
     return setting
 
 
@@ -62,12 +60,10 @@ def _drawn(parameter: Parameter, rng: np.random.Generator) -> Any:
 
     if parameter.type == "bool":
         return bool(rng.integers(2))
-    if choices := re.match(r"(?:each )?one of (.+)", parameter.range):
-        return str(rng.choice(re.split(r", (?:or )?| or ", choices[1])))
+    if parameter.choices:
+        return parameter.choices[rng.integers(len(parameter.choices))]
     if parameter.name.endswith("seed"):
         return int(rng.integers(1_000_000))
-    if power := re.search(r"a power of (\d+)", parameter.range):
-        return round(parameter.default * float(power[1]) ** rng.integers(-1, 2))
     if isinstance(parameter.default, list):
         return parameter.default
     return (

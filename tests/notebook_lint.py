@@ -28,11 +28,6 @@ ROW_KEYS = {
     "verdict",
     "reason",
 }
-# name: type = value  # comment. papermill drops the help of a parameter with '|' in its type or '='
-# in its comment.
-PARAMETER = re.compile(
-    r"(?P<name>[a-z_][a-z0-9_]*): (?P<type>[^=|#]+) = (?P<value>[^#]+?)  # (?P<comment>[^=]+)"
-)
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d")
 PATH = re.compile(
     r"(?<![\w.:/])/(?:home|root|tmp|usr|opt|work|private|Users|var|mnt)/|site-packages|[A-Z]:\\\\"
@@ -84,8 +79,11 @@ def _parameters(cells: list[NotebookNode]) -> list[str]:
         return [f"{len(cells)} cells are tagged parameters, not one"]
     problems = []
     for line in filter(None, map(str.strip, cells[0].source.splitlines())):
-        match = PARAMETER.fullmatch(line)
-        if not match:
+        match = parameters.LINE.fullmatch(line)
+        # papermill drops the help of a parameter with '|' in its type or '=' in its comment.
+        if not (match and match["type"] and match["comment"]) or (
+            "|" in match["type"] or "=" in match["comment"]
+        ):
             problems.append(
                 f"parameter line is not `name: type = default  # meaning, range`: {line}"
             )
@@ -107,7 +105,8 @@ def _ranges(source: str) -> list[str]:
     except ValueError as error:
         return [str(error)]
     return [
-        f"the range of {name} is not understood (see rlvrlib.running.parameters): {known[name].meaning}"
+        f"the range of {name} is not understood (see rlvrlib.running.parameters): "
+        f"{known[name].meaning}"
         for name in parameters.unchecked(known, known)
         if known[name].type != "str"  # any text may be meant
     ]

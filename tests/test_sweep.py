@@ -66,9 +66,7 @@ def swept(path: Path, out: Path, grid: list[str] = GRID, **options: object) -> s
     return sweep.table(points, outcomes)
 
 
-def command(
-    path: Path, out: Path, *options: str, grid: list[str] = GRID
-) -> subprocess.Popen[str]:
+def command(path: Path, out: Path, *options: str, grid: list[str] = GRID) -> subprocess.Popen[str]:
     """The command, two points at a time."""
     values = [part for text in grid for part in ("-g", text)]
     start = [sys.executable, "-m", "rlvrlib.command", "sweep", str(path), *values]

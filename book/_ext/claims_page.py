@@ -7,7 +7,6 @@ warning, which fails the build.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 from writing import Cell, entry, number_and_math, reference, table, text_and_math
 
 from rlvrlib.evidence.claims import cells, rows_of, summary, verdict_class
+from rlvrlib.running.parameters import cell_source, read
 
 logger = logging.getLogger(__name__)
 
@@ -71,16 +71,12 @@ def run_parameters(path: Path) -> tuple[str, str]:
     """What a run changed of a notebook's parameters, and its seed: ``defaults`` and ``none`` where
     there is nothing.
     """
-    known: dict[str, str] = {}
-    given: dict[str, str] = {}
-    for cell in executed(path).cells:
-        for tag, values in (("parameters", known), ("injected-parameters", given)):
-            if tag in cell.metadata.get("tags", []):
-                values |= dict(
-                    re.findall(
-                        r"^(\w+)(?::[^=\n]+)? = (.+?)(?:  #.*)?$", cell.source, flags=re.MULTILINE
-                    )
-                )
+    notebook = executed(path)
+    values = [
+        {name: str(parameter.default) for name, parameter in read(source).items()}
+        for source in (cell_source(notebook), cell_source(notebook, "injected-parameters"))
+    ]
+    known, given = values
     changed = ", ".join(f"{name} = {value}" for name, value in given.items()) or "defaults"
     return changed, (known | given).get("seed", "none")
 
