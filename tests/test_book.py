@@ -15,7 +15,10 @@ from typing import Any
 from urllib.parse import urlencode, urljoin
 
 import pytest
+import symbols
 from bs4 import BeautifulSoup
+from docutils import nodes
+from docutils.utils import new_document
 from make_pdf import serve
 from site_checks import AXE, EXTERNAL_IN_CSS, SITE, look, page_problems, parsed
 from sources import chapters, notebooks
@@ -170,6 +173,15 @@ def test_symbols_of_a_chapter_are_mathematics_and_links() -> None:
         for item in items
         if not item.select_one("a[href*='#symbol-'] .math")
     ] == []
+
+
+def test_a_term_on_two_lines_is_found() -> None:
+    paragraph = nodes.paragraph("", "", *map(nodes.Text, ("the failure", "\n", "rate ")))
+    paragraph += [nodes.math("", "F"), nodes.Text(" falls")]
+    document = new_document("a page")
+    document += paragraph
+    symbols._join_lines(document)
+    assert [part.astext() for part in paragraph] == ["the failure rate ", "F", " falls"]
 
 
 def test_every_sidebar_lists_the_whole_book() -> None:

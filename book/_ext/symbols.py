@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
 
@@ -128,6 +129,7 @@ def _symbol_list(env: BuildEnvironment, symbols: list[dict[str, str]]) -> list[n
 
 def _link_terms(env: BuildEnvironment, doctree: nodes.document, terms: tuple[str, ...]) -> None:
     waiting = list(terms)
+    _join_lines(doctree)
     for text in list(doctree.findall(nodes.Text)):
         if not isinstance(text.parent, (nodes.paragraph, nodes.strong)) or not waiting:
             continue
@@ -148,6 +150,16 @@ def _link_terms(env: BuildEnvironment, doctree: nodes.document, terms: tuple[str
                 break
         if pieces:
             text.parent.replace(text, [*pieces, *([nodes.Text(rest)] if rest else [])])
+
+
+def _join_lines(doctree: nodes.document) -> None:
+    """MyST makes a text of every line of a paragraph: one text again, for a term on two lines."""
+    for parent in list(doctree.findall(nodes.TextElement)):
+        if isinstance(parent, (nodes.paragraph, nodes.strong)):
+            children = parent.children
+            parent.clear()
+            for lines, run in groupby(children, lambda node: isinstance(node, nodes.Text)):
+                parent += nodes.Text("".join(run).replace("\n", " ")) if lines else list(run)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
