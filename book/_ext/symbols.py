@@ -159,7 +159,8 @@ def _join_lines(doctree: nodes.document) -> None:
             children = parent.children
             parent.clear()
             for lines, run in groupby(children, lambda node: isinstance(node, nodes.Text)):
-                parent += nodes.Text("".join(run).replace("\n", " ")) if lines else list(run)
+                parts = list(run)
+                parent += nodes.Text("".join(parts).replace("\n", " ")) if lines else parts
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
