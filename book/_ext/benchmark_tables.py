@@ -15,11 +15,11 @@ import numpy as np
 from docutils import nodes
 from docutils.parsers.rst import directives
 from matplotlib.figure import Figure
+from notebook_figures import drawn
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
-from theme_svg import drawn
 from writing import table
 
 from rlvrlib.evidence import figures

@@ -46,6 +46,16 @@ def shorten_navigation(app: Sphinx, config: Config) -> None:
     config.html_theme_options["max_navbar_depth"] = 2
 
 
+def complete_handlers(app: Sphinx) -> None:
+    """For the PDF, the whole book as one page: sphinx-exercise registers its nodes for this
+    builder, and Sphinx then forgets what all others registered for HTML. A builder of another name
+    would not do, because Sphinx asks for the name to number sections and formulas.
+    """
+    handlers = app.registry.translation_handlers
+    if app.builder.name == "singlehtml" and "singlehtml" in handlers:
+        handlers["singlehtml"] = {**handlers["html"], **handlers["singlehtml"]}
+
+
 def prune(app: Sphinx, failure: Exception | None) -> None:
     """Take out maps of scripts and styles for those who mend the theme, its translations, and fonts
     that stand there in a lighter form too.
@@ -75,6 +85,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_domain(Proofs, override=True)
     app.connect("config-inited", work_side_by_side)
     app.connect("config-inited", shorten_navigation)
+    app.connect("builder-inited", complete_handlers)
     app.connect("build-finished", prune)
     gc.disable()
     app.connect("build-finished", leave_memory)
