@@ -7,6 +7,7 @@ before it.
 from __future__ import annotations
 
 import json
+import pkgutil
 import re
 import subprocess
 import sys
@@ -135,6 +136,13 @@ def test_results_and_chapters_are_named_and_the_site_numbers_them(path: Path) ->
     if path.name == "CHANGELOG.md":  # its table tells the old names
         text = re.sub(r"^\|.*$", "", text, flags=re.MULTILINE)
     assert SECOND_NUMBERING.findall(text) == []
+
+
+@pytest.mark.parametrize("path", NUMBERED_BY_THE_SITE, ids=lambda path: path.name)
+def test_names_of_the_library_exist(path: Path) -> None:
+    text = re.sub(r"^\|.*$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for name in re.findall(r"`(rlvrlib(?:\.\w+)+)`", text):
+        pkgutil.resolve_name(name)
 
 
 @pytest.mark.parametrize(
