@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from rlvrlib.checks import inside, non_negative, positive, whole
@@ -206,16 +207,35 @@ class TrainedOn(Direction):
 
 
 @dataclass(frozen=True)
+class PromptMean(OnTop):
+    """The mean of another direction over a stack of prompts, its last axis, that share one
+    ``theta`` of shape ``(..., 1, dim)``.
+    """
+
+    prompts: Problem
+
+    def update(self, at: At, state: tuple[Any]) -> tuple[Array, tuple[Any]]:
+        update, inner = self.direction.update(At.of(self.prompts, at.theta), state[0])
+        return update.mean(axis=-2, keepdims=True), (inner,)
+
+
+@dataclass(frozen=True)
 class Adam(OnTop):
     """Adam on top of another direction: ``mean / (sqrt(square) + epsilon)``, both moments
     bias-corrected.
 
     ``beta1 = beta2 = 0`` with ``epsilon = 0`` is the sign of the update; weight decay is left out.
+
+    Parameters
+    ----------
+    memory : a gradient that both moments hold at the start, as after one update; broadcasts with
+        ``theta``.
     """
 
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
+    memory: ArrayLike | None = None
 
     def __post_init__(self) -> None:
         inside("[0, 1)", beta1=self.beta1)
@@ -223,7 +243,9 @@ class Adam(OnTop):
         non_negative(epsilon=self.epsilon)
 
     def initial_state(self, theta: Array) -> tuple[Any, int, Array, Array]:
-        return self.direction.initial_state(theta), 0, np.zeros_like(theta), np.zeros_like(theta)
+        met = np.zeros_like(theta) if self.memory is None else np.asarray(self.memory, dtype=float)
+        mean, square = (1 - self.beta1) * met, (1 - self.beta2) * met**2
+        return self.direction.initial_state(theta), int(self.memory is not None), mean, square
 
     def update(self, at: At, state: Any) -> tuple[Array, Any]:
         inner, count, mean, square = state
