@@ -92,6 +92,17 @@ class TokenWindow(LogLinearBandit):
             inflow, outflow = np.log(low) - log_low, np.log(length - high) - log_high
         return (inflow - outflow) / (high + 1 - low)
 
+    @property
+    def limit(self) -> NormalWindow:
+        """The `NormalWindow` of the same middle and number of counts: what long responses tend to
+        in natural units, as they grow with the width in proportion to ``sqrt(T)``.
+        """
+        share = (self.low + self.high) / (2 * self.length)
+        spread = np.sqrt(share * (1 - share))
+        return NormalWindow(
+            (self.high - self.low + 1) / (2 * np.sqrt(self.length) * spread), spread
+        )
+
     def natural(self, x: ArrayLike, origin: ArrayLike | None = None) -> Array:
         """``theta`` at a place in natural units, ``sqrt(T) (theta - origin) = x``, shape
         ``(..., 1)``; the origin is the summit where omitted.

@@ -5,7 +5,7 @@ summit is at 0. A point has a side and a distance from the summit. What happens 
 :math:`c` grows is the chapter "The route to collapse": two-cycles, period doubling, chaos, a
 horseshoe, collapse.
 
-A policy is one instance (`policy_gradient_map`). The logistic map :math:`r\,y\,(1-y)` is another,
+A policy is one instance (`policy_map`). The logistic map :math:`r\,y\,(1-y)` is another,
 with :math:`v = -x\,(1+x)`, :math:`c = r - 1` and :math:`x = r\,y/(r-1) - 1`.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from scipy.special import expit
 
 from rlvrlib.checks import positive, whole
-from rlvrlib.first_zero import zero_between
+from rlvrlib.first_zero import exact, zero_between
 from rlvrlib.methods import method_named, multiplier
 from rlvrlib.problems import Array, Problem
 
@@ -85,7 +85,34 @@ def policy_velocity(problem: Problem, method: str, theta: Array) -> tuple[Array,
     return factor * gap, factor * (bend - problem.curvature(theta, np.ones_like(theta)))
 
 
-def policy_gradient_map(
+@dataclass(frozen=True)
+class PolicyMap(UpdateMap):
+    """One exact update of a policy in the units ``x = (theta - summit) / unit``; see `policy_map`."""
+
+    problem: Problem
+    method: str
+    summit: float
+    unit: float
+
+    def theta(self, x: Values) -> Array:
+        """Parameters at ``x``, shape ``(..., 1)``."""
+        return np.asarray(self.summit + self.unit * np.asarray(x))[..., None]
+
+    def exact(self, x: Values) -> tuple[Array, Array]:
+        """The velocity and its slope, solved and not interpolated."""
+        velocity, slope = policy_velocity(self.problem, self.method, self.theta(x))
+        return self.unit * velocity, self.unit**2 * slope
+
+    def learning_rate(self, rate: Values) -> Values:
+        """``eta`` with which `PolicyGradient` does an update of this map at the rate: ``unit^2``
+        times it, and times ``T`` where scores are divided by the length ``T``.
+        """
+        shortened = method_named(self.method).length_normalized
+        length = self.problem.max_length if shortened else 1
+        return rate * self.unit**2 * length
+
+
+def policy_map(
     problem: Problem,
     method: str,
     summit: float,
@@ -93,19 +120,18 @@ def policy_gradient_map(
     *,
     reach: float = 45.0,
     nodes: int = 9001,
-) -> UpdateMap:
-    """One exact update of a policy in the units ``x = (theta - summit) / unit``.
+) -> PolicyMap:
+    """One exact update of a policy with one parameter, ``x -> x + rate * unit * m(J) Gap``.
 
-    The velocity is ``unit * m(J) Gap``, so an update of ``theta`` by ``eta m(J) Gap`` is one at the
-    rate ``eta / unit^2``. It is solved at evenly spaced points and interpolated between them with
-    the exact slopes: long orbits are cheap.
+    The velocity is solved at evenly spaced points and interpolated between them with the exact
+    slopes, so that long orbits are cheap.
 
     Parameters
     ----------
     method : as in `policy_velocity`.
     summit : ``theta`` where the success rate is largest.
-    unit : positive, such as ``1/sqrt(T)`` for a window of ``T`` tokens.
-    reach : positive; the table ends there on both sides.
+    unit : of ``x`` in ``theta``, such as ``1/sqrt(T)`` for a window of ``T`` tokens.
+    reach : the table ends there on both sides.
     nodes : points of the table, at least 3.
     """
     from scipy.interpolate import CubicHermiteSpline  # slow to load
@@ -124,7 +150,17 @@ def policy_gradient_map(
             return reach
         return float(_zero(lambda y: bend(side * y), distance[max(top - 1, 0)], distance[top + 1]))
 
-    return UpdateMap(table, bend, {side: peak(side) for side in (RIGHT, LEFT)}, reach)
+    peaks = {side: peak(side) for side in (RIGHT, LEFT)}
+    return PolicyMap(table, bend, peaks, reach, problem, method, summit, unit)
+
+
+def first_loss(m: PolicyMap, distances: Values) -> float:
+    """The smallest rate at which an update from one of these distances, on either side, does not
+    raise the success rate: the exact critical step over the speed.
+    """
+    x = np.r_[np.negative(distances), distances]
+    step = exact(m.problem, m.theta(x), -np.sign(x)[:, None]) / m.unit
+    return float(np.min(step / np.abs(m.exact(x)[0])))
 
 
 # ---- two-cycles
@@ -143,6 +179,11 @@ class TwoCycles(NamedTuple):
     @property
     def stable(self) -> np.ndarray:
         return np.abs(self.multiplier) < 1
+
+    @property
+    def exponent(self) -> Array:
+        """The Lyapunov exponent, half the logarithm of the multiplier's size."""
+        return np.log(np.abs(self.multiplier)) / 2
 
 
 def two_cycles(m: UpdateMap, outer: tuple[int, ...] = (), levels: int = 1200) -> TwoCycles:
@@ -350,6 +391,25 @@ def time_back(m: UpdateMap, distance: Values, rate: Values, side: int, inside: f
     return np.asarray(np.interp(distance, grid, passed) / rate)
 
 
+def closed_form_back(
+    m: PolicyMap, distance: Values, rate: float, side: int, inside: float
+) -> Array:
+    """``(J_0^-p - J_1^-p) / (p rate g^2)`` where the multiplier has ``J`` to the power ``p``, and
+    for ``p = 0`` the difference of the log-odds over ``rate g^2``: what `time_back` is at least
+    (The way back).
+
+    ``J_0`` is the success rate at the distance, ``J_1`` that at ``inside``, and ``g`` the largest
+    gap between them, in these units.
+    """
+    places = m.theta(side * np.linspace(inside, distance, 101))
+    log_odds, gap = m.problem.log_odds_and_gap(places)
+    power = method_named(m.method).powers[0]
+    climb = log_odds[0] - log_odds[-1]
+    if power:
+        climb = (expit(log_odds[-1]) ** -power - expit(log_odds[0]) ** -power) / power
+    return climb / (rate * np.max((m.unit * gap[..., 0]) ** 2, axis=0))
+
+
 def edge(m: UpdateMap, rate: Values, side: int, budget: int) -> Array:
     """The distance beyond which the budget does not suffice to come back to the peak of speed,
     shape of the rates.
@@ -372,17 +432,15 @@ def collapses(m: UpdateMap, rate: Values, budget: int) -> Array:
     return lost
 
 
-def first_exit(
-    m: UpdateMap, starts: Values, rate: Values, edges: Mapping[int, Values], updates: int
-) -> Array:
-    """Number of the update after which an orbit is beyond an edge, 0 for the start itself; infinite
-    where it never is. Starts, rates and edges broadcast.
+def lost_at(m: UpdateMap, starts: Values, rate: Values, budget: int, updates: int) -> Array:
+    """Number of the update that takes an orbit beyond an `edge` of the budget, 0 for the start
+    itself; infinite where none of the updates does. Starts and rates broadcast.
     """
+    right, left = (edge(m, rate, side, budget) for side in (RIGHT, LEFT))
     x = np.array(np.broadcast_arrays(starts, rate)[0], dtype=float)
     when = np.full(x.shape, np.inf)
     for k in range(updates + 1):
-        gone = (x > edges[RIGHT]) | (x < -np.asarray(edges[LEFT]))
-        when = np.where(gone & np.isinf(when), k, when)
+        when = np.where(((x > right) | (x < -left)) & np.isinf(when), k, when)
         x = m.update(x, rate)
     return when
 

@@ -138,7 +138,9 @@ def test_the_limit_of_long_responses():
     bend = (limit.gradient_gap(x - step) - limit.gradient_gap(x + step))[:, 0] / (2 * step)
     assert limit.curvature(x, 2 * np.ones(1)) == pytest.approx(4 * bend, rel=1e-6, abs=1e-6)
     window = TokenWindow.around(10**6, 0.7, 1.0)
-    limit, x = NormalWindow(1 / np.sqrt(0.21), np.sqrt(0.21)), np.array([-6.0, 0.0, 2.0])
+    limit, x = window.limit, np.array([-6.0, 0.0, 2.0])
+    assert limit.spread == pytest.approx(np.sqrt(0.21))
+    assert limit.half_width == pytest.approx(1 / np.sqrt(0.21), rel=1e-3)
     theta, up = window.natural(x, window.middle), np.ones(1)
     assert window.log_odds(theta) == pytest.approx(limit.log_odds(x[:, None]), abs=0.02)
     assert window.gradient_gap(theta) / 1000 == pytest.approx(

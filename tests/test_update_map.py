@@ -194,21 +194,21 @@ def test_collapse_is_where_an_overshoot_is_beyond_the_edge():
     assert slow.any() and np.all(by_updates | ~slow) and np.mean(by_updates) < 0.9
 
 
-def test_first_exit():
-    rate = np.array([2.0, 30.0])
-    edges = {RIGHT: np.array([4.0, 4.0]), LEFT: np.array([9.0, 9.0])}
-    starts = np.array([5.0, -8.0, 0.5, 0.0])[:, None]
-    when = update_map.first_exit(SLOW, starts, rate, edges, 30)
-    for i, start in enumerate(starts[:, 0]):
-        for j in range(2):
+def test_lost_at_is_the_first_crossing_of_an_edge():
+    rate, budget = np.array([4.0, 80.0]), 3
+    starts = np.array([9.0, -9.0, 0.9, 0.0])[:, None]
+    when = update_map.lost_at(SLOW, starts, rate, budget, 30)
+    for j in range(2):
+        ends = {side: update_map.edge(SLOW, rate[j], side, budget) for side in (RIGHT, LEFT)}
+        for i, start in enumerate(starts[:, 0]):
             x, first = start, np.inf
             for k in range(31):
-                if not -9 <= x <= 4:
+                if not -ends[LEFT] <= x <= ends[RIGHT]:
                     first = k
                     break
                 x = float(SLOW.update(x, rate[j]))
             assert when[i, j] == first
-    assert when[0].tolist() == [0, 0] and when[2, 1] == 1 and np.all(np.isinf(when[3]))
+    assert when[0, 0] == 0 and 0 < when[2, 1] < 10 and np.all(np.isinf(when[3]))
 
 
 def test_smallest_rate():
@@ -228,10 +228,11 @@ def test_smallest_rate():
 def test_the_map_of_a_window_is_its_update(method, power):
     """At the rate eta T for sums over tokens, eta where the update is normalized by the length."""
     window, summit = TokenWindow(64, 37, 52), 0.8
-    m = update_map.policy_gradient_map(window, method, summit, 1 / 8, reach=20.0, nodes=4001)
+    m = update_map.policy_map(window, method, summit, 1 / 8, reach=20.0, nodes=4001)
     x, rate = np.linspace(-9, 9, 301), 7.0
     theta = (summit + x / 8)[:, None]
-    path = ascend(window, theta, PolicyGradient(method), Constant(rate / 64**power), 1)
+    assert m.learning_rate(rate) == pytest.approx(rate / 64**power)
+    path = ascend(window, theta, PolicyGradient(method), Constant(m.learning_rate(rate)), 1)
     assert summit + m.update(x, rate) / 8 == pytest.approx(path.theta[:, 0], abs=1e-9)
     velocity, slope = update_map.policy_velocity(window, method, theta)
     assert velocity / 8 == pytest.approx(m.velocity(x), abs=1e-8)
@@ -247,6 +248,28 @@ def test_the_map_of_a_window_is_its_update(method, power):
     assert m.update(30.0, rate) - 30 == pytest.approx(m.update(20.0, rate) - 20)
 
 
+def test_first_loss_is_where_an_update_comes_back_to_its_level():
+    window = TokenWindow(64, 37, 52)
+    m = update_map.policy_map(window, "grpo", float(window.summit), 1 / 8, reach=20.0)
+    distances = np.linspace(0.1, 6, 40)
+    rate = update_map.first_loss(m, distances)
+    x = np.r_[-distances, distances]
+    for share, loses in ((0.999, False), (1.001, True)):
+        after = window.log_odds(m.theta(x + share * rate * m.exact(x)[0]))
+        assert np.any(after < window.log_odds(m.theta(x))) == loses
+
+
+@pytest.mark.parametrize("method", ["reinforce", "grpo", "log_odds"])
+def test_time_back_is_at_least_its_closed_form(method):
+    """And close to it where the gap hardly changes on the way."""
+    window = TokenWindow(64, 37, 52)
+    m = update_map.policy_map(window, method, float(window.summit), 1 / 8, reach=25.0)
+    for inside, distance, close in ((6.0, np.array([7.0, 12.0, 20.0]), 0.0), (12.0, 12.01, 0.98)):
+        time = update_map.time_back(m, distance, 2.0, RIGHT, inside)
+        bound = update_map.closed_form_back(m, distance, 2.0, RIGHT, inside)
+        assert np.all(bound <= time) and np.all(bound >= close * time)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -255,7 +278,7 @@ def test_the_map_of_a_window_is_its_update(method, power):
             "method must be one of reinforce, .*, got 'ppo'",
         ),
         (
-            lambda: update_map.policy_gradient_map(TokenWindow(8, 3, 5), "grpo", 0.0, -1.0),
+            lambda: update_map.policy_map(TokenWindow(8, 3, 5), "grpo", 0.0, -1.0),
             "unit must be positive and finite, got -1.0",
         ),
         (
