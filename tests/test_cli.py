@@ -96,6 +96,15 @@ def test_a_profile_of_the_book_is_a_file_of_parameters(notebook: Path, tmp_path:
     )
 
 
+def test_an_old_name_gets_the_new_one(notebook: Path, tmp_path: Path) -> None:
+    new = "notebooks have no numbers any more, try 'small'"
+    assert new in error_of(rlvr("run", "05_small.ipynb"))
+    assert new in error_of(rlvr("sweep", "notebooks/05_small.ipynb", "-g", "seed=1"))
+    (tmp_path / "old.yml").write_text("03_other: {steps: 1}\n05_small: {seed: 3}")
+    old = error_of(rlvr("run", notebook, "-f", tmp_path / "old.yml"))
+    assert f"it has those of 03_other, 05_small: {new}" in old
+
+
 def test_a_claim_that_fails_is_status_1(notebook: Path, tmp_path: Path) -> None:
     result = rlvr("run", notebook, "-p", "seed=8", "--out", tmp_path / "out")
     assert result.exit_code == 1 and "1 hold, 1 fail" in result.stdout

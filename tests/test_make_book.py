@@ -94,6 +94,7 @@ def test_only_what_is_out_of_date_runs(root: Path, capfd: pytest.CaptureFixture[
     ("text", "named"),
     [
         ("unknown: {size: 1}", "unknown"),
+        ("05_a: {size: 1}", "try 'a'"),
         ("a: {sise: 1}", "sise"),
         ("a: 3", "form"),
         ("[a, b]", "form"),

@@ -1,4 +1,4 @@
-"""``rlvr``: the entry of the command, which says what is missing where its extra is not installed."""
+"""``rlvr``: the entry of the command; where its extra is not installed it says so."""
 
 from __future__ import annotations
 

@@ -39,14 +39,9 @@ def functions() -> dict[str, Callable[..., Any]]:
     }
 
 
-def add_commands(
-    app: typer.Typer, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
-) -> None:
-    """Register a command for each function; ``wrap`` reports its errors."""
-    for name, function in functions().items():
-        app.command(name, help=_plain(_paragraphs(function)[0]), no_args_is_help=True)(
-            wrap(_command(name, function))
-        )
+def summary(function: Callable[..., Any]) -> str:
+    """The first paragraph of the function's docstring."""
+    return _plain(_paragraphs(function)[0])
 
 
 def meanings(function: Callable[..., Any]) -> dict[str, str]:
@@ -62,10 +57,13 @@ def meanings(function: Callable[..., Any]) -> dict[str, str]:
     return {name: found.get(name, "") for name in inspect.signature(function).parameters}
 
 
-def _command(name: str, function: Callable[..., Any]) -> Callable[..., None]:
+def command(name: str, function: Callable[..., Any]) -> Callable[..., None]:
+    """The command of a function: an option for each argument, and its number printed with what it
+    means.
+    """
     arguments = inspect.signature(function).parameters
 
-    def command(**texts: str | None) -> None:
+    def evaluate(**texts: str | None) -> None:
         values, spoken = {}, {}
         for argument, text in _log_odds(texts, arguments).items():
             if text is not None:
@@ -97,9 +95,9 @@ def _command(name: str, function: Callable[..., Any]) -> Callable[..., None]:
                     "Instead of the log-odds: the success rate J, in (0, 1).",
                 )
             )
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return command
+    evaluate.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    evaluate.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return evaluate
 
 
 def _option(name: str, option: str, meaning: str) -> inspect.Parameter:
@@ -137,7 +135,9 @@ def _numbers(name: str, text: str) -> float | list[float]:
 
 
 def _report(name: str, function: Callable[..., Any], spoken: dict[str, str], result: Any) -> str:
-    """Formula and theorem, the numbers that went in, what must hold, and the number that comes out."""
+    """Formula and theorem, the numbers that went in, what must hold, and the number that comes
+    out.
+    """
     width = max(map(len, spoken), default=0)
     lines = []
     for argument, meaning in meanings(function).items():

@@ -5,7 +5,7 @@ of them.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,15 +24,7 @@ from rlvrlib.running import execution, parameters
 DOES_NOT_HOLD, INTERRUPTED = 1, 130
 
 
-def add_commands(
-    app: typer.Typer, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
-) -> None:
-    """Register both commands; ``wrap`` reports their errors."""
-    app.command(cls=_Pairs, no_args_is_help=True)(wrap(run))
-    app.command(no_args_is_help=True)(wrap(sweep))
-
-
-class _Pairs(typer.core.TyperCommand):
+class Pairs(typer.core.TyperCommand):
     """``-p name value`` as papermill has it, beside ``-p name=value``; typer knows no repeated
     option of two values.
     """
@@ -54,7 +46,10 @@ class _Pairs(typer.core.TyperCommand):
 _Notebook = Annotated[
     Path, typer.Argument(help="A notebook with a cell tagged `parameters`.", show_default=False)
 ]
-_FILE = "YAML file `{name: value}`, or a profile of the book, `{notebook: {name: value}}`; %s goes before it."
+_FILE = (
+    "YAML file `{name: value}`, or a profile of the book, `{notebook: {name: value}}`; "
+    "%s goes before it."
+)
 
 
 def run(
@@ -189,10 +184,8 @@ def sweep(
                 outcomes[point.index] = outcome
                 progress.advance(task)
     except KeyboardInterrupt:
-        typer.echo(
-            f"interrupted: {len(outcomes)} of {len(points)} points are kept; the same command goes on",
-            err=True,
-        )
+        kept = f"{len(outcomes)} of {len(points)} points are kept"
+        typer.echo(f"interrupted: {kept}; the same command goes on", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except OSError as error:
         raise OSError(
@@ -212,10 +205,8 @@ def sweep(
     ]
     typer.echo(f"{len(points)} points. {claims.summary(rows)}. {len(failures)} points did not run.")
     for point, reason in failures[:10]:
-        typer.echo(
-            f"  did not run: {', '.join(f'{k} = {v}' for k, v in point.parameters.items())}: {reason}",
-            err=True,
-        )
+        values = ", ".join(f"{name} = {value}" for name, value in point.parameters.items())
+        typer.echo(f"  did not run: {values}: {reason}", err=True)
     typer.echo(folder / "overview.html")
     if failures or any(row["verdict"] == claims.FAILS for row in rows):
         raise typer.Exit(DOES_NOT_HOLD)
@@ -244,8 +235,10 @@ def _from_file(path: Path | None, stem: str) -> dict[str, Any]:
         and all(isinstance(value, dict) for value in content.values())
     ):
         if stem not in content:
+            names = [str(name) for name in content]
+            hint = next((execution.renamed(name) for name in names if name.endswith(stem)), "")
             raise ValueError(
-                f"{path} has no parameters of {stem}; it has those of {', '.join(map(str, content))}"
+                f"{path} has no parameters of {stem}; it has those of {', '.join(names)}{hint}"
             )
         content = content[stem]
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):

@@ -1,0 +1,189 @@
+"""The commands ``rlvr diagnose`` and ``rlvr plan``: what a training log shows, and how the safe
+learning rate moves.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rlvrlib.methods import SAMPLED_METHODS
+
+BAD_INPUT = 2
+
+
+_Method = Annotated[
+    str | None,
+    typer.Option(
+        help=f"One of {', '.join(SAMPLED_METHODS)}. Assumed to be grpo, and said, where omitted."
+    ),
+]
+_Aggregation = Annotated[
+    str | None,
+    typer.Option(
+        help="What the loss divides the sum over tokens by: "
+        "sum (nothing), cap, or mean (the length)."
+    ),
+]
+
+
+def diagnose(
+    logs: Annotated[
+        list[Path], typer.Argument(help="Training logs: TRL, verl, W&B exports, JSON, CSV.")
+    ],
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate, where the log does not have it.")
+    ] = None,
+    method: _Method = None,
+    aggregation: _Aggregation = None,
+    group_size: Annotated[int | None, typer.Option(help="Responses in a group.")] = None,
+    success: Annotated[
+        str | None, typer.Option(help="The part of the reward that is the success rate.")
+    ] = None,
+    reward_range: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Rewards of a wrong and of a correct response, if not 0 and 1."),
+    ] = None,
+    reference: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="First and last step that the pressure is compared with."),
+    ] = None,
+    cut_counts: Annotated[
+        bool,
+        typer.Option(
+            "--cut-counts", help="The verifier means to accept responses that were cut at the cap."
+        ),
+    ] = False,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A column's meaning, as QUANTITY=NAME, for example reward=acc. Repeatable."
+        ),
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(help="The run to read from an export of several.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write one self-contained page here.")] = None,
+) -> None:
+    """Say what a training log shows: the verdict, the evidence for and against it, and what to
+    change first.
+
+    Reads TRL's trainer_state.json and console dictionaries, verl's JSON and console lines, W&B
+    exports, JSON arrays and CSV. What it skips is listed. With several logs, one that cannot be
+    read does not stop the others; the exit status is 2 then.
+    """
+    from rlvrlib.practice.diagnosis import diagnose as judge
+    from rlvrlib.practice.run_log import read_log
+
+    pairs = [item.partition("=") for item in column or []]
+    if wrong := [name for name, equals, key in pairs if not (name and equals and key)]:
+        raise ValueError(f"--column must be QUANTITY=NAME, got {wrong[0]!r}")
+    columns = {name: key for name, _, key in pairs}
+    found = []
+    for path in logs:
+        try:
+            log = read_log(path, columns, run)
+            found.append(
+                judge(
+                    log,
+                    method=method,
+                    aggregation=aggregation,
+                    group_size=group_size,
+                    rate=lr,
+                    success=success,
+                    reward_range=reward_range,
+                    reference=reference,
+                    cut_counts=cut_counts,
+                )
+            )
+        except ValueError as error:
+            typer.echo(f"error: {path}: {' '.join(str(error).split())}", err=True)
+        else:
+            typer.echo(found[-1].summary())
+    if html is not None and found:
+        # Matplotlib takes a second to load: only for the page.
+        from rlvrlib.practice.report import report
+        from rlvrlib.running.execution import write_whole
+
+        write_whole(html, report(found))
+        typer.echo(f"page: {html}")
+    if len(found) < len(logs):
+        raise typer.Exit(BAD_INPUT)
+
+
+def plan(
+    from_length: Annotated[
+        float, typer.Option(help="Cap on the response length of the run that is known, in tokens.")
+    ],
+    success: Annotated[float, typer.Option(help="Its success rate, between 0 and 1.")],
+    to_length: Annotated[float | None, typer.Option(help="The new cap.")] = None,
+    to_success: Annotated[float | None, typer.Option(help="The new success rate.")] = None,
+    method: Annotated[str, typer.Option(help=f"One of {', '.join(SAMPLED_METHODS)}.")] = "grpo",
+    to_method: Annotated[str | None, typer.Option(help="The new method.")] = None,
+    aggregation: _Aggregation = None,
+    to_aggregation: Annotated[
+        str | None, typer.Option(help="The new one; that of the new method where omitted.")
+    ] = None,
+    group_size: Annotated[
+        int | None, typer.Option(help="Responses in a group; many where omitted.")
+    ] = None,
+    to_group_size: Annotated[int | None, typer.Option(help="The new number.")] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate at which the known run stayed stable.")
+    ] = None,
+    optimizer: Annotated[
+        str,
+        typer.Option(
+            help="gradient (moves in proportion to the gradient) or adam (moves of a fixed length)."
+        ),
+    ] = "gradient",
+) -> None:
+    """Say how the safe learning rate moves when length, success rate, group size, method or loss
+    aggregation changes.
+
+    Every factor comes with its theorem and with what it leaves open. Without ``--lr``, the rate of
+    a run that was stable, there are only factors: constants that nobody knows cancel between two
+    settings and do not vanish in one.
+    """
+    from rlvrlib.practice.planning import Setting
+    from rlvrlib.practice.planning import plan as compare
+
+    same_method = to_method is None or to_method == method
+    before = Setting(from_length, success, method, group_size, aggregation)
+    after = Setting(
+        from_length if to_length is None else to_length,
+        success if to_success is None else to_success,
+        to_method or method,
+        to_group_size or group_size,
+        to_aggregation or (before.aggregation if same_method else None),
+    )
+    found = compare(before, after, lr, optimizer)
+    typer.echo(f"from  {_setting(before)}\nto    {_setting(after)}\n")
+    typer.echo("The safe learning rate is multiplied by")
+    for factor in found.factors:
+        typer.echo(f"  {factor.value:10.4g}  {factor.name}: {factor.reason}")
+        typer.echo(f"              not known: {factor.unknown}")
+    typer.echo(f"  {found.total:10.4g}  in all")
+    if found.rate is None:
+        typer.echo(
+            "\nNo rate is given without --lr, "
+            "the rate of a run in the first setting that stayed stable."
+        )
+    else:
+        typer.echo(
+            f"\n{found.rate:.3g} is as far below its threshold as {lr:g} was before, "
+            "if what is not known stays the same."
+        )
+
+
+def _setting(setting: Any) -> str:
+    groups = f"groups of {setting.group_size}" if setting.group_size else "large groups"
+    divisor = {
+        "sum": "summed over tokens",
+        "cap": "divided by the cap",
+        "mean": "divided by the length",
+    }[setting.aggregation]
+    rate = f"success rate {setting.success_rate:g}"
+    return f"{setting.method}, {divisor}, {setting.length:g} tokens, {rate}, {groups}"
