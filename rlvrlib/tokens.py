@@ -64,13 +64,13 @@ class TokenWindow(LogLinearBandit):
         self._counts = counts.astype(float), _log_ways(self._size, counts.astype(float))
 
     @classmethod
-    def around(cls, length: int, center: float, half_width: float) -> TokenWindow:
+    def around(cls, length: ArrayLike, center: ArrayLike, half_width: ArrayLike) -> TokenWindow:
         """The counts less than ``half_width sqrt(T)`` from ``center T``, as far as they are between
-        1 and ``T - 1``.
+        1 and ``T - 1``; arrays make a stack.
         """
-        middle, half = center * length, half_width * np.sqrt(length)
+        middle, half = np.multiply(center, length), np.multiply(half_width, np.sqrt(length))
         low, high = np.floor(middle - half) + 1, np.ceil(middle + half) - 1
-        return cls(length, max(int(low), 1), min(int(high), length - 1))
+        return cls(length, np.maximum(low, 1), np.minimum(high, np.subtract(length, 1)))
 
     @property
     def max_length(self) -> Any:

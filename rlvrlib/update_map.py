@@ -12,7 +12,7 @@ with :math:`v = -x\,(1+x)`, :math:`c = r - 1` and :math:`x = r\,y/(r-1) - 1`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
@@ -102,6 +102,10 @@ class PolicyMap(UpdateMap):
         """The velocity and its slope, solved and not interpolated."""
         velocity, slope = policy_velocity(self.problem, self.method, self.theta(x))
         return self.unit * velocity, self.unit**2 * slope
+
+    def solved(self) -> PolicyMap:
+        """The same map without its table: every velocity is exact."""
+        return replace(self, velocity=lambda x: self.exact(x)[0], slope=lambda x: self.exact(x)[1])
 
     def learning_rate(self, rate: Values) -> Values:
         """``eta`` with which `PolicyGradient` does an update of this map at the rate: ``unit^2``
@@ -430,6 +434,19 @@ def collapses(m: UpdateMap, rate: Values, budget: int) -> Array:
         landing = np.clip(overshoot(m, rate, -side), m.peak[side], m.reach)
         lost |= time_back(m, landing, rate, side, m.peak[side]) > budget
     return lost
+
+
+def thrown_away(m: UpdateMap, rate: Values, budget: int) -> np.ndarray:
+    """Whether some update lands where the budget of updates does not suffice to come back to the
+    peak of speed, shape of the rates: what `collapses` predicts.
+    """
+    return np.any(
+        [
+            np.isinf(updates_back(m, overshoot(m, rate, -side), rate, side, m.peak[side], budget))
+            for side in (RIGHT, LEFT)
+        ],
+        axis=0,
+    )
 
 
 def lost_at(m: UpdateMap, starts: Values, rate: Values, budget: int, updates: int) -> Array:

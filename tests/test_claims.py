@@ -121,3 +121,24 @@ def test_bad_input_is_named(tmp_path):
             claims.Claim(*arguments)
     with pytest.raises(ValueError, match="each with its own key"):
         claims.show(claim("=", 1, 1), claim("=", 2, 2))
+
+
+def test_the_same_claim_for_each_case():
+    found = claims.each(
+        claims.equals,
+        "rate",
+        "largest rate",
+        "a theorem",
+        {"grpo": 2.0, "walk": 3.0},
+        {"grpo": 2.1, "walk": 3.5},
+        tolerance=0.2,
+        outside="",
+        names={"grpo": "GRPO"},
+    )
+    assert [(c.key, c.statement, c.predicted, c.measured, c.verdict) for c in found] == [
+        ("rate-grpo", "GRPO: largest rate", 2.0, 2.1, claims.HOLDS),
+        ("rate-walk", "walk: the same", 3.0, 3.5, claims.FAILS),
+    ]
+    assert [
+        c.predicted for c in claims.each(claims.at_most, "a", "b", "c", 1, {"x": 0, "y": 2})
+    ] == [1, 1]

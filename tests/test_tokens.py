@@ -162,10 +162,13 @@ def test_around_is_the_open_interval():
         counts = np.arange(1, length)
         inside = counts[np.abs(counts - center * length) < half_width * np.sqrt(length)]
         assert (window.low, window.high) == (inside[0], inside[-1])
+    stack = TokenWindow.around([16, 64], 0.7, np.array([[1.0], [2.0]]))
+    assert stack.low.tolist() == [[8, 37], [4, 29]] and stack.high.tolist() == [[15, 52], [15, 60]]
 
 
 def test_summit_middle_and_natural_units():
     window = TokenWindow(64, 37, 52)
+    assert window.max_length == window.length == 64
     assert window.gradient_gap(window.natural(0.0)) == pytest.approx(0, abs=1e-9)
     assert window.natural(2.0) - window.natural(0.0) == pytest.approx(2 / 8)
     assert window.natural([1.0, 2.0], window.middle).shape == (2, 1)

@@ -191,6 +191,7 @@ def test_collapse_is_where_an_overshoot_is_beyond_the_edge():
     slow = (np.log(over) + (over**2 - 1) / 2) / rates > budget
     assert update_map.collapses(SLOW, rates, budget).tolist() == slow.tolist()
     by_updates = over > update_map.edge(SLOW, rates, RIGHT, budget)
+    assert update_map.thrown_away(SLOW, rates, budget).tolist() == by_updates.tolist()
     assert slow.any() and np.all(by_updates | ~slow) and np.mean(by_updates) < 0.9
 
 
@@ -236,6 +237,8 @@ def test_the_map_of_a_window_is_its_update(method, power):
     assert summit + m.update(x, rate) / 8 == pytest.approx(path.theta[:, 0], abs=1e-9)
     velocity, slope = update_map.policy_velocity(window, method, theta)
     assert velocity / 8 == pytest.approx(m.velocity(x), abs=1e-8)
+    assert np.all(m.solved().velocity(x) == m.exact(x)[0])
+    assert np.all(m.solved().slope(x) == m.exact(x)[1])
     step = 1e-5
     ahead, behind = (
         update_map.policy_velocity(window, method, theta + h)[0] for h in (step, -step)

@@ -146,6 +146,33 @@ def more_than(
     return Claim(key, statement, source, ">", bound, measured, outside=outside)
 
 
+def each(
+    relation: Callable[..., Claim],
+    key: str,
+    statement: str,
+    source: str,
+    predicted: Mapping[str, float] | float,
+    measured: Mapping[str, float],
+    names: Mapping[str, str] | None = None,
+    **more: Any,
+) -> list[Claim]:
+    """The same claim for each of several cases, by one of the relations above.
+
+    Parameters
+    ----------
+    key, statement : of the claims: ``key-case``, and "Case: statement", "Case: the same".
+    predicted, measured : by case, in the order of the claims; a number serves for every case.
+    names : what a case is called, where not by its key.
+    more : as the relation takes it.
+    """
+    found: list[Claim] = []
+    for case, value in measured.items():
+        said = f"{(names or {}).get(case, case)}: {'the same' if found else statement}"
+        expected = predicted[case] if isinstance(predicted, Mapping) else predicted
+        found.append(relation(f"{key}-{case}", said, source, expected, value, **more))
+    return found
+
+
 def show(*claims: Claim) -> None:
     """Display the claims as a table; their rows go into the output's metadata.
 
