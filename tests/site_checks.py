@@ -101,29 +101,41 @@ def _places(path: Path) -> set[str]:
 LOOK = """() => {
   const wrong = [];
   const named = element => element.outerHTML.slice(0, 90);
-  const shown = element => element.checkVisibility() && !element.closest("details:not([open]), .toggle-hidden");
+  const closed = "details:not([open]), .toggle-hidden";
+  const shown = element => element.checkVisibility() && !element.closest(closed);
   if (document.documentElement.scrollWidth > innerWidth) {
-    const wide = [...document.querySelectorAll("body *")].filter(e => shown(e) && e.getBoundingClientRect().right > innerWidth + 1);
-    wrong.push(`scrolls sideways: ${document.documentElement.scrollWidth} px, because of ${wide.slice(0, 2).map(named)}`);
+    const wide = [...document.querySelectorAll("body *")].filter(
+      e => shown(e) && e.getBoundingClientRect().right > innerWidth + 1);
+    const because = wide.slice(0, 2).map(named);
+    wrong.push(
+      `scrolls sideways: ${document.documentElement.scrollWidth} px, because of ${because}`);
   }
   for (const element of document.querySelectorAll("article .math:not(svg *)"))
     if (!element.querySelector("mjx-container")) wrong.push(`not typeset: ${named(element)}`);
   for (const element of document.querySelectorAll("article :is(p, td, figcaption)"))
-    if (shown(element) && element.innerText.includes("\\\\(")) wrong.push(`not typeset: ${element.innerText.slice(0, 90)}`);
-  for (const element of document.querySelectorAll("mjx-merror, [data-mjx-error]"))
-    wrong.push(`wrong mathematics: ${element.getAttribute("data-mjx-error") || element.textContent}`);
+    if (shown(element) && element.innerText.includes("\\\\("))
+      wrong.push(`not typeset: ${element.innerText.slice(0, 90)}`);
+  for (const element of document.querySelectorAll("mjx-merror, [data-mjx-error]")) {
+    const said = element.getAttribute("data-mjx-error") || element.textContent;
+    wrong.push(`wrong mathematics: ${said}`);
+  }
   const article = document.querySelector("article");
   for (const picture of document.querySelectorAll("article svg.theme-svg image"))
-    if (!picture.getAttribute("href")?.startsWith("data:image/png;base64,")) wrong.push(`picture in a figure without data: ${named(picture)}`);
-  for (const figure of document.querySelectorAll("article svg.theme-svg, article figure img, article .cell_output img")) {
+    if (!picture.getAttribute("href")?.startsWith("data:image/png;base64,"))
+      wrong.push(`picture in a figure without data: ${named(picture)}`);
+  const figures = "article svg.theme-svg, article figure img, article .cell_output img";
+  for (const figure of document.querySelectorAll(figures)) {
     if (!shown(figure)) continue;
     const box = figure.getBoundingClientRect();
-    if (box.width < MIN || box.height < MIN / 2) wrong.push(`figure of ${box.width} x ${box.height}: ${named(figure)}`);
+    if (box.width < MIN || box.height < MIN / 2)
+      wrong.push(`figure of ${box.width} x ${box.height}: ${named(figure)}`);
     const frame = figure.closest(".theme-svg-frame") ?? figure;
     if (frame.getBoundingClientRect().right > article.getBoundingClientRect().right + 1)
       wrong.push(`figure wider than its column: ${named(figure)}`);
-    if (figure.tagName === "IMG" && !figure.naturalWidth) wrong.push(`picture not loaded: ${named(figure)}`);
-    if (figure.tagName === "svg" && getComputedStyle(figure).color !== getComputedStyle(article).color)
+    if (figure.tagName === "IMG" && !figure.naturalWidth)
+      wrong.push(`picture not loaded: ${named(figure)}`);
+    const [ink, text] = [figure, article].map(element => getComputedStyle(element).color);
+    if (figure.tagName === "svg" && ink !== text)
       wrong.push(`figure without the page's ink: ${named(figure)}`);
   }
   return wrong;
@@ -136,11 +148,14 @@ AXE = resources.files("axe_playwright_python").joinpath("axe.min.js")
 # a screen reader would say; not the thousands of parts. Of code it sees each kind of token once, of
 # a long table and of the library's reference the first entries: the others are made alike.
 PLAIN = """() => {
-  for (const spoken of document.querySelectorAll("a mjx-assistive-mml")) spoken.parentElement.replaceChildren(spoken.textContent);
-  for (const part of document.querySelectorAll("svg.theme-svg, mjx-container")) if (part.querySelector("*")) part.replaceChildren();
+  for (const spoken of document.querySelectorAll("a mjx-assistive-mml"))
+    spoken.parentElement.replaceChildren(spoken.textContent);
+  for (const part of document.querySelectorAll("svg.theme-svg, mjx-container"))
+    if (part.querySelector("*")) part.replaceChildren();
   const kinds = new Set();
   for (const token of document.querySelectorAll("div.highlight pre span[class]"))
-    if (kinds.has(token.className)) token.replaceWith(...token.childNodes); else kinds.add(token.className);
+    if (kinds.has(token.className)) token.replaceWith(...token.childNodes);
+    else kinds.add(token.className);
   for (const row of document.querySelectorAll("tbody tr:nth-child(n + 61)")) row.remove();
   for (const entry of [...document.querySelectorAll("article dl.py")].slice(60)) entry.remove();
   for (const hidden of document.querySelectorAll("article details")) hidden.open = true;
@@ -153,31 +168,38 @@ TWO_OF_A_KIND = """() => {
     if (!element) return "";
     if (!kinds.has(element)) {
       const { color, backgroundColor, fontSize, fontWeight } = getComputedStyle(element);
-      const own = [element.tagName, element.className, element.style.cssText, color, backgroundColor, fontSize, fontWeight];
+      const look = [color, backgroundColor, fontSize, fontWeight];
+      const own = [element.tagName, element.className, element.style.cssText, look];
       kinds.set(element, `${kind(element.parentElement)}/${own}`);
     }
     return kinds.get(element);
   };
   const extra = [];
   for (const element of document.querySelectorAll("body *")) {
-    const texts = [...element.childNodes].filter(node => node.nodeType === Node.TEXT_NODE && node.data.trim());
+    const texts = [...element.childNodes].filter(
+      node => node.nodeType === Node.TEXT_NODE && node.data.trim());
     if (!texts.length || !element.checkVisibility()) continue;
     counts.set(kind(element), (counts.get(kind(element)) ?? 0) + 1);
     if (counts.get(kind(element)) > 2) extra.push(...texts);
   }
   for (const text of extra) text.remove();
   for (const element of document.querySelectorAll("article *"))
-    if (!element.textContent.trim() && !element.querySelector("input, select, button")) element.remove();
+    if (!element.textContent.trim() && !element.querySelector("input, select, button"))
+      element.remove();
 }"""
 ACCESSIBLE = """async rules => {
-  const found = await axe.run(document, { ...rules, resultTypes: ["violations"], preload: false });
+  const found = await axe.run(
+    document, { ...rules, resultTypes: ["violations"], preload: false });
+  const where = rule => rule.nodes.slice(0, 3).map(node => node.html.slice(0, 90)).join(" | ");
   return found.violations.filter(rule => ["serious", "critical"].includes(rule.impact)).map(
-    rule => `${rule.impact}: ${rule.id}: ${rule.nodes.slice(0, 3).map(node => node.html.slice(0, 90)).join(" | ")}`);
+    rule => `${rule.impact}: ${rule.id}: ${where(rule)}`);
 }"""
 # What scrolls inside itself must be reachable by the keyboard: that is what axe would ask of the
 # parts that were taken out.
-REACHABLE = """() => [...document.querySelectorAll("article .theme-svg-frame, article mjx-container[display=true], article pre")].filter(
-  box => box.checkVisibility() && box.scrollWidth > box.clientWidth + 1 && box.tabIndex < 0 && !box.closest("[tabindex='0']"))
+REACHABLE = """() => [...document.querySelectorAll(
+    "article .theme-svg-frame, article mjx-container[display=true], article pre")].filter(
+  box => box.checkVisibility() && box.scrollWidth > box.clientWidth + 1
+    && box.tabIndex < 0 && !box.closest("[tabindex='0']"))
   .map(box => `scrolls, but not by the keyboard: ${box.outerHTML.slice(0, 90)}`)"""
 
 
@@ -215,31 +237,25 @@ def look(page: Any, base: str, name: str) -> list[str]:
             page.set_viewport_size({"width": width, "height": 900})
             problems += [f"{scheme}, {width} px: {problem}" for problem in page.evaluate(LOOK)]
     problems += page.evaluate(REACHABLE)
-    for (
-        event,
-        listener,
-    ) in listeners.items():  # what happens to the page from here on is no fault of its scripts
+    # What happens to the page from here on is no fault of its scripts.
+    for event, listener in listeners.items():
         page.remove_listener(event, listener)
-    page.add_style_tag(
-        content="* { transition: none !important }"
-    )  # a colour that is on its way has the contrast of neither theme
+    # A colour that is on its way has the contrast of neither theme.
+    page.add_style_tag(content="* { transition: none !important }")
     page.evaluate(AXE.read_text(encoding="utf-8"))
     page.evaluate(PLAIN)
     problems += page.evaluate(ACCESSIBLE, {"rules": {"color-contrast": {"enabled": False}}})
     page.evaluate(TWO_OF_A_KIND)
-    for scheme, width in (
-        ("dark", WIDTHS[0]),
-        ("light", WIDTHS[-1]),
-    ):  # a phone, and a desktop with all that stands beside a page
+    # A phone, and a desktop with all that stands beside a page.
+    for scheme, width in (("dark", WIDTHS[0]), ("light", WIDTHS[-1])):
         _switch(page, scheme)
         page.set_viewport_size({"width": width, "height": 900})
         problems += [
             f"{scheme}: {problem}"
             for problem in page.evaluate(ACCESSIBLE, {"runOnly": ["color-contrast"]})
         ]
-    page.goto(
-        "about:blank"
-    )  # or its scripts stumble over what was taken out while the next page is listened to
+    # Or its scripts stumble over what was taken out while the next page is listened to.
+    page.goto("about:blank")
     return problems
 
 
@@ -253,7 +269,8 @@ def _switch(page: Any, scheme: str) -> None:
     )
     page.wait_for_timeout(100)
     page.evaluate(
-        "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
+        "() => new Promise(done => "
+        "requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
     )
 
 

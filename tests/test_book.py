@@ -340,19 +340,24 @@ def test_search_finds_theorems(browser: Any, base: str) -> None:
             "picture in a figure without data",
         ),
         (
-            '<div class="theme-svg-frame" style="width: 90px; overflow: auto"><p style="width: 300px">wide</p></div>',
+            '<div class="theme-svg-frame" style="width: 90px; overflow: auto">'
+            '<p style="width: 300px">wide</p></div>',
             "not by the keyboard",
         ),
         ("<button></button>", "critical: button-name"),
         ('<p style="color: #aaa; background: #fff">pale</p>', "serious: color-contrast"),
         (
-            "<style>p { background: #fff } p:last-child { color: #aaa }</style><p>one</p><p>two</p><p>three</p><p>four</p>",
+            "<style>p { background: #fff } p:last-child { color: #aaa }</style>"
+            "<p>one</p><p>two</p><p>three</p><p>four</p>",
             "serious: color-contrast",
         ),
     ],
 )
 def test_a_fault_is_seen(tab: Any, tmp_path: Path, fault: str, found: str) -> None:
-    head = '<!doctype html><link rel="icon" href="data:,"><meta name="viewport" content="width=device-width">'
+    head = (
+        '<!doctype html><link rel="icon" href="data:,">'
+        '<meta name="viewport" content="width=device-width">'
+    )
     (tmp_path / "x.html").write_text(f"{head}<article>{fault}</article>", encoding="utf-8")
     with serve(tmp_path) as address:
         assert any(found in problem for problem in look(tab, address, "x.html"))

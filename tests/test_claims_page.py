@@ -70,7 +70,8 @@ def built(folder: Path) -> Tag:
 def book(tmp_path: Path) -> Path:
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "conf.py").write_text(
-        f"import sys; sys.path.insert(0, {str(EXTENSIONS)!r})\nextensions = ['claims_page']\nexclude_patterns = ['out']\n"
+        f"import sys; sys.path.insert(0, {str(EXTENSIONS)!r})\n"
+        "extensions = ['claims_page']\nexclude_patterns = ['out']\n"
     )
     (tmp_path / "index.rst").write_text(PAGE)
     (tmp_path / "_toc.yml").write_text("root: index\nparts: [{chapters: [{file: notebooks/a}]}]\n")

@@ -152,7 +152,7 @@ def test_four_chapters_have_an_interactive_figure() -> None:
 
 
 def test_the_threshold_in_the_data_is_where_the_curve_falls() -> None:
-    """The committed data of the overshoot figure, against the sentence that goes with each setting."""
+    """The committed data of the overshoot figure, against the sentence of each setting."""
     (data,) = carried("overshoot")
     rates = len(data["controls"][1]["values"])
     ends = next(curve for curve in data["curves"] if curve["panel"] == 1)["y"]
@@ -269,9 +269,8 @@ def test_a_narrow_page_does_not_scroll_sideways_and_a_finger_moves_the_slider(
         page.touchscreen.tap(box["x"] + box["width"] - 3, box["y"] + box["height"] / 2)
         wait_until_drawn(page, before)
         assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
-        assert page.evaluate(
-            "() => document.querySelector('.play-plot svg').getBoundingClientRect().right <= innerWidth"
-        )
+        drawing = "document.querySelector('.play-plot svg')"
+        assert page.evaluate(f"() => {drawing}.getBoundingClientRect().right <= innerWidth")
 
 
 @seen

@@ -52,10 +52,7 @@ def contenders(part: list[dict[str, Any]]) -> list[list[str]]:
                     f"{row['runs']:,}",
                     name,
                     short(found["per_second"]["median"]),
-                    *(
-                        f"{short(ratio['median'])} ({short(ratio['low'])} to {short(ratio['high'])})"
-                        for ratio in ratios
-                    ),
+                    *(f"{short(ratio['median'])} ({spread(ratio)})" for ratio in ratios),
                     short(found["difference"]),
                 ]
             )
@@ -68,7 +65,7 @@ def limits(part: dict[str, Any]) -> list[list[str]]:
             name,
             short(found["best"]),
             short(found["median"]),
-            f"{short(found['low'])} to {short(found['high'])}",
+            spread(found),
         ]
         for name, found in part.items()
     ]
@@ -110,6 +107,10 @@ def short(value: object) -> str:
     return (
         f"{value:.1e}" if value and not 0.01 <= abs(value) < 1e6 else f"{float(f'{value:.2g}'):,g}"
     )
+
+
+def spread(found: dict[str, float]) -> str:
+    return f"{short(found['low'])} to {short(found['high'])}"
 
 
 def value(found: Any, path: str) -> Any:
@@ -156,38 +157,45 @@ class BenchmarkGrowth(SphinxDirective):
     option_spec: ClassVar[dict[str, Any]] = {"name": directives.unchanged_required}
 
     def run(self) -> list[nodes.Node]:
-        caption = "Time (left) and peak memory (right) against the number of runs. Over the time in blocks lies the power that was fitted to it."
+        caption = (
+            "Time (left) and peak memory (right) against the number of runs. Over the time in "
+            "blocks lies the power that was fitted to it."
+        )
         return drawn(self, self.draw, "growth-", caption)
 
     def draw(self) -> tuple[Figure, str]:
         part = results(self.env)["memory"]
-        figure, (time, peak) = figures.panels(2, height=3.2)
+        figure, (time, peak) = figures.panels(2, log="x", x="runs")
         for index, (kind, found) in enumerate(part.items()):
             runs, seconds, megabytes = (
                 np.array([row[name] for row in found["rows"]])
                 for name in ("runs", "seconds", "peak_mb")
             )
-            time.loglog(runs, seconds, **figures.series(index, marker=True), label=kind)
-            peak.semilogx(runs, megabytes, **figures.series(index, marker=True), label=kind)
+            time.plot(runs, seconds, **figures.series(index, marker=True), label=kind)
+            peak.plot(runs, megabytes, **figures.series(index, marker=True))
         blocks = part["blocks"]
         runs, seconds = (
             np.array([row[name] for row in blocks["rows"]]) for name in ("runs", "seconds")
         )
         power = blocks["exponent_of_seconds"]
         fitted = np.exp(np.mean(np.log(seconds / runs**power))) * runs**power
-        time.loglog(runs, fitted, **figures.role("predicted"), label=f"power {power:.2f}")
+        figures.predicted(time, runs, fitted, label=f"power {power:.2f}")
         peak.set_yscale("symlog", linthresh=1, linscale=0.5)
-        time.set(xlabel="runs", ylabel="time (s)")
-        peak.set(xlabel="runs", ylabel="peak memory above the start (MB)")
+        time.set(yscale="log", ylabel="time (s)")
+        peak.set_ylabel("peak memory above the start (MB)")
         time.legend()
-        grows = (
-            f"{kind} from {short(found['rows'][0]['peak_mb'])} to {short(found['rows'][-1]['peak_mb'])} MB"
+        ends = {
+            kind: [short(found["rows"][i]["peak_mb"]) for i in (0, -1)]
             for kind, found in part.items()
+        }
+        grows = "; ".join(
+            f"{kind} from {first} to {last} MB" for kind, (first, last) in ends.items()
         )
-        return (
-            figure,
-            f"Left: the time in blocks grows with the runs to the power {power:.2f}. Right: the peak memory goes, {'; '.join(grows)}.",
+        alt = (
+            f"Left: the time in blocks grows with the runs to the power {power:.2f}. "
+            f"Right: the peak memory goes, {grows}."
         )
+        return figure, alt
 
 
 class BenchmarkValue(SphinxRole):

@@ -75,9 +75,12 @@ def reproduce(source: Path, facts: dict[str, Any], page: str) -> str:
     options = "".join(f" -p {name} {shlex.quote(str(value))}" for name, value in given.items())
     command = escape(f"rlvr run notebooks/{stem}.ipynb{options}")
     return (
-        '<aside class="reproduce" aria-label="Reproduce"><p>The figures of this page again, with these parameters '
-        f'(<a href="../_sources/notebooks/{stem}.ipynb" download>the notebook</a>; the whole book: <code>make book</code>):</p>'
-        f'<div class="highlight-bash notranslate"><div class="highlight"><pre>{command}\n</pre></div></div></aside>'
+        '<aside class="reproduce" aria-label="Reproduce">'
+        "<p>The figures of this page again, with these parameters "
+        f'(<a href="../_sources/notebooks/{stem}.ipynb" download>the notebook</a>; '
+        "the whole book: <code>make book</code>):</p>"
+        '<div class="highlight-bash notranslate"><div class="highlight">'
+        f"<pre>{command}\n</pre></div></div></aside>"
     )
 
 
@@ -95,8 +98,11 @@ class BuildStatus(SphinxDirective):
         } | facts["versions"]
         page = [table(("What", "Value"), [(name, str(value)) for name, value in about.items()])]
         if not facts["notebooks"]:
-            text = "This site was built from the committed outputs, without executing: there are no run times. `make book` records them."
-            return [*page, nodes.paragraph("", text.replace("`", ""))]
+            text = (
+                "This site was built from the committed outputs, without executing: there are no "
+                "run times. make book records them."
+            )
+            return [*page, nodes.paragraph("", text)]
         order = notebooks(Path(self.env.srcdir))
         rows = [
             [stem, f"{run['seconds']:.1f} s" if "seconds" in run else "committed outputs"]

@@ -35,7 +35,8 @@ NOT_FOUND = """<!doctype html>
 <link rel="icon" href="_static/favicon.svg">
 <style>
   :root {{ color-scheme: light dark; }}
-  body {{ margin: 15vh auto; max-width: 36em; padding: 0 1em; font: 1.1em/1.5 system-ui, sans-serif; }}
+  body {{ margin: 15vh auto; max-width: 36em; padding: 0 1em; }}
+  body {{ font: 1.1em/1.5 system-ui, sans-serif; }}
   input, button {{ font: inherit; padding: 0.3em 0.6em; max-width: 100%; }}
 </style>
 </head>
@@ -63,7 +64,8 @@ def write_files(app: Sphinx, error: Exception | None) -> None:
     base, out = app.config.html_baseurl, Path(app.outdir)
     if not re.fullmatch(r"https?://[^\s]+/", base):
         logger.warning(
-            "html: baseurl: in _config.yml must be an address that ends in '/', got %r: no sitemap, no 404 page, no llms.txt",
+            "html: baseurl: in _config.yml must be an address that ends in '/', got %r: "
+            "no sitemap, no 404 page, no llms.txt",
             base,
         )
         return
@@ -96,7 +98,10 @@ def sitemap(app: Sphinx, base: str) -> str:
         f"<url><loc>{escape(base + app.builder.get_target_uri(page))}</loc></url>\n"
         for page in pages(app)
     )
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n{rows}</urlset>\n'
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n{rows}</urlset>\n'
+    )
 
 
 def llms(app: Sphinx, base: str) -> str:
@@ -113,10 +118,9 @@ def llms(app: Sphinx, base: str) -> str:
     for caption, names in parts(app):
         lines += [f"## {caption}", ""]
         for page in names:
+            title, address = app.env.titles[page].astext(), app.builder.get_target_uri(page)
             asked = question(app.env.get_doctree(page))
-            lines.append(
-                f"- [{app.env.titles[page].astext()}]({base}{app.builder.get_target_uri(page)}){': ' if asked else ''}{asked}"
-            )
+            lines.append(f"- [{title}]({base}{address}){': ' if asked else ''}{asked}")
         lines.append("")
     return "\n".join(lines)
 
@@ -148,15 +152,17 @@ def not_found(app: Sphinx, base: str) -> str:
     """A page without style sheets or scripts of its own: it is served in place of pages at any
     depth.
     """
-    first = [names[0] for _, names in parts(app)]
-    links = "\n".join(
-        f'<li><a href="{app.builder.get_target_uri(page)}">{escape(title if title.startswith(caption) else f"{caption}: {title}")}</a></li>'
-        for (caption, _), page in zip(parts(app), first, strict=True)
-        for title in [app.env.titles[page].astext()]
-    )
+    links = []
+    for caption, (page, *_) in parts(app):
+        title, address = app.env.titles[page].astext(), app.builder.get_target_uri(page)
+        text = title if title.startswith(caption) else f"{caption}: {title}"
+        links.append(f'<li><a href="{address}">{escape(text)}</a></li>')
     home = app.builder.get_target_uri(app.config.root_doc)
     return NOT_FOUND.format(
-        base=escape(urlsplit(base).path), title=escape(app.config.project), home=home, links=links
+        base=escape(urlsplit(base).path),
+        title=escape(app.config.project),
+        home=home,
+        links="\n".join(links),
     )
 
 
@@ -239,21 +245,11 @@ class PdfLink(SphinxDirective):
         name = read_facts(Path(self.env.srcdir)).get("pdf")
         if name and self.env.app.builder.name == "html":
             address = "../" * self.env.docname.count("/") + name
-            return [
-                nodes.raw(
-                    "",
-                    f'<p><a href="{escape(address)}">{escape(name)}</a>, made from the same sources as these pages.</p>',
-                    format="html",
-                )
-            ]
-        return [
-            nodes.paragraph(
-                "",
-                "",
-                nodes.literal("", "make pdf"),
-                nodes.Text(" makes the whole book as one PDF; it needs Chromium."),
-            )
-        ]
+            link = f'<a href="{escape(address)}">{escape(name)}</a>'
+            text = f"<p>{link}, made from the same sources as these pages.</p>"
+            return [nodes.raw("", text, format="html")]
+        rest = nodes.Text(" makes the whole book as one PDF; it needs Chromium.")
+        return [nodes.paragraph("", "", nodes.literal("", "make pdf"), rest)]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

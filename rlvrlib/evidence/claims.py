@@ -212,7 +212,7 @@ def rows_of(notebook: Mapping[str, Any]) -> list[dict[str, object]]:
 
 
 def summary(rows: Iterable[Mapping[str, object]]) -> str:
-    """How many claims there are, and how many of them hold, fail, or lie outside the assumptions."""
+    """How many claims there are, and how many hold, fail, or lie outside the assumptions."""
     count = Counter(row["verdict"] for row in rows)
     return (
         f"{sum(count.values())} claims: {count[HOLDS]} hold, {count[FAILS]} fail, "

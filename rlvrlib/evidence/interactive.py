@@ -53,7 +53,8 @@ class Control:
     def __post_init__(self) -> None:
         if len(self.values) < 2 or not 0 <= self.start < len(self.values):
             raise ValueError(
-                f"values must hold two settings or more and start must be the number of one, got {self.values!r} and {self.start!r}"
+                "values must hold two settings or more and start must be the number of one, "
+                f"got {self.values!r} and {self.start!r}"
             )
 
 
@@ -131,7 +132,8 @@ class Play:
         settings = tuple(len(control.values) for control in self.controls)
         if np.shape(self.readout) != settings:
             raise ValueError(
-                f"readout must have one sentence for each setting, shape {settings}, got {np.shape(self.readout)}"
+                f"readout must have one sentence for each setting, shape {settings}, "
+                f"got {np.shape(self.readout)}"
             )
         if (
             not self.title.strip()
@@ -144,7 +146,8 @@ class Play:
             for array in (curve.x, curve.y, *([] if curve.shade is None else [curve.shade])):
                 if not _fits(np.shape(array)[:-1], wanted):
                     raise ValueError(
-                        f"curve {number} must have leading axes that broadcast to {wanted}, got shape {np.shape(array)}"
+                        f"curve {number} must have leading axes that broadcast to {wanted}, "
+                        f"got shape {np.shape(array)}"
                     )
             if not 0 <= curve.panel < len(self.panels):
                 raise ValueError(
