@@ -133,6 +133,14 @@ class SoftmaxBandit(SampledProblem):
         mean_bend = np.sum(probabilities * bends, axis=-1)
         return bends - (mean_bend + _variance(probabilities, slopes))[..., None]
 
+    def conditional_means(self, theta: ArrayLike, values: ArrayLike) -> tuple[Array, Array]:
+        """``E[v | r=1]`` and ``E[v | r=0]`` of one value per arm, ``v`` of shape ``(..., N)``; each
+        has shape ``(...)``.
+        """
+        values = last_axis(self.num_arms, values=values)
+        _, right, wrong = self._classes(self._theta(theta))
+        return np.sum(right * values, axis=-1), np.sum(wrong * values, axis=-1)
+
     def sample(
         self, theta: ArrayLike, group_size: int, rng: np.random.Generator
     ) -> tuple[Array, Array, Array]:

@@ -80,6 +80,21 @@ def test_identity_1_from_the_scores(kind, seed):
     assert abs(wrong + success * alignment) < 1e-10 * scale
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@problems
+@given(seed=seeds, shift=shifts)
+def test_conditional_means_are_those_of_each_class_however_rare_it_is(kind, seed, shift):
+    even, theta, direction = random_problem(kind, np.random.default_rng(seed))
+    rare, *_ = random_problem(kind, np.random.default_rng(seed), shift=shift)
+    values = even.logit_slopes(theta, direction)
+    chances = np.exp(even.log_probabilities(theta))
+    expected = [np.average(values[c], weights=chances[c]) for c in (even.rewards, ~even.rewards)]
+    scale = 1e-10 * np.max(np.abs(values))
+    assert rare.conditional_means(theta, values) == pytest.approx(expected, rel=0, abs=scale)
+    with pytest.raises(ValueError, match="values must"):
+        even.conditional_means(theta, values[1:])
+
+
 def curvature_from_scores(problem, theta, direction, *, with_derivatives=True):
     """Identity 2 from the scores; without the Hessian terms it is wrong for policies that are not
     log-linear.
