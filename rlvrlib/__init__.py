@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from rlvrlib import batches, thresholds, update_map
 from rlvrlib.ascent import Trajectory, ascend
 from rlvrlib.bandits import LogLinearBandit, TabularBandit
-from rlvrlib.batches import BatchMean, BatchThreshold
+from rlvrlib.batches import BatchMean
 from rlvrlib.blocks import UniformStarts, ascend_blocks
 from rlvrlib.contextual import ContextualBandit, contextual_bandit
 from rlvrlib.correlated import CorrelatedWindow
@@ -21,6 +21,7 @@ from rlvrlib.directions import (
     SampledGradient,
     TrainedOn,
 )
+from rlvrlib.estimated import EstimatedMove, EstimatedStep
 from rlvrlib.frameworks import advantages, token_weights
 from rlvrlib.markov_tokens import MarkovTokens
 from rlvrlib.methods import METHODS, multiplier
@@ -38,7 +39,7 @@ from rlvrlib.problems import (
     success_rate,
     unit,
 )
-from rlvrlib.steps import Constant, FixedLength, LongStep, Step, ThresholdStep
+from rlvrlib.steps import Constant, FixedLength, GuaranteedStep, LongStep, Step, ThresholdStep
 from rlvrlib.surrogates import ClippedSurrogate, KLPenalty, kl_gradient
 from rlvrlib.tokens import TokenWindow, WindowPrompts
 from rlvrlib.verifiers import NoisyVerifier, noisy_bandit
@@ -49,7 +50,6 @@ __all__ = [
     "Adam",
     "At",
     "BatchMean",
-    "BatchThreshold",
     "Clipped",
     "ClippedSurrogate",
     "Constant",
@@ -57,7 +57,10 @@ __all__ = [
     "CorrelatedWindow",
     "Curriculum",
     "Direction",
+    "EstimatedMove",
+    "EstimatedStep",
     "FixedLength",
+    "GuaranteedStep",
     "KLPenalty",
     "LargestGain",
     "LogLinearBandit",

@@ -28,12 +28,16 @@ _RARE = 1e-200
 class SoftmaxBandit(SampledProblem):
     """Exact log-odds, gap and curvature of a softmax policy with known logits.
 
+    ``linear_logits`` says of a class whether its logits are linear in ``theta``.
+
     Parameters
     ----------
     rewards : shape ``(..., N)``, zeros and ones, at least one of each along the last axis.
     dim : number of parameters.
     log_prior : shape ``(..., N)``, logits at which ``z = 0``; zero where omitted.
     """
+
+    linear_logits = False
 
     def __init__(self, rewards: ArrayLike, dim: int, log_prior: ArrayLike | None = None):
         rewards = np.asarray(rewards)
@@ -119,19 +123,48 @@ class SoftmaxBandit(SampledProblem):
 
     def scores(self, theta: ArrayLike, direction: ArrayLike) -> Array:
         """``s_w(a) = <w, grad log pi(a)>``, shape ``(..., N)``."""
-        theta, direction = self._theta(theta), self._direction(direction)
-        slopes = self.logit_slopes(theta, direction)
-        return slopes - np.sum(
-            np.exp(self.log_probabilities(theta)) * slopes, axis=-1, keepdims=True
-        )
+        return self._scores(theta, direction)[0]
 
     def score_derivatives(self, theta: ArrayLike, direction: ArrayLike) -> Array:
         """``h_w(a) = w' (grad^2 log pi(a)) w``, shape ``(..., N)``."""
-        theta, direction = self._theta(theta), self._direction(direction)
-        probabilities = np.exp(self.log_probabilities(theta))
-        slopes, bends = self.logit_slopes(theta, direction), self.logit_curvatures(theta, direction)
-        mean_bend = np.sum(probabilities * bends, axis=-1)
-        return bends - (mean_bend + _variance(probabilities, slopes))[..., None]
+        return self._scores(theta, direction)[1]
+
+    def conditional_variance(self, theta: ArrayLike, direction: ArrayLike) -> Array:
+        """``Var(s_w)``, as a response is one token, shape ``(...)``."""
+        return self._scores(theta, direction)[2]
+
+    def local_regularity(self, theta: ArrayLike, direction: ArrayLike) -> Regularity:
+        """The largest scores and score derivatives over the arms at ``theta``."""
+        along = unit(direction)
+        scores, derivatives, variance = self._scores(theta, along)
+        largest = np.max(np.abs(derivatives), axis=-1)
+        # the bends of one likely arm cancel up to rounding, which a rate of 1e-16 would feel
+        bends = np.max(np.abs(self.logit_curvatures(self._theta(theta), along)), axis=-1)
+        rounding = self.num_arms * np.finfo(float).eps * bends
+        derivatives, rewards = np.broadcast_arrays(derivatives, self.rewards)
+        falls = np.max(-derivatives, axis=-1, where=rewards, initial=0.0)
+        rises = np.max(derivatives, axis=-1, where=~rewards, initial=0.0)
+        return Regularity(
+            score_bound=np.max(np.abs(scores), axis=-1),
+            score_lipschitz=largest,
+            token_range=np.ptp(scores, axis=-1),
+            token_lipschitz=largest,
+            max_length=1,
+            linear_logits=self.linear_logits,
+            correct_bend=falls + rounding,
+            wrong_bend=rises + rounding,
+            variance=variance,
+        )
+
+    def wrong_feature_range(self, direction: ArrayLike) -> Array:
+        """``D_-``, the range of ``<w, features>`` over the wrong arms (log-linear bound), shape
+        ``(...)``; for logits that are linear in ``theta``.
+        """
+        slopes, rewards = np.broadcast_arrays(
+            self.logit_slopes(np.zeros(self.dim), unit(direction)), self.rewards
+        )
+        high = np.max(slopes, axis=-1, where=~rewards, initial=-np.inf)
+        return high - np.min(slopes, axis=-1, where=~rewards, initial=np.inf)
 
     def conditional_means(self, theta: ArrayLike, values: ArrayLike) -> tuple[Array, Array]:
         """``E[v | r=1]`` and ``E[v | r=0]`` of one value per arm, ``v`` of shape ``(..., N)``; each
@@ -161,6 +194,18 @@ class SoftmaxBandit(SampledProblem):
         scores = self.mean_logit_gradient(theta, chosen - probabilities)
         rewards, scores = np.moveaxis(rewards, 0, -1), np.moveaxis(scores, 0, -2)
         return rewards, np.ones_like(rewards), scores
+
+    def _scores(self, theta: ArrayLike, direction: ArrayLike) -> tuple[Array, Array, Array]:
+        """Scores and their derivatives along the direction, shape ``(..., N)``, and the variance of
+        the scores.
+        """
+        theta, direction = self._theta(theta), self._direction(direction)
+        probabilities = np.exp(self.log_probabilities(theta))
+        slopes, bends = self.logit_slopes(theta, direction), self.logit_curvatures(theta, direction)
+        scores = slopes - np.sum(probabilities * slopes, axis=-1, keepdims=True)
+        variance = _variance(probabilities, slopes)
+        mean_bend = np.sum(probabilities * bends, axis=-1)
+        return scores, bends - (mean_bend + variance)[..., None], variance
 
     def _logit_change(self, theta: Array, direction: Array, step: Array) -> Array:
         return self.logits(theta + step[..., None] * direction) - self.logits(theta)
@@ -227,6 +272,8 @@ class LogLinearBandit(SoftmaxBandit):
     log_prior : shape ``(..., N)``, the logits at ``theta = 0``; zero where omitted.
     """
 
+    linear_logits = True
+
     def __init__(self, features: ArrayLike, rewards: ArrayLike, log_prior: ArrayLike | None = None):
         self.features = finite(features=features)
         if self.features.ndim < 2:
@@ -257,17 +304,7 @@ class LogLinearBandit(SoftmaxBandit):
         -D^2/4``.
         """
         spread = np.ptp(self.logit_slopes(np.zeros(self.dim), unit(direction)), axis=-1)
-        return Regularity(spread, spread**2 / 4, spread, spread**2 / 4, 1)
-
-    def wrong_feature_range(self, direction: ArrayLike) -> Array:
-        """``D_-``, the range of ``<w, features>`` over the wrong arms (log-linear bound), shape
-        ``(...)``.
-        """
-        slopes, rewards = np.broadcast_arrays(
-            self.logit_slopes(np.zeros(self.dim), unit(direction)), self.rewards
-        )
-        high = np.max(slopes, axis=-1, where=~rewards, initial=-np.inf)
-        return high - np.min(slopes, axis=-1, where=~rewards, initial=np.inf)
+        return Regularity(spread, spread**2 / 4, spread, spread**2 / 4, 1, linear_logits=True)
 
     def _logit_change(self, theta: Array, direction: Array, step: Array) -> Array:
         return step[..., None] * self.logit_slopes(theta, direction)
@@ -284,6 +321,8 @@ class TabularBandit(SoftmaxBandit):
     rewards : shape ``(..., N)``, zeros and ones, at least one of each.
     log_prior : shape ``(..., N)``, the logits at ``theta = 0``; zero where omitted.
     """
+
+    linear_logits = True
 
     def __init__(self, rewards: ArrayLike, log_prior: ArrayLike | None = None):
         if np.ndim(rewards) < 1:
@@ -305,7 +344,7 @@ class TabularBandit(SoftmaxBandit):
     def regularity(self, direction: ArrayLike) -> Regularity:
         """As for `LogLinearBandit`, with ``D`` the range of the direction's entries."""
         spread = np.ptp(unit(self._direction(direction)), axis=-1)
-        return Regularity(spread, spread**2 / 4, spread, spread**2 / 4, 1)
+        return Regularity(spread, spread**2 / 4, spread, spread**2 / 4, 1, linear_logits=True)
 
 
 def inner_products(features: Array, vector: Array) -> Array:

@@ -1,5 +1,5 @@
-r"""Batches of prompts that share ``theta``: the batch bounds, their two thresholds as a step, and
-the batch as one problem.
+r"""Batches of prompts that share ``theta``: rates and alignments of the mean, and the batch as one
+problem. The guaranteed steps of a batch are in `rlvrlib.thresholds`.
 
 Prompts stand along the last axis of log-odds and alignments, along the last axis but one of gaps,
 and ``theta`` has shape ``(..., 1, dim)``. ``p_q`` are the batch's weights: the mean success rate is
@@ -18,12 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, log_expit, logit
 
-from rlvrlib import thresholds
-from rlvrlib.checks import inside, non_negative, prompt_weights, shown
-from rlvrlib.problems import Array, Problem, Regularity
-
-# Beyond these log-odds the rates leave the range of floating-point numbers.
-_FAR = 700.0
+from rlvrlib.checks import inside, prompt_weights, shown
+from rlvrlib.problems import Array, Problem
 
 
 def log_odds_of_rates(success_rate: ArrayLike, *, strict: bool = False) -> tuple[Array, Array]:
@@ -96,71 +92,13 @@ def alignment_spread(
     return np.where(mean == 0, np.inf, variance / np.where(mean == 0, 1.0, mean) ** 2)
 
 
-def batch_step(
-    alignments: ArrayLike,
-    log_odds: ArrayLike,
-    curvature_bounds: ArrayLike,
-    score_variances: ArrayLike,
-    curvature_above: ArrayLike = 0.0,
-    weights: ArrayLike | None = None,
-) -> Array:
-    """The larger of the batch success-rise and failure-fall thresholds, shape ``(...)``.
-
-    Parameters
-    ----------
-    alignments, log_odds : ``dmu_q`` and ``l_q``, shape ``(..., Q)``; the alignment of infinite
-        log-odds is not read.
-    curvature_bounds : ``a_q``, with ``h_w >= -a_q`` on the correct responses of prompt ``q``.
-    score_variances : ``sigma_q^2 = T_q R_q^2 / 4``; the mirrored form takes the largest.
-    curvature_above : ``a_+``, with ``h_w <= a_+`` on all wrong responses, shape ``(...)``; 0 for
-        logits linear in ``theta``.
-    weights : ``p_q``; equal where omitted.
-    """
-    log_odds, share = batch_of(log_odds, weights)
-    alignments = _where_finite(log_odds, alignments)
-    log_odds = np.clip(log_odds, -_FAR, _FAR)
-    variances = non_negative(score_variances=score_variances)
-    # the range of a single token with the largest of these variances
-    widest = 2 * np.sqrt(variances.max(axis=-1))
-    return np.maximum(
-        thresholds.batch_success_rise(alignments, log_odds, curvature_bounds, share),
-        thresholds.batch_failure_fall(alignments, log_odds, 1, widest, curvature_above, share),
-    )
-
-
-@dataclass(frozen=True)
-class BatchThreshold:
-    """The larger threshold of a batch, for `ThresholdStep`; bounds from the problem's
-    `Regularity`, shape ``(..., 1)``.
-
-    Parameters
-    ----------
-    weights : ``p_q``, shape ``(Q,)`` or ``(..., Q)``; equal where omitted.
-    linear_logits : whether token logits are linear in ``theta``, so that ``a_+ = 0``; otherwise
-        ``a_+`` is the largest ``L_o``.
-    """
-
-    weights: ArrayLike | None = None
-    linear_logits: bool = False
-
-    def __call__(
-        self, problem: Problem, theta: Array, direction: Array, alignment: Array, log_odds: Array
-    ) -> Array:
-        bounds = problem.regularity(direction)
-        bend = np.broadcast_to(bounds.score_lipschitz, log_odds.shape)
-        above = 0.0 if self.linear_logits else bend.max(axis=-1)
-        return batch_step(
-            alignment, log_odds, bend, score_variance(bounds, log_odds), above, self.weights
-        )[..., None]
-
-
 @dataclass(frozen=True)
 class BatchMean(Problem):
     """A batch as one `Problem`: its log-odds are those of the mean success rate, so its gap is
     parallel to the gradient of that.
 
-    ``theta`` has shape ``(..., dim)`` here. It has no `Regularity` of its own: `BatchThreshold` has
-    the thresholds of a batch.
+    ``theta`` has shape ``(..., dim)`` here. It has no `Regularity` of its own: the guaranteed steps
+    of a batch are those of its stack of prompts.
 
     Parameters
     ----------
@@ -231,12 +169,6 @@ class BatchMean(Problem):
             np.sum(share * values, axis=-1) / (success * failure) for values in (slopes, bends)
         )
         return (failure - success) * slope**2 - bend
-
-
-def score_variance(bounds: Regularity, log_odds: Array) -> Array:
-    return np.broadcast_to(
-        bounds.max_length * np.asarray(bounds.token_range) ** 2 / 4, log_odds.shape
-    )
 
 
 def _shared(theta: ArrayLike) -> Array:

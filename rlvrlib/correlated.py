@@ -7,6 +7,7 @@ enters.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -87,7 +88,14 @@ class CorrelatedWindow(Problem):
         for both mechanisms.
         """
         one = np.ones(unit(last_axis(1, direction=direction)).shape[:-1])
-        return Regularity(self.length * one, self.length / 4 * one, one, one / 4, self.length)
+        linear = self.mechanism == "persistence"
+        size = self.length
+        return Regularity(size * one, size / 4 * one, one, one / 4, size, linear)
+
+    def local_regularity(self, theta: ArrayLike, direction: ArrayLike) -> Regularity:
+        """As `regularity`, with the conditional variance at ``theta``."""
+        along = unit(last_axis(1, direction=direction))
+        return replace(self.regularity(along), variance=self.conditional_variance(theta, along))
 
     def conditional_variance(self, theta: ArrayLike, direction: ArrayLike) -> Array:
         """``V``: largest sum over a response of the variances of its token scores given the past,

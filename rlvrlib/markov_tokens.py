@@ -147,8 +147,8 @@ class MarkovTokens(SampledProblem):
         allowed = np.isfinite(self.base)
         high = np.max(np.where(allowed, along, -np.inf), axis=-1)
         spread = np.max(high - np.min(np.where(allowed, along, np.inf), axis=-1), axis=-1)
-        cap = self.max_length
-        return Regularity(cap * spread, cap * spread**2 / 4, spread, spread**2 / 4, cap)
+        bend, cap = spread**2 / 4, self.max_length
+        return Regularity(cap * spread, cap * bend, spread, bend, cap, linear_logits=True)
 
     def conditional_variance(self, theta: ArrayLike, direction: ArrayLike) -> Array:
         """``V``: largest sum over a response of the variances of its token scores given the past,

@@ -187,6 +187,12 @@ class Shifted(SampledProblem):
     def regularity(self, direction: Array) -> Regularity:
         return self.problem.regularity(direction)
 
+    def local_regularity(self, theta: Array, direction: Array) -> Regularity:
+        return self.problem.local_regularity(theta - self.shift, direction)
+
+    def conditional_variance(self, theta: Array, direction: Array) -> Array:
+        return self.problem.conditional_variance(theta - self.shift, direction)
+
     def sample(
         self, theta: Array, group_size: int, rng: np.random.Generator
     ) -> tuple[Array, Array, Array]:

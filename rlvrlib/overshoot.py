@@ -85,7 +85,7 @@ class OvershootInstance(Problem):
         reach = np.sum(np.abs(direction), axis=-1)
         correct = self.delta * np.sum(direction, axis=-1)
         spread = np.maximum(reach, correct) - np.minimum(-reach, correct)
-        return Regularity(spread, spread**2 / 4, spread, spread**2 / 4, 1)
+        return Regularity(spread, spread**2 / 4, spread, spread**2 / 4, 1, linear_logits=True)
 
     def as_bandit(self) -> LogLinearBandit:
         """The same problem as an ordinary bandit with ``1 + 2^K`` arms; the first one is correct."""

@@ -9,7 +9,7 @@ nothing else in the library needs to know its policy.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,15 +25,20 @@ Notes: TypeAlias = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Regularity:
-    """Bounds that hold for every theta, along one direction ``w`` of length one.
+    """Bounds along one direction ``w`` of length one: what the theorems assume of a policy.
 
     Parameters
     ----------
-    score_bound : ``G_o``, bound on ``|<w, grad log pi(o)>|``.
-    score_lipschitz : ``L_o``, bound on ``|w' grad^2 log pi(o) w|``.
-    token_range : ``R_p``, length of an interval that holds every token score.
+    score_bound : ``G_o``, bound on ``|s_w|``, the score ``<w, grad log pi(o)>``.
+    score_lipschitz : ``L_o``, bound on ``|h_w|``, its derivative ``w' grad^2 log pi(o) w``.
+    token_range : ``R_p``, length of an interval that holds every token score, given the past.
     token_lipschitz : ``L_p``, bound on the second derivative of a token's log-probability.
     max_length : ``T_max``, cap on the response length in tokens.
+    linear_logits : whether the logits of every token are linear in ``theta``; then ``h_w <= 0``.
+    correct_bend : ``a``, with ``h_w >= -a`` on the correct responses; ``L_o`` where omitted.
+    wrong_bend : ``a_+``, with ``h_w <= a_+`` on the wrong ones; 0 for linear logits, else ``L_o``.
+    variance : ``V``, bound on the sum over a response of the variances of its token scores given
+        the past; ``sigma^2 = T_max R_p^2 / 4`` where omitted.
     """
 
     score_bound: Any
@@ -41,6 +46,27 @@ class Regularity:
     token_range: Any
     token_lipschitz: Any
     max_length: Any
+    linear_logits: bool = False
+    correct_bend: Any = None
+    wrong_bend: Any = None
+    variance: Any = None
+
+    def __post_init__(self) -> None:
+        defaults = {
+            "correct_bend": self.score_lipschitz,
+            "wrong_bend": 0.0 if self.linear_logits else self.score_lipschitz,
+            "variance": self.max_length * np.asarray(self.token_range) ** 2 / 4,
+        }
+        for name, value in defaults.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+
+    def widened(self, other: Regularity, where: ArrayLike = True) -> Regularity:
+        """Bounds that hold where these do and, in the runs of ``where``, where the others do."""
+        names = [field.name for field in fields(self) if field.name != "linear_logits"]
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in names}
+        wider = {name: np.where(where, np.maximum(*pair), pair[0]) for name, pair in pairs.items()}
+        return replace(self, **wider)
 
 
 class Problem(ABC):
@@ -76,6 +102,16 @@ class Problem(ABC):
     def regularity(self, direction: Array) -> Regularity:
         """Bounds along ``direction`` that hold for every theta; by default there are none."""
         return Regularity(np.inf, np.inf, np.inf, np.inf, self.max_length)
+
+    def local_regularity(self, theta: Array, direction: Array) -> Regularity:
+        """Bounds along ``direction`` that hold at ``theta``; by default those for every theta."""
+        return self.regularity(direction)
+
+    def conditional_variance(self, theta: Array, direction: Array) -> Array:
+        """``V`` at ``theta`` along ``direction``: largest sum over a response of the variances of
+        its token scores given the past, shape ``(...)``; by default that for every theta.
+        """
+        return self.regularity(direction).variance
 
     def log_odds_and_gap(self, theta: Array) -> tuple[Array, Array]:
         """Log-odds and gap at once, for problems that share work between the two."""

@@ -7,7 +7,7 @@ update ``u``. It carries its own state from step to step; most rules need none.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from rlvrlib.checks import inside, positive
 from rlvrlib.problems import Array, At, Notes, Problem, unit_or_any
+from rlvrlib.thresholds import guaranteed
 
 
 class Step(ABC):
@@ -88,6 +89,43 @@ class ThresholdStep(Step):
                 "threshold must be finite: where nothing limits the step there is no share of it"
             )
         return eta, None
+
+
+@dataclass(frozen=True)
+class GuaranteedStep(Step):
+    """A share of the largest step that any theorem allows (`thresholds.guaranteed`): the rule of
+    this book.
+
+    Where nothing limits the step by one theorem, the largest finite one by the others counts. Each
+    step notes as ``theorem`` which one it was, shape ``(...)``. Parameters are those of
+    `guaranteed`; the share is in (0, 1).
+    """
+
+    share: float
+    among: Sequence[str] | None = None
+    weights: ArrayLike | None = None
+    everywhere: bool = False
+
+    def __post_init__(self) -> None:
+        inside("(0, 1)", share=self.share)
+
+    def length(self, at: At, update: Array, state: Any) -> tuple[Array, Any]:
+        along, moves = unit_or_any(update)
+        allowed = guaranteed(
+            at.problem,
+            at.theta,
+            along,
+            among=self.among,
+            alignment=np.sum(along * at.gap, axis=-1),
+            log_odds=at.log_odds,
+            weights=self.weights,
+            everywhere=self.everywhere,
+        ).finite()
+        theorem = np.where(moves, allowed.theorem, "none")
+        return np.where(moves, self.share * allowed.step, 0.0), theorem
+
+    def notes(self, state: Any) -> Notes:
+        return {"theorem": state}
 
 
 @dataclass(frozen=True)

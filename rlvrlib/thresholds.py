@@ -1,28 +1,37 @@
 r"""Every theorem on the step size as a function: the supremum of the steps that are guaranteed to
-improve.
+improve. `guaranteed` is the largest that any of them allows.
 
 A step is the length ``eta`` of a move along a unit vector ``w`` whose alignment ``dmu = <w, Gap>``
 is given. The bounds that a function takes must hold on the whole segment that the step covers.
 Every threshold is 0 where the alignment is not positive and infinite where nothing limits the step.
 
-``theory`` is the reference of the book; Theorem 1 is the paper's (arXiv 2510.08539), the others are
-this book's.
+`paper` is Theorem 1 of the paper (arXiv 2510.08539); the others are this book's, each named as its
+box in the book.
 """
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import ArrayLike
-from scipy.special import log_expit
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from rlvrlib.checks import finite, inside, non_negative, prompt_weights
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import log_expit, logit
+
+from rlvrlib.bandits import SoftmaxBandit
+from rlvrlib.checks import finite, inside, non_negative, prompt_weights, whole
 from rlvrlib.first_zero import exact as exact  # both belong to what a reader looks for here
 from rlvrlib.first_zero import failure_law as failure_law
-from rlvrlib.problems import Array, log_sum_exp
+from rlvrlib.problems import Array, At, Problem, Regularity, log_sum_exp, unit
+
+# Beyond these log-odds the rates leave the range of floating-point numbers.
+_FAR = 700.0
+# How far a segment is searched, in stretches on which probabilities change by up to a quarter.
+_REACH = 64.0
 
 
 def paper(alignment: ArrayLike, score_bound: ArrayLike, score_lipschitz: ArrayLike) -> Array:
-    """``[dmu]_+ / (2 (L_o + 8 G_o^2))``: the step condition of Theorem 1 as the paper prints it.
+    """``[dmu]_+ / (2 (L_o + 8 G_o^2))``: the step condition of the paper's Theorem 1, as printed.
 
     Parameters
     ----------
@@ -35,8 +44,7 @@ def paper(alignment: ArrayLike, score_bound: ArrayLike, score_lipschitz: ArrayLi
 
 
 def trajectory(alignment: ArrayLike, score_bound: ArrayLike, score_lipschitz: ArrayLike) -> Array:
-    """``2 dmu / (2 L_o + G_o^2)``: below it the log-odds rise (Theorem 1', two-sided trajectory
-    bound).
+    """``2 dmu / (2 L_o + G_o^2)``: below it the log-odds rise (two-sided bound).
 
     Up to half of it, the log-odds gain lies between ``eta dmu / 2`` and ``3 eta dmu / 2``.
     Parameters as in `paper`.
@@ -46,7 +54,8 @@ def trajectory(alignment: ArrayLike, score_bound: ArrayLike, score_lipschitz: Ar
 
 
 def log_linear(alignment: ArrayLike, feature_range: ArrayLike) -> Array:
-    """``8 dmu / D_-^2``: below it the log-odds of a log-linear policy rise (Theorem 1'').
+    """``8 dmu / D_-^2``: below it the log-odds of a log-linear policy rise (log-linear
+    bound).
 
     Parameters
     ----------
@@ -57,7 +66,7 @@ def log_linear(alignment: ArrayLike, feature_range: ArrayLike) -> Array:
 
 
 def success_rise(alignment: ArrayLike, log_odds: ArrayLike, curvature_bound: ArrayLike) -> Array:
-    """``2 (1-J) dmu / a``: below it the success rate rises (Theorem 4).
+    """``2 (1-J) dmu / a``: below it the success rate rises (success-rise bound).
 
     Parameters
     ----------
@@ -80,7 +89,7 @@ def failure_fall(
     curvature_bound: ArrayLike = 0.0,
 ) -> Array:
     """``2 J F dmu / (a_+ F + sigma^2 Phi(F))``: below it the failure rate ``F = 1-J`` falls
-    (Theorem 3').
+    (failure-fall bound).
 
     ``sigma^2 = T_max R_p^2 / 4`` and ``Phi(F) = min(1, 2 F log(2e/F))``.
 
@@ -119,7 +128,7 @@ def angle(
     alignment: ArrayLike, log_odds: ArrayLike, max_length: ArrayLike, token_range: ArrayLike
 ) -> Array:
     """``2 sqrt(JF) dmu / beta_T``: below it the success rate rises, for logits linear in ``theta``
-    (angle theorem).
+    (angle bound).
 
     Parameters as in `failure_fall`.
     """
@@ -130,7 +139,7 @@ def angle(
 
 def angle_bend(max_length: ArrayLike, token_range: ArrayLike) -> Array:
     """``beta_T``: the angle ``2 arcsin sqrt(J)`` bends down by at most this along a unit vector
-    (angle theorem).
+    (angle bound).
 
     ``(2 sigma^2 / T) sqrt(sum_{t<T} (sqrt(t) + 1/2)^2)`` with ``sigma^2 = T_max R_p^2 / 4``: GRPO
     on token sums improves at every step for rates below ``2 / beta_T``, REINFORCE below ``4 /
@@ -198,7 +207,7 @@ def batch_success_rise(
     weights: ArrayLike | None = None,
 ) -> Array:
     """``2 D / sum_q p_q a_q J_q`` with ``D = sum_q p_q J_q (1-J_q) dmu_q``: below it the mean
-    success rate rises (Theorem 5).
+    success rate rises (batch success-rise bound).
 
     Parameters
     ----------
@@ -226,8 +235,8 @@ def batch_failure_fall(
     curvature_bound: ArrayLike = 0.0,
     weights: ArrayLike | None = None,
 ) -> Array:
-    """``2 D / (a_+ Fbar + sigma^2 Phi(Fbar))``: below it the mean failure rate falls (Theorem 5,
-    mirrored).
+    """``2 D / (a_+ Fbar + sigma^2 Phi(Fbar))``: below it the mean failure rate falls (batch
+    failure-fall bound).
 
     Parameters
     ----------
@@ -255,7 +264,7 @@ def reinforce_rate(
     curvature_bound: ArrayLike = 0.0,
 ) -> Array:
     """``2 / (a_+ F + sigma^2 Phi(F))``: learning rates of exact REINFORCE below it improve
-    (corollary of Theorem 3').
+    (corollary of the failure-fall bound).
 
     Without ``log_odds`` the rate that is safe at every success rate, ``2 / (a_+ + sigma^2)``: ``8 /
     (T_max R_p^2)`` for logits linear in ``theta``. Parameters as in `failure_fall`.
@@ -288,6 +297,211 @@ def local(alignment: ArrayLike, curvature: ArrayLike) -> Array:
         infinite.
     """
     return _ratio(2 * _positive_part(alignment), np.maximum(finite(curvature=curvature), 0.0))
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """The largest step that is guaranteed to improve, and why.
+
+    Attributes
+    ----------
+    step : the supremum of the guaranteed steps, shape ``(...)``.
+    theorem : which of `BOUNDS` allows it, shape ``(...)``; ``"none"`` where the step is 0.
+    bounds : what the theorems were given: it holds on the segment of this length.
+    steps : what each bound allows, by name, shape ``(...)`` each.
+    """
+
+    step: Array
+    theorem: NDArray[np.str_]
+    bounds: Regularity
+    steps: dict[str, Array]
+
+    def finite(self) -> Guarantee:
+        """Without the bounds that do not limit the step: with the largest finite one."""
+        steps = {n: np.where(np.isfinite(step), step, 0.0) for n, step in self.steps.items()}
+        return Guarantee(*_largest_of(steps), self.bounds, self.steps)
+
+
+def guaranteed(
+    problem: Problem,
+    theta: ArrayLike,
+    direction: ArrayLike,
+    *,
+    among: Sequence[str] | None = None,
+    alignment: ArrayLike | None = None,
+    log_odds: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    everywhere: bool = False,
+    num_points: int = 33,
+) -> Guarantee:
+    """The largest step that any theorem allows from ``theta``: the maximum of valid thresholds.
+
+    Below it the success rate rises. Prompts that share ``theta`` are a batch: then the mean success
+    rate rises, by the batch bounds. The bounds hold on the segment that the step covers, and step
+    and bounds are found together by `segment_step`.
+
+    Parameters
+    ----------
+    problem : any `Problem`; what is known of its bounds decides which theorems apply.
+    theta, direction : shape ``(..., dim)``; the direction is scaled to length one.
+    among : names from `BOUNDS`; all that apply where omitted.
+    alignment, log_odds : where they are known or estimated; those of the problem where omitted.
+    weights : of the prompts of a batch; equal where omitted.
+    everywhere : take the bounds that hold for every theta, and search no segment.
+    num_points : as in `segment_step`.
+
+    Raises
+    ------
+    ValueError : a direction of zero length, unknown names, or none that applies to the problem.
+    """
+    theta, along = np.asarray(theta, dtype=float), unit(direction)
+    shape = np.broadcast_shapes(theta.shape, along.shape)[:-1]
+    if alignment is None or log_odds is None:
+        at = At.of(problem, theta)
+        alignment, log_odds = np.sum(along * at.gap, axis=-1), at.log_odds
+    # a prompt that is always right or always wrong has no gap
+    slope = np.where(np.isfinite(log_odds), alignment, 0.0)
+    odds = np.clip(log_odds, -_FAR, _FAR)
+    batch = np.broadcast_shapes(slope.shape, odds.shape) != shape
+    start = problem.regularity(along) if everywhere else problem.local_regularity(theta, along)
+    at_start: dict[str, Callable[[], Array]] = {}
+    if not batch and start.linear_logits:
+        variance = start.variance if everywhere else problem.conditional_variance(theta, along)
+        cap, spread = start.max_length, start.token_range
+        at_start["angle"] = lambda: angle(slope, odds, cap, spread)
+        at_start["conditional variance"] = lambda: variance_local(slope, odds, variance, spread)
+        if isinstance(problem, SoftmaxBandit):
+            width = problem.wrong_feature_range(along)
+            at_start["log-linear"] = lambda: log_linear(slope, width)
+            if not everywhere:
+                at_start["failure law"] = lambda: failure_law(problem, theta, along)
+    on_segment = _BATCH if batch else {k: v for k, v in _SINGLE.items() if k not in at_start}
+    chosen = _chosen(among, [*on_segment, *at_start], problem)
+
+    def allowed(bounds: Regularity) -> dict[str, Array]:
+        rules = {name: rule for name, rule in on_segment.items() if name in chosen}
+        steps = {name: rule(bounds, slope, odds, weights) for name, rule in rules.items()}
+        return {name: np.asarray(step).reshape(shape) for name, step in steps.items()}
+
+    def largest(bounds: Regularity) -> Array:
+        return np.max(list(allowed(bounds).values()), axis=0)
+
+    bounds, longest = start, np.asarray(np.inf)
+    if not everywhere and not chosen.isdisjoint(on_segment):
+        longest, bounds = segment_step(largest, problem, theta, along, num_points=num_points)
+    steps = {name: np.minimum(step, longest) for name, step in allowed(bounds).items()}
+    steps |= {n: np.broadcast_to(rule(), shape) for n, rule in at_start.items() if n in chosen}
+    return Guarantee(*_largest_of(steps), bounds, steps)
+
+
+def segment_step(
+    threshold: Callable[[Regularity], Array],
+    problem: Problem,
+    theta: ArrayLike,
+    direction: ArrayLike,
+    *,
+    num_points: int = 33,
+) -> tuple[Array, Regularity]:
+    """A step that the bounds on its own segment allow, and these bounds (bounds along one segment,
+    chapter on regularity).
+
+    A segment from ``theta`` grows until ``threshold``, given the bounds on it, is no longer than
+    the segment. They are measured at ``num_points`` points, closer to each other near the start,
+    and at more where scores may change faster: a peak between two points is missed, but
+    probabilities cannot change by more than a quarter between them. A segment ends at ``16 / (R_p +
+    sqrt(L_p))``, and so does the step.
+
+    Parameters
+    ----------
+    threshold : the step that bounds allow, shape ``(...)`` of ``theta`` and the direction; it does
+        not grow with the bounds.
+    theta, direction : shape ``(..., dim)``; the direction is scaled to length one.
+    num_points : at least 2.
+    """
+    whole(2, num_points=num_points)
+    theta, along = np.asarray(theta, dtype=float), unit(direction)
+    shares = np.linspace(0, 1, num_points) ** 2
+    bounds = here = problem.local_regularity(theta, along)
+    allowed = threshold(bounds)
+    limit = _REACH * _stretch(here, allowed.shape)
+    reach = np.minimum(allowed, limit)
+    end, passed = np.zeros(reach.shape), np.zeros(reach.shape, dtype=int)
+    growing = end < reach
+    while growing.any():
+        goal = shares[np.minimum(passed + 1, num_points - 1)] * reach
+        end = np.where(growing, np.minimum(goal, end + _stretch(here, reach.shape)), end)
+        here = problem.local_regularity(theta + end[..., None] * along, along)
+        bounds = bounds.widened(here, growing)
+        allowed = threshold(bounds)
+        passed += end >= goal
+        growing &= (allowed > end) & (end < reach)
+    return np.minimum(allowed, limit), bounds
+
+
+def longest_guarantee(success_rate: ArrayLike) -> Array:
+    """``g(J)``: the largest guaranteed step in units of ``dmu / sigma^2``, from the success rate
+    alone, shape ``(...)``.
+
+    For logits linear in ``theta`` and long responses: the largest of ``2F`` (success-rise bound),
+    ``2JF / Phi(F)`` (failure-fall bound) and ``sqrt(2JF)`` (angle bound as ``T`` grows), ``F =
+    1-J``.
+    """
+    success = inside("(0, 1)", success_rate=success_rate)
+    log_odds = logit(success)
+    rise = success_rise(1.0, log_odds, 1.0)
+    fall = failure_fall(1.0, log_odds, 4, 1.0)  # sigma^2 = 4 * 1^2 / 4
+    return np.maximum(np.maximum(rise, fall), np.sqrt(2 * success * (1 - success)))
+
+
+_Rule = Callable[[Regularity, Array, Array, ArrayLike | None], Array]
+
+# What each theorem takes of the bounds on a segment, beside alignment and log-odds.
+_SINGLE: dict[str, _Rule] = {
+    "paper": lambda b, dmu, l, _: paper(dmu, b.score_bound, b.score_lipschitz),
+    "two-sided": lambda b, dmu, l, _: trajectory(dmu, b.score_bound, b.score_lipschitz),
+    "success-rise": lambda b, dmu, l, _: success_rise(dmu, l, b.correct_bend),
+    "failure-fall": lambda b, dmu, l, _: failure_fall(
+        dmu, l, b.max_length, b.token_range, b.wrong_bend
+    ),
+    "sharper logarithm": lambda b, dmu, l, _: sharper_failure_fall(
+        dmu, l, b.max_length, b.token_range, b.wrong_bend
+    ),
+    "conditional variance": lambda b, dmu, l, _: variance_fall(
+        dmu, l, b.variance, b.token_range, b.wrong_bend
+    ),
+}
+_BATCH: dict[str, _Rule] = {
+    "batch success-rise": lambda b, dmu, l, p: batch_success_rise(dmu, l, b.correct_bend, p),
+    # one token with the largest score variance of the prompts stands for all of them
+    "batch failure-fall": lambda b, dmu, l, p: batch_failure_fall(
+        dmu,
+        l,
+        1,
+        2 * np.sqrt(_largest(_score_variance(b.max_length, b.token_range), dmu)),
+        _largest(b.wrong_bend, dmu),
+        p,
+    ),
+}
+# The names of the bounds that `guaranteed` knows, as in the book.
+BOUNDS = (*_SINGLE, "angle", "log-linear", "failure law", *_BATCH)
+
+
+def _chosen(among: Sequence[str] | None, applicable: Sequence[str], problem: Problem) -> set[str]:
+    names = set(applicable if among is None else among)
+    if not names or not names <= set(BOUNDS):
+        raise ValueError(f"among must be one or more of {', '.join(BOUNDS)}, got {among!r}")
+    if names.isdisjoint(applicable):
+        raise ValueError(
+            f"among must name a bound for this {type(problem).__name__}: one or more of "
+            f"{', '.join(applicable)}, got {among!r}"
+        )
+    return names
+
+
+def _largest_of(steps: dict[str, Array]) -> tuple[Array, NDArray[np.str_]]:
+    names, table = np.array(["none", *steps]), np.stack(list(steps.values()))
+    best = np.where(table.max(axis=0) > 0, table.argmax(axis=0) + 1, 0)
+    return table.max(axis=0)[()], names[best]
 
 
 def _positive_part(alignment: ArrayLike) -> Array:
@@ -372,3 +586,18 @@ def _prompts(
             f"got shape {alignments.shape}"
         )
     return alignments, log_odds, prompt_weights(weights, prompts[0])
+
+
+def _largest(values: ArrayLike, alignments: Array) -> Array:
+    """The largest over the prompts, the last axis of the alignments."""
+    return np.max(
+        np.broadcast_to(values, np.broadcast_shapes(np.shape(values), alignments.shape)), axis=-1
+    )
+
+
+def _stretch(bounds: Regularity, shape: tuple[int, ...]) -> Array:
+    """``1 / (4 (R_p + sqrt(L_p)))``, shape ``(...)``; the shortest of prompts that share theta."""
+    speed = np.asarray(bounds.token_range + np.sqrt(bounds.token_lipschitz))
+    if np.broadcast_shapes(speed.shape, shape) != shape:
+        speed = speed.max(axis=-1).reshape(shape)
+    return _ratio(0.25, speed)

@@ -178,7 +178,25 @@ class TokenWindow(LogLinearBandit):
         """Token scores ``x_t - p`` lie in an interval of length 1, with variance at most 1/4."""
         one = np.ones(unit(direction).shape[:-1])
         length = np.asarray(self.length)
-        return Regularity(length * one, length / 4 * one, one, one / 4, self.length)
+        return Regularity(length * one, length / 4 * one, one, one / 4, self.length, True)
+
+    def local_regularity(self, theta: ArrayLike, direction: ArrayLike) -> Regularity:
+        """With ``p`` the chance of a one: token scores ``1 - p`` and ``-p``, of variance
+        ``p (1-p)``.
+        """
+        ones, zeros = expit(self._theta(theta)[..., 0]), expit(-self._theta(theta)[..., 0])
+        one = np.ones(unit(direction).shape[:-1])
+        length, bend = np.asarray(self.length), ones * zeros * one
+        farthest = length * np.maximum(ones, zeros) * one
+        return Regularity(
+            farthest, length * bend, one, bend, self.length, True, variance=length * bend
+        )
+
+    def conditional_variance(self, theta: ArrayLike, direction: ArrayLike) -> Array:
+        """``T p (1-p)`` times the square of the direction, shape ``(...)``."""
+        size = self._direction(direction)[..., 0] ** 2
+        theta = self._theta(theta)[..., 0]
+        return self.length * expit(theta) * expit(-theta) * size
 
     def sample(
         self, theta: ArrayLike, group_size: int, rng: np.random.Generator
@@ -385,7 +403,29 @@ class WindowPrompts(Problem):
         """
         width = np.abs(self._along(unit(direction)))
         bend = width**2 / 4
-        return Regularity(self.lengths * width, self.lengths * bend, width, bend, self.lengths)
+        return Regularity(
+            self.lengths * width, self.lengths * bend, width, bend, self.lengths, True
+        )
+
+    def local_regularity(self, theta: ArrayLike, direction: ArrayLike) -> Regularity:
+        """Those of the windows, scaled by the width ``|<v_q, w>|``."""
+        width = np.abs(self._along(unit(direction)))
+        window = self._windows.local_regularity(self._logit(theta)[..., None], np.ones(1))
+        bend = window.score_lipschitz * width**2
+        return Regularity(
+            window.score_bound * width,
+            bend,
+            width,
+            window.token_lipschitz * width**2,
+            self.lengths,
+            linear_logits=True,
+            variance=bend,
+        )
+
+    def conditional_variance(self, theta: ArrayLike, direction: ArrayLike) -> Array:
+        """``T_q p (1-p) <v_q, w>^2``, shape ``(..., Q)``."""
+        one = self._windows.conditional_variance(self._logit(theta)[..., None], np.ones(1))
+        return one * self._along(direction) ** 2
 
     def _at(self, logits: Array) -> tuple[Array, Array]:
         log_odds, slope = self._windows.log_odds_and_gap(logits[..., None])

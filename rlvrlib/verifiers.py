@@ -133,6 +133,11 @@ class NoisyVerifier(SampledProblem):
         """That of the wrapped problem: the verdict does not change the score of a response."""
         return self.problem.regularity(np.asarray(direction, dtype=float))
 
+    def conditional_variance(self, theta: ArrayLike, direction: ArrayLike) -> Array:
+        """That of the wrapped problem, as its scores are the same."""
+        theta, direction = np.asarray(theta, dtype=float), np.asarray(direction, dtype=float)
+        return self.problem.conditional_variance(theta, direction)
+
     def sample(
         self, theta: ArrayLike, group_size: int, rng: np.random.Generator
     ) -> tuple[Array, Array, Array]:

@@ -14,14 +14,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from rlvrlib import thresholds
-from rlvrlib.batches import BatchThreshold, batch_alignment, batch_of, score_variance
+from rlvrlib.batches import batch_alignment, batch_of
 from rlvrlib.checks import one_of
 from rlvrlib.directions import Direction
 from rlvrlib.methods import multiplier
-from rlvrlib.problems import Array, At, Notes, Problem, unit
+from rlvrlib.problems import Array, At, Notes, unit_or_any
+from rlvrlib.thresholds import guaranteed
 
 WEIGHTINGS = ("uniform", "grpo", "log_odds", "own_step", "max_min")
+
+# The bounds by which a prompt moves on its own.
+_OWN_STEP = ("success-rise", "failure-fall")
 
 # The methods whose multiplier is the coefficient of a prompt.
 _METHODS = {"uniform": "reinforce", "grpo": "grpo", "log_odds": "log_odds"}
@@ -88,48 +91,42 @@ class PromptWeighted(Direction):
     Parameters
     ----------
     weighting : one of the names above.
-    weights, linear_logits : as in `BatchThreshold`; the second is for ``own_step``.
+    weights : ``p_q``, shape ``(Q,)`` or ``(..., Q)``; equal where omitted.
     """
 
     weighting: str
     weights: ArrayLike | None = None
-    linear_logits: bool = False
 
     def __post_init__(self) -> None:
         one_of(WEIGHTINGS, weighting=self.weighting)
 
     def update(self, at: At, state: None) -> tuple[Array, None]:
         gap = np.where(np.isfinite(at.log_odds)[..., None], at.gap, 0.0)
-        coefficients = self.coefficients(at.problem, at.log_odds, gap)
-        return np.sum(coefficients[..., None] * gap, axis=-2, keepdims=True), None
+        return np.sum(self.coefficients(at)[..., None] * gap, axis=-2, keepdims=True), None
 
-    def coefficients(self, problem: Problem, log_odds: Array, gap: Array) -> Array:
-        """``p_q c_q``, shape ``(..., Q)``; 0 where the log-odds are infinite. Only ``own_step``
-        asks the problem, for its regularity.
-        """
-        log_odds, share = batch_of(log_odds, self.weights)
+    def coefficients(self, at: At) -> Array:
+        """``p_q c_q``, shape ``(..., Q)``; 0 where the log-odds are infinite."""
+        log_odds, share = batch_of(at.log_odds, self.weights)
         informative = np.isfinite(log_odds)
-        gap = np.where(informative[..., None], gap, 0.0)
+        gap = np.where(informative[..., None], at.gap, 0.0)
         if self.weighting == "max_min":
             return min_norm_coefficients(gap, informative & (share > 0))
         if self.weighting == "own_step":
-            return share * self._own_step(problem, np.where(informative, log_odds, 0.0), gap)
+            along, moving = unit_or_any(gap)
+            size = np.linalg.norm(gap, axis=-1)
+            rule = guaranteed(
+                at.problem,
+                at.theta,
+                along,
+                among=_OWN_STEP,
+                alignment=size,
+                log_odds=log_odds,
+                everywhere=True,
+            )
+            return share * np.divide(rule.step, size, out=np.zeros_like(size), where=moving)
         method = _METHODS[self.weighting]
-        return (
-            share * informative * multiplier(method, expit(log_odds), failure_rate=expit(-log_odds))
-        )
-
-    def _own_step(self, problem: Problem, log_odds: Array, gap: Array) -> Array:
-        size = np.linalg.norm(gap, axis=-1)
-        moving = size > 0
-        bounds = problem.regularity(np.where(moving[..., None], gap, np.eye(1, gap.shape[-1])[0]))
-        above = 0.0 if self.linear_logits else bounds.score_lipschitz
-        width = 2 * np.sqrt(score_variance(bounds, log_odds))
-        step = np.maximum(
-            thresholds.success_rise(size, log_odds, bounds.score_lipschitz),
-            thresholds.failure_fall(size, log_odds, 1, width, above),
-        )
-        return np.divide(step, size, out=np.zeros_like(size), where=moving)
+        factor = multiplier(method, expit(log_odds), failure_rate=expit(-log_odds))
+        return share * informative * factor
 
 
 @dataclass(frozen=True)
@@ -146,12 +143,11 @@ class LargestGain(Direction):
     ----------
     candidates : names of weightings; with ``"uniform"`` among them the rule never stops before the
         mean success rate is stationary.
-    weights, linear_logits : as in `BatchThreshold`.
+    weights : as in `PromptWeighted`.
     """
 
     candidates: tuple[str, ...] = WEIGHTINGS
     weights: ArrayLike | None = None
-    linear_logits: bool = False
 
     def __post_init__(self) -> None:
         if not self.candidates or not set(self.candidates) <= set(WEIGHTINGS):
@@ -162,21 +158,24 @@ class LargestGain(Direction):
 
     def update(self, at: At, state: Any) -> tuple[Array, np.ndarray]:
         log_odds, gap = at.log_odds, at.gap
-        threshold = BatchThreshold(self.weights, self.linear_logits)
-        best, gain = (
-            np.zeros((*log_odds.shape[:-1], 1, gap.shape[-1])),
-            np.zeros(log_odds.shape[:-1]),
-        )
+        best = np.zeros((*log_odds.shape[:-1], 1, gap.shape[-1]))
+        gain = np.zeros(log_odds.shape[:-1])
         chosen = np.full(gain.shape, -1)
         for number, name in enumerate(self.candidates):
-            direction = PromptWeighted(name, self.weights, self.linear_logits)
-            along, _ = direction.update(at, None)
-            moving = np.any(along, axis=-1, keepdims=True)
-            along = unit(np.where(moving, along, np.eye(1, gap.shape[-1])[0]))
+            along, moving = unit_or_any(PromptWeighted(name, self.weights).update(at, None)[0])
             alignment = np.sum(along * gap, axis=-1)
             slope = batch_alignment(alignment, log_odds, self.weights)
-            product = slope * threshold(at.problem, at.theta, along, alignment, log_odds)[..., 0]
-            better = moving[..., 0, 0] & (product > gain)
+            rule = guaranteed(
+                at.problem,
+                at.theta,
+                along,
+                alignment=alignment,
+                log_odds=log_odds,
+                weights=self.weights,
+                everywhere=True,
+            )
+            product = slope * rule.step[..., 0]
+            better = moving[..., 0] & (product > gain)
             gain, chosen = np.where(better, product, gain), np.where(better, number, chosen)
             best = np.where(better[..., None, None], along, best)
         return best, chosen

@@ -405,7 +405,7 @@ def test_the_longest_guarantee_is_that_of_the_theorems():
         angle = thresholds.angle(
             alignment, log_odds, length, token_range
         )  # the pressure has its limit for long responses
-        assert pressure.longest_guarantee(success) * alignment / variance == pytest.approx(
+        assert thresholds.longest_guarantee(success) * alignment / variance == pytest.approx(
             max(token, angle), rel=0.03
         )
 

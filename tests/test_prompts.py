@@ -16,12 +16,11 @@ from scipy.special import expit, logit
 from rlvrlib import (
     At,
     BatchMean,
-    BatchThreshold,
+    GuaranteedStep,
     LargestGain,
     LogLinearBandit,
     NetworkBandit,
     PromptWeighted,
-    ThresholdStep,
     TokenWindow,
     WindowPrompts,
     ascend,
@@ -81,41 +80,39 @@ def test_batch_quantities_against_their_formulas():
     )
 
 
-def test_the_batch_step_is_the_larger_of_the_two_forms():
-    along, log_odds, bends, variances, weights = (
-        [1.0, -0.2],
-        [0.3, -2.0],
-        [2.0, 5.0],
-        [2.0, 3.0],
-        [0.2, 0.8],
-    )
-    rise = thresholds.batch_success_rise(along, log_odds, bends, weights)
-    fall = thresholds.batch_failure_fall(
-        along, log_odds, 12, 1.0, 0.1, weights
-    )  # 12 / 4 is the larger variance
-    assert batches.batch_step(along, log_odds, bends, variances, 0.1, weights) == pytest.approx(
-        max(rise, fall)
-    )
+def some_direction(stack, theta, seed):
+    """A direction in which most batches gain."""
+    log_odds, gap = stack.log_odds_and_gap(theta)
+    pull = np.sum(expit(log_odds)[..., None] * gap, axis=-2, keepdims=True)
+    return unit(pull + 0.3 * np.random.default_rng(seed).normal(size=theta.shape))
 
 
-@pytest.mark.parametrize("linear_logits", [False, True])
+def test_the_guarantee_of_a_batch_is_the_larger_of_the_two_forms():
+    stack, theta, weights = batch_of_bandits(3)
+    direction = some_direction(stack, theta, 3)
+    at, bounds = At.of(stack, theta), stack.regularity(direction)
+    along = np.sum(direction * at.gap, axis=-1)
+    rise = thresholds.batch_success_rise(along, at.log_odds, bounds.correct_bend, weights)
+    widest = bounds.token_range.max(axis=-1)
+    fall = thresholds.batch_failure_fall(along, at.log_odds, 1, widest, weights=weights)
+    found = thresholds.guaranteed(stack, theta, direction, weights=weights, everywhere=True)
+    assert found.step.shape == theta.shape[:-1]
+    assert found.step[:, 0] == pytest.approx(np.maximum(rise, fall), rel=1e-12)
+    names = np.where(rise >= fall, "batch success-rise", "batch failure-fall")
+    assert np.array_equal(found.theorem[:, 0], np.where(rise > 0, names, "none"))
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
 @settings(max_examples=25, deadline=None)
 @given(seed=seeds)
-def test_theorem_5_as_a_step(linear_logits, seed):
-    """Every share of the step of BatchThreshold keeps what Theorem 5 guarantees, with and without
-    linear logits.
-    """
+def test_the_guaranteed_step_of_a_batch(everywhere, seed):
+    """Every share of it keeps what the batch bounds promise."""
     stack, theta, weights = batch_of_bandits(seed)
+    direction = some_direction(stack, theta, seed)
     log_odds, gap = stack.log_odds_and_gap(theta)
-    rng = np.random.default_rng(seed)
-    direction = unit(
-        np.sum(expit(log_odds)[..., None] * gap, axis=-2, keepdims=True)
-        + 0.3 * rng.normal(size=theta.shape)
-    )
     along = np.sum(direction * gap, axis=-1)
-    step = BatchThreshold(weights, linear_logits=linear_logits)(
-        stack, theta, direction, along, log_odds
-    )
+    options = {"weights": weights, "everywhere": everywhere}
+    step = thresholds.guaranteed(stack, theta, direction, **options).step
     slope = batches.batch_alignment(along, log_odds, weights)
     assert np.all((step[:, 0] > 0) == (slope > 0))
     for share in (0.2, 0.7, 0.99):
@@ -131,12 +128,12 @@ def test_a_network_needs_the_bend_of_its_wrong_responses():
     theta = rng.normal(size=(1, net.dim))
     log_odds, gap = net.log_odds_and_gap(theta)
     direction = unit(gap.sum(axis=0, keepdims=True))
-    along = np.sum(direction * gap, axis=-1)
-    careful, linear = (
-        BatchThreshold(linear_logits=flag)(net, theta, direction, along, log_odds)
-        for flag in (False, True)
-    )
-    assert 0 < careful <= linear
+    along, bounds = np.sum(direction * gap, axis=-1), net.regularity(direction)
+    assert np.all(bounds.wrong_bend > 0)
+    fall = {"among": ["batch failure-fall"], "everywhere": True}
+    careful = thresholds.guaranteed(net, theta, direction, **fall).step
+    widest = np.max(bounds.token_range)
+    assert 0 < careful[0] < thresholds.batch_failure_fall(along, log_odds, 1, widest)
     after = net.log_odds(theta + 0.99 * careful[..., None] * direction)
     assert expit(after).mean() > expit(log_odds).mean()
 
@@ -146,17 +143,21 @@ def test_a_prompt_that_is_always_right_counts_in_the_step_alone():
     assert excluded == 2 and np.isposinf(log_odds[1]) and np.isneginf(log_odds[2])
     along = [1.0, np.nan, np.nan]  # undefined where the log-odds are infinite, and not read
     assert batches.batch_alignment(along, log_odds) == pytest.approx(0.25 / 3)
-    step = batches.batch_step(along, log_odds, [2.0, 2.0, 2.0], [9.0, 9.0, 9.0])
-    assert step == pytest.approx(
-        2 * (0.25 / 3) / (2 * (0.5 + 1) / 3)
-    )  # the right one can lose, the wrong one cannot
-    assert step < batches.batch_step([1.0, 0.0], log_odds[[0, 2]], [2.0, 2.0], [9.0, 9.0])
+    stack = LogLinearBandit([[[1.0], [0.0]]] * 3, [[1, 0]] * 3)  # a = 1/4
+    known = {"among": ["batch success-rise"], "everywhere": True}
+
+    def step(which):
+        problem = LogLinearBandit(stack.features[which], stack.rewards[which])
+        seen = {"alignment": np.array(along)[which], "log_odds": log_odds[which]}
+        return thresholds.guaranteed(problem, np.zeros((1, 1)), np.ones(1), **seen, **known).step
+
+    # the right one can lose, the wrong one cannot
+    assert step([0, 1, 2]) == pytest.approx(2 * (0.25 / 3) / ((0.5 + 1) / 4 / 3))
+    assert step([0, 1, 2]) < step([0, 2])
 
 
 def test_strictness_and_bad_rates():
-    with pytest.raises(
-        ValueError, match=r"success_rate must be in \(0, 1\), got 2 prompts"
-    ):
+    with pytest.raises(ValueError, match=r"success_rate must be in \(0, 1\), got 2 prompts"):
         batches.log_odds_of_rates([0.5, 1.0, 0.0], strict=True)
     assert batches.log_odds_of_rates([0.5, 0.25], strict=True)[0] == pytest.approx(
         logit([0.5, 0.25])
@@ -183,14 +184,6 @@ def test_strictness_and_bad_rates():
             lambda: batches.alignment_spread([1.0], [np.inf]),
             "neither always right nor always wrong",
         ),
-        (
-            lambda: batches.batch_step([1.0], [0.0], [1.0], [-1.0]),
-            "score_variances must be non-negative",
-        ),
-        (
-            lambda: batches.batch_step([1.0], [0.0], [-1.0], [1.0]),
-            "curvature_bounds must be non-negative",
-        ),
         (lambda: PromptWeighted("best"), "weighting must be one of uniform"),
         (lambda: LargestGain(()), "candidates must be one or more of"),
         (lambda: LargestGain(("uniform", "rloo")), "candidates must be one or more of"),
@@ -198,7 +191,10 @@ def test_strictness_and_bad_rates():
         (lambda: min_norm_coefficients([[np.nan, 2.0]]), "gaps must be finite and have shape"),
         (lambda: WindowPrompts([8], [0], [3], [[1.0]], [0.1]), "1 <= low <= high < lengths"),
         (lambda: WindowPrompts([8], [3], [8], [[1.0]], [0.1]), "1 <= low <= high < lengths"),
-        (lambda: WindowPrompts([8.5], [3], [4], [[1.0]], [0.1]), "length must be at least 1 and whole, got "),
+        (
+            lambda: WindowPrompts([8.5], [3], [4], [[1.0]], [0.1]),
+            "length must be at least 1 and whole, got ",
+        ),
         (
             lambda: WindowPrompts([8], [3], [4], [[1.0]], [0.9]),
             "initial_success must be above 0 and below",
@@ -259,7 +255,7 @@ def test_coefficients_of_the_methods():
     }
     for name, value in expected.items():
         direction = PromptWeighted(name, weights)
-        assert direction.coefficients(stack, log_odds, gap) == pytest.approx(weights * value)
+        assert direction.coefficients(At.of(stack, theta)) == pytest.approx(weights * value)
         update, state = direction.update(At.of(stack, theta), None)
         assert update.shape == theta.shape and state is None
         assert update[:, 0] == pytest.approx(np.sum((weights * value)[..., None] * gap, axis=1))
@@ -272,7 +268,7 @@ def test_the_own_step_of_a_prompt_is_its_longest_threshold():
     size, bounds = np.linalg.norm(gap, axis=-1), stack.regularity(along)
     rise = thresholds.success_rise(size, log_odds, bounds.score_lipschitz)
     fall = thresholds.failure_fall(size, log_odds, 1, bounds.token_range)
-    own = PromptWeighted("own_step", linear_logits=True).coefficients(stack, log_odds, gap)
+    own = PromptWeighted("own_step").coefficients(At.of(stack, theta))
     assert own * size == pytest.approx(np.maximum(rise, fall) / 5)
     after = np.stack(
         [
@@ -328,8 +324,9 @@ def test_prompts_without_a_gap_are_left_out(name):
     alone, _ = PromptWeighted(name, weights[:, 1:]).update(At.of(known, theta), None)
     log_odds[:, 0], gap[:, 0] = np.inf, np.nan
     direction = PromptWeighted(name, weights)
-    assert np.all(direction.coefficients(stack, log_odds, gap)[:, 0] == 0)
-    update, _ = direction.update(At(stack, theta, log_odds, gap), None)
+    at = At(stack, theta, log_odds, gap)
+    assert np.all(direction.coefficients(at)[:, 0] == 0)
+    update, _ = direction.update(at, None)
     moving = np.any(alone, axis=-1)[:, 0]  # max-min stays where the hull of the gaps holds 0
     assert moving.any() and np.array_equal(moving, np.any(update, axis=-1)[:, 0])
     assert unit(update[moving]) == pytest.approx(unit(alone[moving]), abs=1e-9)
@@ -341,22 +338,18 @@ def test_prompts_without_a_gap_are_left_out(name):
 def test_the_rule_takes_the_largest_guarantee():
     stack, theta, weights = batch_of_bandits(11)
     log_odds, gap = stack.log_odds_and_gap(theta)
-    rule = LargestGain(weights=weights, linear_logits=True)
+    rule = LargestGain(weights=weights)
     taken, chosen = rule.update(At.of(stack, theta), None)
 
     def guarantee(update):
         direction = unit(update)
         along = np.sum(direction * gap, axis=-1)
-        step = BatchThreshold(weights, linear_logits=True)(
-            stack, theta, direction, along, log_odds
-        )[:, 0]
-        return batches.batch_alignment(along, log_odds, weights) * step
+        rule = thresholds.guaranteed(stack, theta, direction, weights=weights, everywhere=True)
+        return batches.batch_alignment(along, log_odds, weights) * rule.step[:, 0]
 
     offers = []
     for name in WEIGHTINGS:
-        update, _ = PromptWeighted(name, weights, linear_logits=True).update(
-            At.of(stack, theta), None
-        )
+        update, _ = PromptWeighted(name, weights).update(At.of(stack, theta), None)
         still = ~np.any(update, axis=-1)[:, 0]
         update[still] = 1.0
         offers.append(np.where(still, 0.0, guarantee(update)))
@@ -369,10 +362,8 @@ def test_the_rule_takes_the_largest_guarantee():
 @given(seed=seeds)
 def test_the_mean_never_falls_and_its_gradients_have_a_finite_sum(seed):
     stack, theta, weights = batch_of_bandits(seed)
-    share, rule = 0.8, LargestGain(weights=weights, linear_logits=True)
-    path = ascend(
-        stack, theta, rule, ThresholdStep(share, BatchThreshold(weights, linear_logits=True)), 25
-    )
+    share, rule = 0.8, LargestGain(weights=weights)
+    path = ascend(stack, theta, rule, GuaranteedStep(share, weights=weights, everywhere=True), 25)
     success = np.sum(weights[..., None] * path.success_rate, axis=1)
     assert np.all(np.diff(success, axis=-1) >= -1e-12)
     gradient = np.sum(
@@ -394,7 +385,7 @@ def test_a_batch_without_an_ascent_direction_stays():
         [[[1.0], [0.0]], [[0.0], [1.0]]], [[1, 0], [1, 0]]
     )  # opposite gaps, J = 1/2 both
     rule = LargestGain()
-    path = ascend(stack, np.zeros((1, 1)), rule, ThresholdStep(0.9, BatchThreshold()), 2)
+    path = ascend(stack, np.zeros((1, 1)), rule, GuaranteedStep(0.9, everywhere=True), 2)
     assert np.all(path.step_size == 0) and np.all(path.theta == 0)
     assert np.all(path.notes["chosen"] == -1)
 
@@ -462,7 +453,10 @@ def test_theorem_5_in_high_precision():
         exact = mp.fsum(weights[q] * mp.diff(lambda t, q=q: success(q, t), 0) for q in range(2))
         assert slope == pytest.approx(float(exact), rel=1e-10)
         direction = np.sign(slope)
-        step = batches.batch_step(direction * gap[:, 0], log_odds, bends, bends, weights=weights)
+        along = direction * gap[:, 0], log_odds
+        rise = thresholds.batch_success_rise(*along, bends, weights)
+        fall = thresholds.batch_failure_fall(*along, 1, 2 * np.sqrt(bends.max()), weights=weights)
+        step = np.maximum(rise, fall)
         start = mp.fsum(weights[q] * success(q, 0) for q in range(2))
         for share in (0.1, 0.5, 0.999):
             after = mp.fsum(
@@ -483,7 +477,7 @@ def test_the_spread_of_a_stack_of_batches_is_that_of_each():
 
 
 def test_the_rule_chooses_for_each_run_of_a_grid_of_runs():
-    stack, rule = windows(), LargestGain(linear_logits=True)
+    stack, rule = windows(), LargestGain()
     theta = np.random.default_rng(6).normal(size=(2, 3, 1, stack.dim))
     taken, chosen = rule.update(At.of(stack, theta), None)
     for index in np.ndindex(2, 3):

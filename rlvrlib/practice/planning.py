@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlvrlib.practice.pressure import aggregation_of, longest_guarantee, success_factor
+from rlvrlib.practice.pressure import aggregation_of, success_factor
+from rlvrlib.thresholds import longest_guarantee
 
 OPTIMIZERS = ("gradient", "adam")
 

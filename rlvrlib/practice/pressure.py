@@ -1,9 +1,9 @@
 r"""Threshold pressure: the effective step over the step-size threshold, relative to another point
 of the same run.
 
-Under the token-level theorems (theory section 3) the longest guaranteed step is ``dmu g(J) /
-sigma^2`` with ``sigma^2 = T R^2 / 4``, and a method moves by ``eta m(J) norm(Gap)`` over the
-divisor of its loss (section 4). The ratio is
+Under the token-level theorems the longest guaranteed step is ``dmu g(J) / sigma^2`` with ``sigma^2
+= T R^2 / 4`` (`thresholds.longest_guarantee`), and a method moves by ``eta m(J) norm(Gap)`` over
+the divisor of its loss. The ratio is
 
     pressure = eta * T / divisor * m(J) / g(J) * unknown constant.
 
@@ -19,12 +19,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import logit
 
-from rlvrlib import thresholds
+from rlvrlib.checks import inside
 from rlvrlib.methods import method_named, multiplier
 from rlvrlib.practice.run_log import RunLog
 from rlvrlib.problems import Array
+from rlvrlib.thresholds import longest_guarantee
 
 # What the loss divides the sum over tokens by. The length cap is constant in a run; the mean length
 # is not.
@@ -46,27 +46,12 @@ def aggregation_of(method: str, aggregation: str | None = None) -> str:
     return aggregation
 
 
-def longest_guarantee(success_rate: ArrayLike) -> Array:
-    """``g(J)``: the longest guaranteed step in units of ``dmu / sigma^2``, for logits linear in
-    ``theta`` and long responses.
-
-    The largest of ``2F`` (Theorem 4), ``2JF / Phi(F)`` (Theorem 3') and ``sqrt(2JF)`` (angle
-    theorem, ``T -> infinity``), ``F = 1-J``.
-    """
-    success = _rate("success_rate", success_rate)
-    log_odds = logit(success)
-    rise = thresholds.success_rise(1.0, log_odds, 1.0)
-    fall = thresholds.failure_fall(1.0, log_odds, 4, 1.0)  # sigma^2 = 4 * 1^2 / 4
-    return np.maximum(np.maximum(rise, fall), np.sqrt(2 * success * (1 - success)))
-
-
 def success_factor(success_rate: ArrayLike, method: str, group_size: int | None = None) -> Array:
     """``m(J) / g(J)``: how the step of a method compares with the longest guaranteed one as the
     success rate changes.
     """
-    return multiplier(method, _rate("success_rate", success_rate), group_size) / longest_guarantee(
-        success_rate
-    )
+    success = inside("(0, 1)", success_rate=success_rate)
+    return multiplier(method, success, group_size) / longest_guarantee(success)
 
 
 @dataclass(frozen=True)
@@ -243,10 +228,3 @@ def _window_means(
     return filled, [
         f"the {what} is missing or 0 in some windows and was filled from its neighbours"
     ]
-
-
-def _rate(name: str, value: ArrayLike) -> Array:
-    rate = np.asarray(value, dtype=float)
-    if not np.all((rate > 0) & (rate < 1)):
-        raise ValueError(f"{name} must lie strictly between 0 and 1, got {value!r}")
-    return rate
