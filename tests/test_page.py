@@ -25,7 +25,7 @@ HOSTILE = (
 
 
 def dangers(text: str | BeautifulSoup) -> list[str]:
-    """Whatever in the page is fetched from elsewhere, every script and every handler of an event."""
+    """Whatever the page fetches from elsewhere, every script and every handler of an event."""
     soup = BeautifulSoup(text, "html.parser") if isinstance(text, str) else text
     found = [str(tag)[:80] for tag in soup.find_all("script")]
     for tag in soup.find_all(list(LOADING)):

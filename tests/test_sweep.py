@@ -238,9 +238,7 @@ def test_a_killed_sweep_goes_on(slow: Path, table: str, tmp_path: Path, finished
     )
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
-    process.communicate(
-        timeout=60
-    )  # until its workers have let go of the pipe: none of them stays behind
+    process.communicate(timeout=60)
     assert not (tmp_path / "claims.csv").exists()
     again = command(slow, tmp_path)
     output, errors = again.communicate(timeout=300)

@@ -16,12 +16,8 @@ import nbformat
 from book_execution import BookError, cleaned
 
 HERE = Path(__file__).resolve().parent
-SOURCES = (
-    "_config.yml",
-    "_toc.yml",
-    "CITATION.cff",
-    "CHANGELOG.md",
-)  # beside book/ and the notebooks
+# Beside book/ and the notebooks.
+SOURCES = ("_config.yml", "_toc.yml", "CITATION.cff", "CHANGELOG.md")
 PDF_NAME = "the-safe-step.pdf"
 PACKAGES = ("rlvrlib", "numpy", "scipy", "matplotlib", "jupyter-book")
 

@@ -4,10 +4,10 @@ refresh`` run.
 Everything is written under ``_build/``; the checkout stays as it is (``--refresh`` alone writes to
 ``notebooks/``).
 
-    _build/.books/PROFILE/notebooks/   executed notebooks, each with its key, parameters and run time
-    _build/.books/PROFILE/source/      what Sphinx reads: book/, executed notebooks, configuration, provenance
+    _build/.books/PROFILE/notebooks/   executed notebooks, with their keys, parameters and run times
+    _build/.books/PROFILE/source/      what Sphinx reads: book/, notebooks, configuration, facts
     _build/.books/PROFILE/site/        what Sphinx wrote, before it is published
-    _build/html, _build/PROFILE/html   the published site, with the PDF where `make pdf` made one of the same content
+    _build/html, _build/PROFILE/html   the published site, with a PDF that has the same content
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def claims_summary(executed: Path) -> tuple[str, int]:
 
 
 def _reason(row: dict[str, object]) -> str:
-    return f"(predicted {row['relation']} {row['predicted_text']}, measured {row['measured_text']}) {row['reason']}".rstrip()
+    predicted = f"predicted {row['relation']} {row['predicted_text']}"
+    return f"({predicted}, measured {row['measured_text']}) {row['reason']}".rstrip()
 
 
 def make_book(
@@ -148,7 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def exit_status(work: Callable[[], int]) -> int:
-    """What ``work`` returns; where it fails or is interrupted, a line that says so, and 1 or 130."""
+    """What ``work`` returns; where it fails or is interrupted, a line that says so and 1 or 130."""
     try:
         return work()
     except BookError as error:

@@ -39,12 +39,16 @@ MINUTES = 15  # that the mathematics and the printing may take
 PRINT_STYLE = """
 @page { size: A4; }
 html { font-size: 10pt !important; }
-.bd-header, .bd-header-announcement, .bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article, .prev-next-footer, .bd-footer, form.claims-filter,
-.header-article-items, .headerlink, .copybtn, .toggle-button, .play, #pst-back-to-top, .skip-link, p.provenance,
-#print-main-content, details.hide.above-input, details.hide.above-input + .cell_input, dt > a.reference.external:has(.viewcode-link),
-table.evidence :is(th, td):nth-child(8) { display: none !important; }
-html, body, .bd-container, .bd-container__inner, .bd-main, .bd-content, .bd-article-container, .bd-article {
-  display: block !important; width: auto !important; min-width: 0 !important; max-width: none !important; margin: 0 !important; padding: 0 !important;
+.bd-header, .bd-header-announcement, .bd-sidebar-primary, .bd-sidebar-secondary,
+.bd-header-article, .prev-next-footer, .bd-footer, form.claims-filter, .header-article-items,
+.headerlink, .copybtn, .toggle-button, .play, #pst-back-to-top, .skip-link, p.provenance,
+#print-main-content, details.hide.above-input, details.hide.above-input + .cell_input,
+dt > a.reference.external:has(.viewcode-link), table.evidence :is(th, td):nth-child(8) {
+  display: none !important; }
+html, body, .bd-container, .bd-container__inner, .bd-main, .bd-content, .bd-article-container,
+.bd-article {
+  display: block !important; width: auto !important; min-width: 0 !important;
+  max-width: none !important; margin: 0 !important; padding: 0 !important;
   overflow: visible !important; }
 /* The page breaks before the anchor of a chapter, so that links lead to the page of its heading. */
 .toctree-wrapper > section, .toctree-wrapper > span { break-before: page; }
@@ -53,9 +57,11 @@ html, body, .bd-container, .bd-container__inner, .bd-main, .bd-content, .bd-arti
 section > :last-child { margin-bottom: 0 !important; }
 h1, h2, h3, h4, .admonition-title, .rubric { break-after: avoid; break-inside: avoid; }
 div.math { break-before: avoid; }
-figure, table tr, .math-wrapper, mjx-container[display="true"], div.exercise { break-inside: avoid; }
+figure, table tr, .math-wrapper, mjx-container[display="true"], div.exercise {
+  break-inside: avoid; }
 /* The theme keeps these whole, at the price of half-empty pages. */
-.bd-main .bd-content table, div.proof.admonition, div.solution, div.cell_input, div[class*="highlight-"], div.highlight, pre { break-inside: auto !important; }
+.bd-main .bd-content table, div.proof.admonition, div.solution, div.cell_input,
+div[class*="highlight-"], div.highlight, pre { break-inside: auto !important; }
 p, li, pre { orphans: 3; widows: 3; }
 thead, dt, div.exercise { break-after: avoid; }
 .admonition { box-shadow: none !important; margin-bottom: 0.8em !important; }
@@ -67,7 +73,8 @@ figcaption, figcaption p { color: #333 !important; }
 svg.theme-svg { max-width: 100% !important; min-width: 0 !important; }
 pre { white-space: pre-wrap !important; overflow-wrap: anywhere; }
 table { font-size: 8.5pt; display: table !important; overflow: visible !important; }
-table.evidence { font-size: 7pt; table-layout: fixed; width: 100% !important; overflow-wrap: anywhere; }
+table.evidence {
+  font-size: 7pt; table-layout: fixed; width: 100% !important; overflow-wrap: anywhere; }
 table.evidence :is(th, td) { padding: 0.4em 0.25em; }
 table.evidence col:nth-child(1) { width: 25% !important; }
 table.evidence col:nth-child(2) { width: 11% !important; }
@@ -79,34 +86,45 @@ table.evidence col:nth-child(7) { width: 17% !important; }
 table.evidence col:nth-child(8) { display: none; }
 table.evidence col:nth-child(9) { width: 5% !important; }
 /* What scrolls goes to the next page whole, and nothing scrolls on paper. */
-mjx-container:is([display], :not([display])), .pst-scrollable-table-container, div.cell_output .output { overflow: visible !important; }
+mjx-container:is([display], :not([display])), .pst-scrollable-table-container,
+div.cell_output .output { overflow: visible !important; }
 a { text-decoration: none !important; }
 """
 OPEN_EVERYTHING = """() => {
-  for (const folded of document.querySelectorAll("details:not(.above-input)")) folded.open = true;
-  for (const hidden of document.querySelectorAll(".toggle-hidden")) hidden.classList.remove("toggle-hidden");
-  for (const button of document.querySelectorAll("table.evidence th button")) button.replaceWith(...button.childNodes);
-  for (const citation of document.querySelectorAll("span.bibtex-citation")) citation.removeAttribute("id"); // on one page another has it too
+  const all = selector => document.querySelectorAll(selector);
+  for (const folded of all("details:not(.above-input)")) folded.open = true;
+  for (const hidden of all(".toggle-hidden")) hidden.classList.remove("toggle-hidden");
+  for (const button of all("table.evidence th button")) button.replaceWith(...button.childNodes);
+  // On one page another element has the same name.
+  for (const citation of all("span.bibtex-citation")) citation.removeAttribute("id");
   document.documentElement.dataset.theme = "light";
 }"""
-WIDE = """() => document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll("article *")].filter(
-  element => element.getBoundingClientRect().right > innerWidth + 1).slice(0, 3).map(element => element.outerHTML.slice(0, 90))"""
+WIDE = """() => document.documentElement.scrollWidth <= innerWidth ? [] :
+  [...document.querySelectorAll("article *")]
+    .filter(element => element.getBoundingClientRect().right > innerWidth + 1)
+    .slice(0, 3).map(element => element.outerHTML.slice(0, 90))"""
 # Only what is wider than the column is made smaller, as much as it needs.
 FIT = """() => {
   const width = document.querySelector("article").clientWidth;
   for (const wide of document.querySelectorAll('mjx-container[display="true"], article table'))
     if (wide.scrollWidth > width) wide.style.zoom = width / wide.scrollWidth;
-  for (const cell of document.querySelectorAll("article :is(td, th)")) // what reaches farther than into the padding of the next cell
-    if (cell.scrollWidth > cell.clientWidth + 4) cell.style.fontSize = `${cell.clientWidth / cell.scrollWidth}em`;
+  for (const cell of document.querySelectorAll("article :is(td, th)"))
+    if (cell.scrollWidth > cell.clientWidth + 4) // farther than into the padding of the next cell
+      cell.style.fontSize = `${cell.clientWidth / cell.scrollWidth}em`;
 }"""
 # What takes less than a third of a page is not broken.
 KEEP_TOGETHER = """() => {
-  for (const box of document.querySelectorAll("div.proof, div.solution, div.cell_input, div[class*='highlight-']"))
+  const boxes = "div.proof, div.solution, div.cell_input, div[class*='highlight-']";
+  for (const box of document.querySelectorAll(boxes))
     if (box.offsetHeight < 330) box.style.setProperty("break-inside", "avoid", "important");
 }"""
-HEADINGS = """() => [...document.querySelectorAll("h1, h2, h3, h4, h5, h6")].filter(heading => heading.checkVisibility())
+HEADINGS = """() => [...document.querySelectorAll("h1, h2, h3, h4, h5, h6")]
+  .filter(heading => heading.checkVisibility())
   .map(heading => heading.innerText.replace(/\\s+/g, " ").trim())"""
-FOOTER = '<div style="width: 100%; font-size: 8px; text-align: center; color: #555"><span class="pageNumber"></span> / <span class="totalPages"></span></div>'
+UNSET = """() => [...document.querySelectorAll('article .math:not(svg *)')]
+  .filter(formula => !formula.querySelector('mjx-container')).length"""
+FOOTER = """<div style="width: 100%; font-size: 8px; text-align: center; color: #555">
+<span class="pageNumber"></span> / <span class="totalPages"></span></div>"""
 
 
 def find_chromium() -> str:
@@ -114,7 +132,8 @@ def find_chromium() -> str:
     path = shutil.which(name)
     if not path:
         raise BookError(
-            f"the PDF needs Chromium, and there is no {name!r}: install it, or name it: make pdf CHROMIUM=path"
+            f"the PDF needs Chromium, and there is no {name!r}: "
+            "install it, or name it: make pdf CHROMIUM=path"
         )
     return path
 
@@ -140,19 +159,17 @@ def one_page(work: Path) -> Path:
         stderr=subprocess.STDOUT,
     )
     folder = out / "_build" / "singlehtml"
-    page = (
-        folder
-        / f"{yaml.safe_load((work / 'source' / '_toc.yml').read_text(encoding='utf-8'))['root']}.html"
-    )
+    contents = yaml.safe_load((work / "source" / "_toc.yml").read_text(encoding="utf-8"))
+    page = folder / f"{contents['root']}.html"
     if result.returncode != 0 or not page.is_file():
         raise BookError(f"the book as one page has errors:\n{result.stdout}")
+    # Links within the page would lead to another.
     text = page.read_text(encoding="utf-8").replace(
         f'href="{page.relative_to(folder).as_posix()}#', 'href="#'
-    )  # else they lead to another page
+    )
     page.unlink()
-    page = (
-        folder / "index.html"
-    )  # its addresses begin there, wherever the first page of the book is
+    # Its addresses begin there, wherever the first page of the book is.
+    page = folder / "index.html"
     page.write_text(text, encoding="utf-8")
     return page
 
@@ -203,9 +220,7 @@ def print_page(folder: Path, page: Path, target: Path, chromium: str) -> None:
             tab.evaluate(OPEN_EVERYTHING)
             tab.evaluate("() => window.MathJax?.startup?.promise")
             tab.evaluate("() => document.fonts.ready")
-            if missing := tab.evaluate(
-                "() => [...document.querySelectorAll('article .math:not(svg *)')].filter(e => !e.querySelector('mjx-container')).length"
-            ):
+            if missing := tab.evaluate(UNSET):
                 raise BookError(f"{missing} formulas were not typeset")
             tab.evaluate(FIT)
             if wide := tab.evaluate(WIDE):

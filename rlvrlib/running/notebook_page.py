@@ -81,10 +81,8 @@ def _output(output: NotebookNode, prefix: str, about: Mapping[str, Any]) -> str:
         mime: "".join(content) if isinstance(content, list) else content
         for mime, content in output.data.items()
     }
-    alt, caption = (
-        about.get("image", {}).get("alt", "a figure"),
-        about.get("figure", {}).get("caption", ""),
-    )
+    alt = about.get("image", {}).get("alt", "a figure")
+    caption = about.get("figure", {}).get("caption", "")
     if "image/svg+xml" in data:
         try:
             return html.figure(data["image/svg+xml"], prefix, alt, caption)
@@ -95,9 +93,8 @@ def _output(output: NotebookNode, prefix: str, about: Mapping[str, Any]) -> str:
             source = f"data:image/{kind};base64,{escape(content.strip())}"
             below = f"<figcaption>{html.typeset(caption)}</figcaption>" if caption else ""
             return f"<figure><img src='{source}' alt='{escape(alt)}'>{below}</figure>"
-    if (
-        "text/html" in data
-    ):  # the notebook's own; the page's policy keeps it from running or loading anything
+    # The notebook's own; the page's policy keeps it from running or loading anything.
+    if "text/html" in data:
         return f"<div class='wide'>{data['text/html']}</div>"
     return f"<pre class='output' tabindex='0'>{_plain(str(data.get('text/plain', '')))}</pre>"
 

@@ -162,7 +162,8 @@ def _panel(
     alt = f"{key}: measured and predicted against {axis}"
     said = claims.cells(first)
     caption = f"{said.statement}. {said.source}. Measured {said.sign or '= '}predicted."
-    return f"<div><h3>{html.escape(key)}</h3>{page.figure(figures.to_svg(figure), f'{key}-', alt, caption)}</div>"
+    drawing = page.figure(figures.to_svg(figure), f"{key}-", alt, caption)
+    return f"<div><h3>{html.escape(key)}</h3>{drawing}</div>"
 
 
 def _look(index: int, count: int) -> dict[str, Any]:

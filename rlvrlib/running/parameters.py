@@ -184,7 +184,7 @@ def checked(given: Mapping[str, object], parameters: Mapping[str, Parameter]) ->
 
 
 def unchecked(names: Iterable[str], parameters: Mapping[str, Parameter]) -> list[str]:
-    """Those of the names whose comment has no range that could be read; true or false needs none."""
+    """Those of the names whose comment has no range that is read; true or false needs none."""
     return [
         name for name in names if not parameters[name].clauses and parameters[name].type != "bool"
     ]
