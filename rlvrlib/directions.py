@@ -7,6 +7,7 @@ own state from step to step; many need none.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,7 +83,11 @@ class PolicyGradient(Direction):
         if shorten:
             gap = at.problem.length_normalized_gap(at.theta, gap)
         factor = multiplier(
-            self.method, expit(log_odds), self.group_size, failure_rate=expit(-log_odds)
+            self.method,
+            expit(log_odds),
+            self.group_size,
+            failure_rate=expit(-log_odds),
+            batch=self.prompts is not None,
         )
         update = factor[..., None] * gap
         return (update if self.prompts is None else update.mean(axis=-2, keepdims=True)), None
@@ -90,7 +95,8 @@ class PolicyGradient(Direction):
 
 @dataclass(frozen=True)
 class SampledGradient(Direction):
-    """Update of a method from one group of sampled responses per run: what a trainer really does.
+    """Update of a method from sampled responses, one group for each run or for each prompt of a
+    batch: what a trainer really does.
 
     ``sum_i A_i s_i / G`` with the advantages ``A_i`` of the group (`methods.METHODS`); ``s_i`` is
     divided by the length of the response, or the sum by the mean length, as the method does. The
@@ -105,6 +111,8 @@ class SampledGradient(Direction):
     ddof : 0 for the population standard deviation (the theory's law), 1 for the sample one (TRL and
         verl).
     max_resamples : how often a group without spread is drawn again, by methods that do so (DAPO).
+    prompts : train on the mean over this stack of prompts, one group each, as in `PolicyGradient`;
+        a method that standardizes over the batch does so over all their groups.
     """
 
     method: str
@@ -112,32 +120,53 @@ class SampledGradient(Direction):
     rng: np.random.Generator
     ddof: int = 0
     max_resamples: int = 50
+    prompts: Problem | None = None
 
     def __post_init__(self) -> None:
         method_named(self.method, sampled=True)
         whole(2, group_size=self.group_size)
 
     def update(self, at: At, state: Any) -> tuple[Array, tuple[Array, Array]]:
-        method, problem = method_named(self.method), sampled(at.problem)
-        rewards, lengths, scores = problem.sample(at.theta, self.group_size, self.rng)
-        for _ in range(self.max_resamples if method.resamples else 0):
-            flat = np.ptp(rewards, axis=-1) == 0
-            if not flat.any():
-                break
-            again = problem.sample(at.theta, self.group_size, self.rng)
-            rewards, lengths = (
-                np.where(flat[..., None], new, old)
-                for new, old in zip(again[:2], (rewards, lengths), strict=True)
-            )
-            scores = np.where(flat[..., None, None], again[2], scores)
+        method = method_named(self.method)
+        problem = sampled(at.problem if self.prompts is None else self.prompts)
+        rewards, lengths, scores = redrawn(
+            lambda: problem.sample(at.theta, self.group_size, self.rng),
+            lambda rewards, *_: np.ptp(rewards, axis=-1) == 0,
+            self.max_resamples if method.resamples else 0,
+        )
         weights = group_advantages(
-            self.method, rewards, 1 / self.group_size, self.group_size, ddof=self.ddof
+            self.method,
+            rewards,
+            1 / self.group_size,
+            self.group_size,
+            batch=self.prompts is not None,
+            ddof=self.ddof,
         )
         if method.length_normalized:
             weights = weights / lengths
         elif method.aggregation == "mean":
-            weights = weights / lengths.mean(axis=-1, keepdims=True)
-        return np.mean(weights[..., None] * scores, axis=-2), (rewards, lengths)
+            batch = -1 if self.prompts is None else (-2, -1)
+            weights = weights / lengths.mean(axis=batch, keepdims=True)
+        update = np.mean(weights[..., None] * scores, axis=-2)
+        if self.prompts is not None:
+            update = update.mean(axis=-2, keepdims=True)
+        return update, (rewards, lengths)
+
+
+def redrawn(
+    draw: Callable[[], tuple[Array, ...]], flat: Callable[..., np.ndarray], times: int
+) -> tuple[Array, ...]:
+    """What ``draw`` gives; where it is ``flat``, it is drawn again, up to so many times."""
+    arrays = draw()
+    for _ in range(times):
+        again = flat(*arrays)
+        if not again.any():
+            break
+        arrays = tuple(
+            np.where(again.reshape(again.shape + (1,) * (old.ndim - again.ndim)), new, old)
+            for new, old in zip(draw(), arrays, strict=True)
+        )
+    return arrays
 
 
 @dataclass(frozen=True)

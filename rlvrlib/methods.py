@@ -16,7 +16,7 @@ from scipy.special import gammaln, xlogy
 
 from rlvrlib.checks import Array, inside, one_of, whole
 
-RatioWeight = Callable[[Array, int, Array, Array, Array], Array]
+RatioWeight = Callable[[Array, Array, Array, Array, Array], Array]
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class Group:
 
 
 def importance_ratio(
-    log_ratio: Array, length: int, advantage: Array, low: Array, high: Array
+    log_ratio: Array, length: Array, advantage: Array, low: Array, high: Array
 ) -> Array:
     """``rho = pi / pi_old``, unclipped."""
     return np.exp(log_ratio)
 
 
 def clipped_surrogate(
-    log_ratio: Array, length: int, advantage: Array, low: Array, high: Array
+    log_ratio: Array, length: Array, advantage: Array, low: Array, high: Array
 ) -> Array:
     """``rho``, and 0 where ``min(rho A, clip(rho) A)`` is flat: ``A > 0, rho > high`` or ``A < 0,
     rho < low`` (PPO).
@@ -55,7 +55,7 @@ def clipped_surrogate(
 
 
 def sequence_surrogate(
-    log_ratio: Array, length: int, advantage: Array, low: Array, high: Array
+    log_ratio: Array, length: Array, advantage: Array, low: Array, high: Array
 ) -> Array:
     """`clipped_surrogate` of the ratio per token, ``rho^(1/|o|)`` (GSPO)."""
     return clipped_surrogate(log_ratio / length, length, advantage, low, high)

@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike
 
 from rlvrlib.bandits import SoftmaxBandit
 from rlvrlib.checks import inside, one_of, whole
-from rlvrlib.directions import Direction, OnTop
+from rlvrlib.directions import Direction, OnTop, redrawn
+from rlvrlib.methods import group_advantages, method_named
 from rlvrlib.problems import Array, At, Problem
 
 _LOG_LARGE = 700.0
@@ -88,65 +89,88 @@ class KLPenalty(OnTop):
 
 @dataclass(frozen=True)
 class ClippedSurrogate(Direction):
-    """Gradient of PPO's clipped surrogate, for several updates on each batch of the old policy.
+    """Several updates of a method on each batch of the old policy, with its ratios clipped.
 
-    The surrogate is ``E_old min(rho A, clip(rho, 1 - clip, 1 + clip) A)`` with ``rho = pi /
-    pi_old``. Its gradient is ``E_old[rho A s]`` over the responses that are not clipped: those
-    without ``A > 0, rho > 1 + clip`` and without ``A < 0, rho < 1 - clip``. One step of `ascend` is
-    one update; the batch is renewed every ``num_updates`` steps.
+    An update is ``E_old[w A s]``, where the method turns ``rho = pi / pi_old`` into the weight
+    ``w`` (`methods.Method`). With PPO's, ``rho`` and 0 outside of the interval on the side where
+    ``A`` points, it is the gradient of ``E_old min(rho A, clip(rho, 1 - clip, 1 + clip) A)``. One
+    step of `ascend` is one update; the batch is renewed every ``num_updates`` steps.
 
     Parameters
     ----------
     num_updates : updates on one batch, at least 1.
     clip : half-width of the interval around 1, positive, shape ``(...)`` as the runs; infinite for
         no clipping.
-    group_size : responses drawn per batch, at least 2; all responses with their exact probabilities
-        where omitted.
+    group_size : responses drawn per prompt and batch, at least 2; all responses with their exact
+        probabilities where omitted.
     rng : source of the samples, needed with ``group_size``.
-    normalized : ``A`` is ``(r - mean) / std`` over the batch (GRPO), or ``r - mean`` (Dr. GRPO).
+    method : a name in `methods.SAMPLED_METHODS`.
+    clip_above : half-width above 1 where it is another one (clip-higher); then ``clip`` is that
+        below 1, and from 1 on there is no lower end.
+    prompts, max_resamples : as in `SampledGradient`.
+    length_normalized : whether to divide scores by the length, which is the same for all responses;
+        by default where the method's loss is a mean over tokens.
     """
 
     num_updates: int
     clip: ArrayLike
     group_size: int | None = None
     rng: np.random.Generator | None = None
-    normalized: bool = True
+    method: str = "grpo"
+    clip_above: ArrayLike | None = None
+    prompts: Problem | None = None
+    max_resamples: int = 50
+    length_normalized: bool | None = None
 
     def __post_init__(self) -> None:
         whole(1, num_updates=self.num_updates)
         inside("(0, inf]", clip=self.clip)
+        inside("(0, inf]", clip_above=self._above)
+        method_named(self.method, sampled=True)
         if self.group_size is not None:
             whole(2, group_size=self.group_size)
             if self.rng is None:
                 raise ValueError("rng must come with group_size, got None")
 
+    @property
+    def _above(self) -> ArrayLike:
+        return self.clip if self.clip_above is None else self.clip_above
+
     def update(self, at: At, state: Any) -> tuple[Array, Any]:
-        problem, theta = _softmax(at.problem), at.theta
-        here = problem.log_probabilities(theta)
+        problem = _softmax(at.problem if self.prompts is None else self.prompts)
+        method, here = method_named(self.method), problem.log_probabilities(at.theta)
         count, old, weights = (0, here, self._batch(problem, here)) if state is None else state
-        ratio = np.exp(
-            np.minimum(here - old, _LOG_LARGE)
-        )  # beyond, the response has no weight in the batch
-        width = np.asarray(self.clip, dtype=float)[..., None]
-        clipped = np.where(weights > 0, ratio > 1 + width, ratio < 1 - width)
-        update = mean_score(problem, theta, np.exp(here), np.where(clipped, 0.0, weights * ratio))
+        low, high = 1 - np.asarray(self.clip)[..., None], 1 + np.asarray(self._above)[..., None]
+        length = np.asarray(problem.max_length)[..., None]
+        # a larger ratio belongs to a response without weight in the batch
+        log_ratio = np.minimum(here - old, _LOG_LARGE)
+        weighed = weights * method.ratio_weight(log_ratio, length, weights, low, high)
+        update = mean_score(problem, at.theta, np.exp(here), weighed)
+        mean = method.aggregation == "mean"
+        if mean if self.length_normalized is None else self.length_normalized:
+            update = update / length
+        if self.prompts is not None:
+            update = update.mean(axis=-2, keepdims=True)
         return update, (None if count + 1 == self.num_updates else (count + 1, old, weights))
 
     def _batch(self, problem: SoftmaxBandit, log_probabilities: Array) -> Array:
         """Share of each response in the batch times its advantage, shape ``(..., arms)``."""
-        share = np.exp(log_probabilities)
-        if self.group_size is not None and self.rng is not None:  # they come together
-            share = (
-                self.rng.multinomial(self.group_size, share / share.sum(axis=-1, keepdims=True))
-                / self.group_size
+        share, rng, size = np.exp(log_probabilities), self.rng, self.group_size
+        if size is not None and rng is not None:  # they come together
+            chance = share / share.sum(axis=-1, keepdims=True)
+            right = problem.rewards.astype(float)
+            (share,) = redrawn(
+                lambda: (rng.multinomial(size, chance) / size,),
+                lambda share: np.vecdot(share, right) * np.vecdot(share, 1 - right) == 0,
+                self.max_resamples if method_named(self.method).resamples else 0,
             )
-        success = np.sum(share * problem.rewards, axis=-1, keepdims=True)
-        failure = np.sum(share * ~problem.rewards, axis=-1, keepdims=True)
-        advantage = np.where(problem.rewards, failure, -success)
-        if self.normalized:
-            spread = np.sqrt(success) * np.sqrt(failure)
-            advantage = np.divide(advantage, spread, out=np.zeros_like(advantage), where=spread > 0)
-        return share * advantage
+        return share * group_advantages(
+            self.method,
+            problem.rewards,
+            share,
+            np.inf if size is None else size,
+            batch=self.prompts is not None,
+        )
 
 
 def _softmax(problem: Problem) -> SoftmaxBandit:

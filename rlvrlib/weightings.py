@@ -26,9 +26,6 @@ WEIGHTINGS = ("uniform", "grpo", "log_odds", "own_step", "max_min")
 # The bounds by which a prompt moves on its own.
 _OWN_STEP = ("success-rise", "failure-fall")
 
-# The methods whose multiplier is the coefficient of a prompt.
-_METHODS = {"uniform": "reinforce", "grpo": "grpo", "log_odds": "log_odds"}
-
 # A point of the hull this close to 0, over the largest entry of the gaps, is 0 up to rounding.
 _ROUNDING = 1e-9
 
@@ -124,7 +121,7 @@ class PromptWeighted(Direction):
                 everywhere=True,
             )
             return share * np.divide(rule.step, size, out=np.zeros_like(size), where=moving)
-        method = _METHODS[self.weighting]
+        method = "reinforce" if self.weighting == "uniform" else self.weighting
         factor = multiplier(method, expit(log_odds), failure_rate=expit(-log_odds))
         return share * informative * factor
 

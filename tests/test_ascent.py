@@ -31,6 +31,7 @@ from rlvrlib import (
     log_odds_gain,
     thresholds,
 )
+from rlvrlib.methods import METHODS, SAMPLED_METHODS
 
 REFERENCE = json.loads(
     (
@@ -268,18 +269,40 @@ def test_grpo_divides_by_the_length_and_reinforce_does_not():
     assert unnormalized.theta[0] == pytest.approx(theta[0] + 0.5 * np.sqrt(success * failure) * gap)
 
 
-@pytest.mark.parametrize("method", ["reinforce", "rloo", "dr_grpo", "grpo", "gspo", "dapo"])
+@pytest.mark.parametrize("method", SAMPLED_METHODS)
 def test_sampled_updates_have_the_mean_of_the_finite_group_law(method):
     window, size, runs = TokenWindow(16, 7, 9), 4, 60_000
     theta = np.full((runs, 1), 0.3)
     sampled = SampledGradient(method, size, np.random.default_rng(9))
     drawn, _ = sampled.update(At.of(window, theta), sampled.initial_state(theta))
-    if method == "dapo":  # equal lengths: the batch mean length is the length
-        exact = PolicyGradient("dapo", size, length_normalized=True)
-    else:
-        exact = PolicyGradient(method, size)
+    # equal lengths: the mean length of a group is the length
+    exact = PolicyGradient(method, size, length_normalized=METHODS[method].aggregation == "mean")
     expected, _ = exact.update(At.of(window, theta[:1]), None)
     assert drawn.mean() == pytest.approx(expected[0, 0], abs=5 * drawn.std() / np.sqrt(runs))
+
+
+@pytest.mark.parametrize("method", ["rloo", "grpo", "dapo"])
+def test_a_sampled_batch_moves_by_the_mean_over_its_prompts(method):
+    rng = np.random.default_rng(4)
+    stack = LogLinearBandit(rng.normal(size=(3, 6, 2)), [1, 1, 0, 0, 0, 0])
+    theta = np.broadcast_to([0.3, -0.2], (20_000, 1, 2))
+    sampled = SampledGradient(method, 4, rng, prompts=stack)
+    found, _ = sampled.update(At.of(stack, theta), None)
+    expected, _ = PolicyGradient(method, 4, prompts=stack).update(At.of(stack, theta[0]), None)
+    assert found.shape == theta.shape
+    error = 4.5 * found.std(axis=0).max() / np.sqrt(len(theta))
+    assert found.mean(axis=0) == pytest.approx(expected, abs=error)
+
+
+def test_a_mean_over_tokens_is_one_over_the_whole_batch():
+    """DAPO divides by the mean length of the batch, here of 8 and of 16 tokens."""
+    windows, theta = TokenWindow([8, 16], [3, 7], [5, 9]), np.full((60_000, 1, 1), 0.3)
+    sampled = SampledGradient("dapo", 4, np.random.default_rng(5), prompts=windows)
+    found, _ = sampled.update(At.of(windows, theta), None)
+    direction = PolicyGradient("dapo", 4, prompts=windows)
+    expected, _ = direction.update(At.of(windows, theta[0]), None)
+    error = 4.5 * found.std() / np.sqrt(len(theta))
+    assert found.mean() == pytest.approx(expected[0, 0] / 12, abs=error)
 
 
 def test_optimizers():

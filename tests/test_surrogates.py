@@ -21,10 +21,12 @@ from rlvrlib import (
     PolicyGradient,
     Prescribed,
     RateSchedule,
+    TabularBandit,
     TokenWindow,
     ascend,
     kl_gradient,
 )
+from rlvrlib.methods import METHODS, SAMPLED_METHODS
 from rlvrlib.surrogates import mean_score
 
 ORDERS = ("policy-reference", "reference-policy")
@@ -125,16 +127,16 @@ def test_bad_order():
 
 
 @pytest.mark.parametrize("make", [bandit, network])
-@pytest.mark.parametrize("normalized", [True, False])
+@pytest.mark.parametrize("method", ["grpo", "dr_grpo"])
 @pytest.mark.parametrize("clip", [0.1, 0.3, np.inf])
-def test_surrogate_is_the_gradient_of_its_definition(make, normalized, clip):
+def test_surrogate_is_the_gradient_of_its_definition(make, method, clip):
     problem, rng = make(4)
     old, theta = rng.normal(size=(2, problem.dim))
-    surrogate = ClippedSurrogate(2, clip, normalized=normalized)
+    surrogate = ClippedSurrogate(2, clip, method=method)
     _, state = update(surrogate, problem, old)
     chance, rewards = np.exp(problem.log_probabilities(old)), problem.rewards
     mean = chance[rewards].sum()
-    advantage = (rewards - mean) / (np.sqrt(mean * (1 - mean)) if normalized else 1)
+    advantage = (rewards - mean) / (np.sqrt(mean * (1 - mean)) if method == "grpo" else 1)
 
     def value(point):
         ratio = np.exp(problem.log_probabilities(point)) / chance
@@ -152,11 +154,11 @@ def test_surrogate_is_the_gradient_of_its_definition(make, normalized, clip):
 def test_one_update_per_batch_is_the_method_itself(seed, clip):
     problem, rng = bandit(seed)
     theta = rng.normal(size=(3, 3))
-    for normalized, method in ((True, "grpo"), (False, "reinforce")):
+    for method in SAMPLED_METHODS:
         runs = [
             ascend(problem, theta, direction, Constant(0.4), 5).theta
             for direction in (
-                ClippedSurrogate(1, clip, normalized=normalized),
+                ClippedSurrogate(1, clip, method=method),
                 PolicyGradient(method),
             )
         ]
@@ -203,21 +205,89 @@ def test_clips_of_several_runs_at_once():
         assert together[index] == pytest.approx(alone)
 
 
-@pytest.mark.parametrize("normalized", [True, False])
-def test_sampled_batches_have_the_mean_of_their_law(normalized):
+@pytest.mark.parametrize("method", SAMPLED_METHODS)
+def test_sampled_batches_have_the_mean_of_their_law(method):
     problem, _ = bandit(7)
     theta, group = np.array([0.2, -0.4, 0.1]), 8
-    direction = ClippedSurrogate(1, 0.2, group, np.random.default_rng(0), normalized)
+    direction = ClippedSurrogate(1, 0.2, group, np.random.default_rng(0), method)
     many, _ = update(direction, problem, np.broadcast_to(theta, (20000, 3)))
-    expected, _ = update(PolicyGradient("grpo" if normalized else "dr_grpo", group), problem, theta)
+    expected, _ = update(PolicyGradient(method, group), problem, theta)
     assert (
         np.abs(many.mean(axis=0) - expected).max() < 4.5 * (many.std(axis=0) / np.sqrt(20000)).max()
     )
 
 
+@pytest.mark.parametrize("group", [None, 8])
+@pytest.mark.parametrize("method", SAMPLED_METHODS)
+def test_one_update_per_batch_divides_by_the_length_as_the_method_does(method, group):
+    window, theta = TokenWindow(16, 7, 9), np.full((1 if group is None else 40_000, 1), 0.3)
+    rng = None if group is None else np.random.default_rng(2)
+    found, _ = update(ClippedSurrogate(1, 0.2, group, rng, method), window, theta)
+    mean = METHODS[method].aggregation == "mean"
+    expected, _ = update(PolicyGradient(method, group, length_normalized=mean), window, theta[:1])
+    error = 1e-12 if group is None else 4.5 * found.std() / np.sqrt(len(found))
+    assert found.mean() == pytest.approx(expected[0, 0], abs=error)
+
+
+@pytest.mark.parametrize("clip", [0.1, np.inf])
+def test_the_sequence_surrogate_is_the_gradient_of_its_definition(clip):
+    """GSPO: ``E_old min(q A, clip(q) A)`` of the ratio per token ``q = rho^(1/T)``."""
+    window, old, theta = TokenWindow(12, 5, 9), np.array([-0.4]), np.array([0.3])
+    direction = ClippedSurrogate(2, clip, method="gspo")
+    _, state = update(direction, window, old)
+    chance = np.exp(window.log_probabilities(old))
+    mean = chance[window.rewards].sum()
+    advantage = (window.rewards - mean) / np.sqrt(mean * (1 - mean))
+
+    def value(point):
+        ratio = np.exp((window.log_probabilities(point) - np.log(chance)) / 12)
+        return np.sum(
+            chance * np.minimum(ratio * advantage, np.clip(ratio, 1 - clip, 1 + clip) * advantage)
+        )
+
+    found, _ = update(direction, window, theta, state)
+    assert found == pytest.approx(approx_fprime(theta, value, 1e-7), abs=1e-6)
+    of_responses, _ = update(ClippedSurrogate(2, clip, method="grpo"), window, theta, state)
+    assert np.abs(of_responses - found) > 0.1 * np.abs(found)
+
+
+def test_another_width_above_one():
+    """Clip-higher: a response beyond the lower width and within the upper one still counts."""
+    tabular, old = TabularBandit([1, 0, 0]), np.zeros(3)
+    theta = np.array([0.3, 0.0, 0.0])
+    assert 1.2 < np.exp(tabular.log_probabilities(theta) - tabular.log_probabilities(old))[0] < 1.4
+    moves = {}
+    for above in (None, 0.4):
+        direction = ClippedSurrogate(2, 0.2, clip_above=above)
+        _, state = update(direction, tabular, old)
+        moves[above], _ = update(direction, tabular, theta, state)
+    open_ended = ClippedSurrogate(2, np.inf)
+    assert moves[0.4] == pytest.approx(update(open_ended, tabular, theta, state)[0])
+    assert 0 < moves[None][0] < 0.5 * moves[0.4][0]
+
+
+@pytest.mark.parametrize("method", SAMPLED_METHODS)
+def test_a_batch_of_prompts_moves_by_the_mean_of_theirs(method):
+    """Off policy too: with exact batches, prompts that share their parameters."""
+    rng = np.random.default_rng(11)
+    stack = LogLinearBandit(rng.normal(size=(4, 6, 3)), np.arange(6) < 2)
+    old, theta = rng.normal(size=(2, 1, 3))
+    whole = ClippedSurrogate(2, 0.2, method=method, prompts=stack)
+    first, state = update(whole, stack, old)
+    exact, _ = update(PolicyGradient(method, prompts=stack), stack, old)
+    assert first == pytest.approx(exact, abs=1e-12)
+    second, _ = update(whole, stack, theta, state)
+    assert second.shape == (1, 3)
+    if METHODS[method].standardize != "batch":
+        alone = ClippedSurrogate(2, 0.2, method=method)
+        _, state = update(alone, stack, np.broadcast_to(old, (4, 3)))
+        each, _ = update(alone, stack, np.broadcast_to(theta, (4, 3)), state)
+        assert second[0] == pytest.approx(each.mean(axis=0))
+
+
 def test_a_sampled_batch_is_kept():
     problem, _ = bandit(8)
-    direction = ClippedSurrogate(3, np.inf, 4, np.random.default_rng(1), normalized=False)
+    direction = ClippedSurrogate(3, np.inf, 4, np.random.default_rng(1), "dr_grpo")
     theta = np.zeros(3)
     first, state = update(direction, problem, theta)
     second, state = update(direction, problem, theta, state)
@@ -242,6 +312,8 @@ def test_a_response_that_underflows_has_no_weight():
         ((1, [0.2, -1.0]), "clip"),
         ((1, 0.2, 1, np.random.default_rng(0)), "group_size"),
         ((1, 0.2, 8), "rng"),
+        ((1, 0.2, None, None, "log_odds"), "method must be one of"),
+        ((1, 0.2, None, None, "grpo", 0.0), "clip_above"),
     ],
 )
 def test_bad_surrogates(arguments, message):
