@@ -25,7 +25,7 @@ class Group:
 
     Parameters
     ----------
-    rewards : ``r``.
+    rewards : ``r``, centred over the batch or the group where the method standardizes over it.
     centred : ``r - mean``.
     mean : mean reward of the group.
     size : number of responses ``G``, infinite in the population.
@@ -96,6 +96,7 @@ _GRPO = Method(
     length_normalized=True,
     aggregation="mean",
 )
+_BATCH = replace(_GRPO, standardize="batch", length_normalized=False)
 METHODS: dict[str, Method] = {
     # Williams 1992
     "reinforce": Method((1, 1), lambda group: group.rewards, ratio_weight=importance_ratio),
@@ -108,6 +109,9 @@ METHODS: dict[str, Method] = {
     "gspo": replace(_GRPO, ratio_weight=sequence_surrogate),
     # Yu et al. 2025
     "dapo": replace(_GRPO, length_normalized=False, resamples=True),
+    # Hu et al. 2025, with one baseline for the batch or one for each group
+    "reinforce_plus_plus": replace(_BATCH, advantages=lambda group: group.rewards),
+    "reinforce_plus_plus_baseline": _BATCH,
     # the log-odds themselves, which no advantage of a group has as its mean
     "log_odds": Method((0, 0), None),
 }
@@ -145,6 +149,10 @@ def multiplier(
     ``dapo``                 ``sqrt(J(1-J))``  that over ``1 - J^G - (1-J)^G``
     ``log_odds``             1                 1
     =======================  ================  ====================================
+
+    ``reinforce_plus_plus`` is as ``grpo`` for a prompt by itself. In a batch it moves prompt ``q``
+    by ``J_q (1-J_q) / sqrt(Jbar (1-Jbar))``, with its ``_baseline`` the root is that of the mean of
+    ``J_q (1-J_q)``.
 
     ``k ~ Binomial(G, J)``, and the standard deviation is the population one (the book's chapter on
     the success rate).

@@ -10,18 +10,28 @@ import pytest
 from scipy.stats import binom
 
 import rlvrlib
-from rlvrlib import METHODS, methods, multiplier
+from rlvrlib import (
+    METHODS,
+    At,
+    LogLinearBandit,
+    PolicyGradient,
+    SampledGradient,
+    methods,
+    multiplier,
+)
 from rlvrlib.methods import SAMPLED_METHODS, group_advantages
 
 RATES = np.array([0.0, 1e-12, 0.03, 0.5, 0.9, 1.0])
 INSIDE = np.array([1e-12, 0.03, 0.5, 0.9])
 BOTH = np.array([1.0, 0.0])
+PLUS_PLUS = ("reinforce_plus_plus", "reinforce_plus_plus_baseline")
 
 
 def test_population_multipliers():
     for method in ("reinforce", "rloo", "dr_grpo"):
         assert multiplier(method, RATES) == pytest.approx(RATES * (1 - RATES))
-    for method in ("grpo", "gspo", "dapo"):
+    roots = ("grpo", "gspo", "dapo", *PLUS_PLUS)
+    for method in roots:
         assert multiplier(method, RATES) == pytest.approx(np.sqrt(RATES * (1 - RATES)))
     assert np.all(multiplier("log_odds", RATES) == 1)
 
@@ -87,6 +97,8 @@ def test_advantages_of_a_group_by_hand():
         "grpo": centred / np.std(rewards),
         "gspo": centred / np.std(rewards),
         "dapo": centred / np.std(rewards),
+        "reinforce_plus_plus": centred / np.std(rewards),
+        "reinforce_plus_plus_baseline": centred / np.std(rewards),
     }
     for method, values in expected.items():
         assert group_advantages(method, rewards, 1 / 4, 4) == pytest.approx(np.asarray(values))
@@ -100,6 +112,53 @@ def test_a_group_without_spread_moves_by_its_baseline_alone(method):
     for reward in (0.0, 1.0):
         found = group_advantages(method, np.full(10, reward), 1 / 10, 10)
         assert np.all(found == (reward if method == "reinforce" else 0.0))
+
+
+def test_reinforce_plus_plus_standardizes_over_the_batch():
+    """Two groups of four, with one and with three right."""
+    rewards = np.array([[1.0, 0, 0, 0], [1, 1, 1, 0]])
+    whole, own = (group_advantages(method, rewards, 1 / 4, 4, batch=True) for method in PLUS_PLUS)
+    assert whole == pytest.approx((rewards - 0.5) / 0.5)
+    centred = rewards - [[0.25], [0.75]]
+    assert own == pytest.approx(centred / np.sqrt(np.mean(centred**2)))
+    sample = group_advantages(PLUS_PLUS[0], rewards, 1 / 4, 4, batch=True, ddof=1)
+    assert sample == pytest.approx((rewards - 0.5) / np.std(rewards, ddof=1))
+    grpo = group_advantages("grpo", rewards, 1 / 4, 4, batch=True)
+    assert np.std(grpo, axis=-1) == pytest.approx(1.0)  # every group by itself
+    assert np.all(group_advantages(PLUS_PLUS[0], np.ones((2, 10)), 1 / 10, 10, batch=True) == 0)
+
+
+def test_in_a_batch_prompts_count_as_in_reinforce():
+    """One scale for all prompts, where GRPO has one for each."""
+    success = np.array([0.05, 0.5, 0.9])
+    variance, mean = success * (1 - success), success.mean()
+    whole, own = (multiplier(method, success, batch=True) for method in PLUS_PLUS)
+    assert whole == pytest.approx(variance / np.sqrt(mean * (1 - mean)))
+    assert own == pytest.approx(variance / np.sqrt(variance.mean()))
+    assert multiplier("grpo", success, batch=True) == pytest.approx(np.sqrt(variance))
+    late = multiplier(PLUS_PLUS[0], np.ones(2), failure_rate=[1e-300, 3e-300], batch=True)
+    assert late == pytest.approx(np.array([1e-300, 3e-300]) / np.sqrt(2e-300))
+    with pytest.raises(ValueError, match="group_size must be omitted for a batch of prompts"):
+        multiplier(PLUS_PLUS[0], success, 8, batch=True)
+
+
+@pytest.mark.parametrize("method", PLUS_PLUS)
+def test_reinforce_plus_plus_sampled_over_prompts_of_different_success_rates(method):
+    """Large groups move by the mean that the batch has in the population, not by GRPO's."""
+    features = np.stack([np.eye(3), np.zeros((3, 3))], axis=-2)  # one parameter for each prompt
+    stack = LogLinearBandit(features, [1, 0], [[4.0, 0.0], [0.0, 0.0], [-3.0, 0.0]])
+    theta = np.zeros((600, 1, 3))
+    sampled = SampledGradient(method, 400, np.random.default_rng(6), prompts=stack)
+    found, _ = sampled.update(At.of(stack, theta), None)
+    exact, grpo = (
+        PolicyGradient(name, prompts=stack, length_normalized=False).update(
+            At.of(stack, theta[0]), None
+        )[0]
+        for name in (method, "grpo")
+    )
+    error = 4.5 * found.std(axis=0).max() / np.sqrt(600) + np.abs(exact).max() / 1200
+    assert found.mean(axis=0) == pytest.approx(exact, abs=error)
+    assert np.abs(grpo - exact).max() > 5 * error
 
 
 def test_advantages_of_the_population_keep_their_digits():
