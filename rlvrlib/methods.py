@@ -61,6 +61,13 @@ def sequence_surrogate(
     return clipped_surrogate(log_ratio / length, length, advantage, low, high)
 
 
+def clipped_weight(
+    log_ratio: Array, length: Array, advantage: Array, low: Array, high: Array
+) -> Array:
+    """``clip(rho)``, a constant for the gradient: what is outside still counts (CISPO)."""
+    return np.clip(np.exp(log_ratio), low, high)
+
+
 @dataclass(frozen=True)
 class Method:
     """What a method is.
@@ -109,6 +116,8 @@ METHODS: dict[str, Method] = {
     "gspo": replace(_GRPO, ratio_weight=sequence_surrogate),
     # Yu et al. 2025
     "dapo": replace(_GRPO, length_normalized=False, resamples=True),
+    # MiniMax 2025, published without a lower end
+    "cispo": replace(_GRPO, length_normalized=False, ratio_weight=clipped_weight),
     # Hu et al. 2025, with one baseline for the batch or one for each group
     "reinforce_plus_plus": replace(_BATCH, advantages=lambda group: group.rewards),
     "reinforce_plus_plus_baseline": _BATCH,
@@ -146,6 +155,7 @@ def multiplier(
     ``reinforce``, ``rloo``  ``J(1-J)``        ``J(1-J)``
     ``dr_grpo``              ``J(1-J)``        ``J(1-J)(1-1/G)``
     ``grpo``, ``gspo``       ``sqrt(J(1-J))``  ``E sqrt(k/G (1-k/G))``
+    ``cispo``                ``sqrt(J(1-J))``  the same
     ``dapo``                 ``sqrt(J(1-J))``  that over ``1 - J^G - (1-J)^G``
     ``log_odds``             1                 1
     =======================  ================  ====================================

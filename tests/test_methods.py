@@ -7,15 +7,19 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.optimize import approx_fprime
+from scipy.special import log_softmax, softmax
 from scipy.stats import binom
 
 import rlvrlib
 from rlvrlib import (
     METHODS,
     At,
+    ClippedSurrogate,
     LogLinearBandit,
     PolicyGradient,
     SampledGradient,
+    TabularBandit,
     methods,
     multiplier,
 )
@@ -30,7 +34,7 @@ PLUS_PLUS = ("reinforce_plus_plus", "reinforce_plus_plus_baseline")
 def test_population_multipliers():
     for method in ("reinforce", "rloo", "dr_grpo"):
         assert multiplier(method, RATES) == pytest.approx(RATES * (1 - RATES))
-    roots = ("grpo", "gspo", "dapo", *PLUS_PLUS)
+    roots = ("grpo", "gspo", "dapo", "cispo", *PLUS_PLUS)
     for method in roots:
         assert multiplier(method, RATES) == pytest.approx(np.sqrt(RATES * (1 - RATES)))
     assert np.all(multiplier("log_odds", RATES) == 1)
@@ -97,6 +101,7 @@ def test_advantages_of_a_group_by_hand():
         "grpo": centred / np.std(rewards),
         "gspo": centred / np.std(rewards),
         "dapo": centred / np.std(rewards),
+        "cispo": centred / np.std(rewards),
         "reinforce_plus_plus": centred / np.std(rewards),
         "reinforce_plus_plus_baseline": centred / np.std(rewards),
     }
@@ -176,12 +181,53 @@ def test_what_a_ratio_counts(advantage):
     assert methods.importance_ratio(*arguments) == pytest.approx(ratios)
     assert methods.clipped_surrogate(*arguments) == pytest.approx(np.where(kept, ratios, 0))
     assert methods.sequence_surrogate(*arguments) == pytest.approx(np.where(kept, ratios, 0))
+    assert methods.clipped_weight(*arguments) == pytest.approx([0.8, 0.9, 1.0, 1.1, 1.2])
 
 
 def test_the_sequence_ratio_is_the_ratio_per_token():
     log_ratio, ends = np.array([8 * np.log(1.1)]), (np.array(0.8), np.array(1.2))
     assert methods.clipped_surrogate(log_ratio, 8, np.ones(1), *ends) == 0
     assert methods.sequence_surrogate(log_ratio, 8, np.ones(1), *ends) == pytest.approx(1.1)
+
+
+def off_policy(method, theta, clip=0.2, **more):
+    """Second update on a batch from theta = 0: a correct response and two wrong ones."""
+    problem, direction = TabularBandit([1, 0, 0]), ClippedSurrogate(2, clip, method=method, **more)
+    _, state = direction.update(At.of(problem, np.zeros(3)), None)
+    return direction.update(At.of(problem, theta), state)[0]
+
+
+def test_cispo_counts_what_the_surrogate_drops():
+    """All ratios are outside, each on the side where its advantage points."""
+    theta = np.array([2.0, 0.0, 0.0])
+    chance = softmax(theta)
+    assert 3 * chance[0] > 1.2 and 3 * chance[1] < 0.8
+    for method in ("grpo", "dr_grpo", "dapo", "gspo"):
+        assert np.all(off_policy(method, theta) == 0)
+    mean, spread = 1 / 3, np.sqrt(2) / 3
+    weights = np.array([1.2, 0.8, 0.8]) * (np.array([1, 0, 0]) - mean) / spread / 3
+    expected = weights - weights.sum() * chance  # sum_a weights_a grad log pi(a)
+    assert off_policy("cispo", theta) == pytest.approx(expected)
+    assert np.abs(off_policy("cispo", theta)).max() > 0.1
+
+
+def test_cispo_is_the_gradient_of_its_definition():
+    """``E_old sg(clip(rho)) A log pi``, here as published: without a lower end."""
+    theta, spread = np.array([1.5, 0.2, -0.4]), np.sqrt(2) / 3
+    advantage = (np.array([1, 0, 0]) - 1 / 3) / spread
+    stopped = np.minimum(3 * softmax(theta), 1.3)
+
+    def value(point):
+        return np.sum(stopped * advantage * log_softmax(point)) / 3
+
+    found = off_policy("cispo", theta, clip=1.0, clip_above=0.3)
+    assert found == pytest.approx(approx_fprime(theta, value, 1e-7), abs=1e-6)
+    assert stopped[0] == 1.3 and stopped[2] < 0.5
+
+
+def test_cispo_inside_the_interval_is_the_surrogate():
+    theta = np.array([0.05, 0.0, -0.05])
+    assert off_policy("cispo", theta) == pytest.approx(off_policy("grpo", theta))
 
 
 @pytest.mark.parametrize(
