@@ -95,6 +95,16 @@ class Method:
     ratio_weight: RatioWeight = clipped_surrogate
 
 
+def _over_the_mean(group: Group) -> Array:
+    """``(r - mean) / mean``, and 1 more for a response that alone is right.
+
+    So the mean over groups is ``(1-J)(1 - (1-J)^G)``, that of the score averaged over the correct
+    responses. Without the 1, as published, it is ``(1-J)(1 - (1-J)^(G-1))``.
+    """
+    alone = (group.mean > 0) & (group.rewards / np.asarray(group.size) >= group.mean)
+    return _quotient(group.centred, group.mean) + alone
+
+
 # Shao et al. 2024
 _GRPO = Method(
     (0.5, 0.5),
@@ -121,6 +131,8 @@ METHODS: dict[str, Method] = {
     # Hu et al. 2025, with one baseline for the batch or one for each group
     "reinforce_plus_plus": replace(_BATCH, advantages=lambda group: group.rewards),
     "reinforce_plus_plus_baseline": _BATCH,
+    # Tajwar et al. 2026
+    "maxrl": Method((0, 1), _over_the_mean),
     # the log-odds themselves, which no advantage of a group has as its mean
     "log_odds": Method((0, 0), None),
 }
@@ -157,6 +169,7 @@ def multiplier(
     ``grpo``, ``gspo``       ``sqrt(J(1-J))``  ``E sqrt(k/G (1-k/G))``
     ``cispo``                ``sqrt(J(1-J))``  the same
     ``dapo``                 ``sqrt(J(1-J))``  that over ``1 - J^G - (1-J)^G``
+    ``maxrl``                ``1-J``           ``(1-J)(1 - (1-J)^G)``
     ``log_odds``             1                 1
     =======================  ================  ====================================
 

@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
-from scipy.special import log_softmax, softmax
+from scipy.special import log_expit, log_softmax, softmax
 from scipy.stats import binom
 
 import rlvrlib
@@ -37,6 +37,7 @@ def test_population_multipliers():
     roots = ("grpo", "gspo", "dapo", "cispo", *PLUS_PLUS)
     for method in roots:
         assert multiplier(method, RATES) == pytest.approx(np.sqrt(RATES * (1 - RATES)))
+    assert multiplier("maxrl", RATES) == pytest.approx(1 - RATES)
     assert np.all(multiplier("log_odds", RATES) == 1)
 
 
@@ -102,6 +103,7 @@ def test_advantages_of_a_group_by_hand():
         "gspo": centred / np.std(rewards),
         "dapo": centred / np.std(rewards),
         "cispo": centred / np.std(rewards),
+        "maxrl": [4, -1, -1, -1],
         "reinforce_plus_plus": centred / np.std(rewards),
         "reinforce_plus_plus_baseline": centred / np.std(rewards),
     }
@@ -170,6 +172,37 @@ def test_advantages_of_the_population_keep_their_digits():
     rates = np.array([1.0, 1e-300])
     right, wrong = group_advantages("grpo", BOTH, rates, np.inf)
     assert right == pytest.approx(1e-150) and wrong == pytest.approx(-1e150)
+
+
+@pytest.mark.parametrize("size", [2, 3, 8, 64])
+def test_maxrl_has_the_group_law_of_the_mean_score_of_the_correct_responses(size):
+    """By enumeration: its estimator, ``(1-J) Gap`` in every group with a correct response, and ours
+    with a baseline; the published baseline is that of one response fewer.
+    """
+    for rate in (1e-12, 0.03, 0.5, 0.9):
+        chance, share = binom.pmf(np.arange(size + 1), size, rate), np.arange(size + 1) / size
+        law = multiplier("maxrl", rate, size)
+        closed = (1 - rate) * -np.expm1(size * np.log1p(-rate))
+        assert law == pytest.approx(closed, rel=1e-9)
+        assert law == pytest.approx((1 - rate) * chance[1:].sum(), rel=1e-9)
+        published = chance[1:] @ (1 - share[1:])  # (r - mean) / mean, zero where all are wrong
+        fewer = (1 - rate) * -np.expm1((size - 1) * np.log1p(-rate))
+        assert published == pytest.approx(fewer, rel=1e-9)
+
+
+def test_maxrl_by_hand():
+    groups = np.array([[0.0, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]])
+    expected = [[0, 0, 0, 0], [4, -1, -1, -1], [1, 1, -1, -1], [0, 0, 0, 0]]
+    assert group_advantages("maxrl", groups, 1 / 4, 4) == pytest.approx(np.array(expected))
+
+
+def test_maxrl_is_ascent_on_the_logarithm_of_the_success_rate():
+    rng = np.random.default_rng(7)
+    problem = LogLinearBandit(rng.normal(size=(6, 3)), [1, 1, 0, 0, 0, 0])
+    theta = rng.normal(size=3)
+    slope = approx_fprime(theta, lambda point: log_expit(problem.log_odds(point)), 1e-7)
+    update, _ = PolicyGradient("maxrl").update(At.of(problem, theta), None)
+    assert update == pytest.approx(slope, abs=1e-6)
 
 
 @pytest.mark.parametrize("advantage", [1.0, -1.0])
