@@ -27,9 +27,8 @@ from rlvrlib.steps import Step
 # Numbers in one array of a block, 256 kB: fewer runs and the calls cost more than the work, more
 # runs and they leave the cache.
 _BLOCK_NUMBERS = 1 << 15
-# A multiple of the rows that the kernels of a matrix product take at a time, and of the runs that
-# the compiled ascent has side by side.
-_TILE = 64
+# A multiple of the rows that the kernels of a matrix product take at a time.
+_TILE = 16
 # Blocks that an executor holds at a time: enough for some dozens of workers.
 _UNDER_WAY = 64
 
@@ -161,10 +160,12 @@ def _in_order(executor: Executor, calls: Iterator[Callable[[], Kept]]) -> Iterat
 
 
 def _block_size(num_runs: int, width: int) -> int:
+    """Blocks of one size, so that no small one is left at the end; a multiple of the runs that the
+    compiled ascent has side by side.
+    """
     most = max(_TILE, _BLOCK_NUMBERS // width)
-    # blocks of one size, so that no small one is left at the end
     even = -(-num_runs // -(-num_runs // most))
-    return -(-even // _TILE) * _TILE
+    return -(-even // 64) * 64
 
 
 def _block(
