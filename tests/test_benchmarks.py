@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ NEEDS = {
     "numba, vectors by hand": ("numba",),
     "rlvrlib, compiled": ("numba",),
 }
+MUTATED = ("only_mutate", "do_not_mutate", "also_copy", "pytest_add_cli_args_test_selection")
 TABULAR = ("numba", "numba, vectors by hand", "rlvrlib, compiled")
 
 
@@ -117,3 +119,12 @@ def test_two_digits() -> None:
         "3.2e-16",
         "x",
     ]
+
+
+def test_what_mutmut_takes_is_there() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
+        "mutmut"
+    ]
+    for name in MUTATED:
+        for path in settings[name]:
+            assert list(ROOT.glob(path)), f"{name}: {path}"

@@ -20,6 +20,7 @@ from rlvrlib import (
 )
 from rlvrlib.compiled import ascent
 from rlvrlib.compiled.ascent import ascend_compiled
+from rlvrlib.methods import METHODS
 
 REWARDS = np.arange(20) % 5 == 0
 BANDIT, REINFORCE = TabularBandit(REWARDS), PolicyGradient("reinforce")
@@ -36,7 +37,7 @@ def check_agrees(bandit, starts, direction, step, num_steps, **tolerance):
         )
 
 
-@pytest.mark.parametrize("method", ["reinforce", "grpo", "log_odds"])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("num_arms", [2, 3, 5, 16, 33])
 @pytest.mark.parametrize("group_size", [None, 8])
 def test_agrees_with_ascend(num_arms, method, group_size):
