@@ -10,6 +10,7 @@ rewards of shape ``(..., N)`` against ``theta`` of shape ``(..., d)``. Prompts t
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -287,6 +288,15 @@ class LogLinearBandit(SoftmaxBandit):
                 f"{self.features.shape} and {self.rewards.shape}"
             )
 
+    def __getitem__(self, index: Any) -> LogLinearBandit:
+        """The prompts at this index of a stack, as of an array of prompts."""
+        tables = self.features, self.rewards[..., None], self.log_prior[..., None]
+        stack = np.broadcast_shapes(*(table.shape[:-2] for table in tables))
+        features, rewards, prior = (
+            np.broadcast_to(table, (*stack, *table.shape[-2:]))[index] for table in tables
+        )
+        return LogLinearBandit(features, rewards[..., 0], prior[..., 0])
+
     def logits(self, theta: Array) -> Array:
         return inner_products(self.features, theta)
 
@@ -305,6 +315,13 @@ class LogLinearBandit(SoftmaxBandit):
         """
         spread = np.ptp(self.logit_slopes(np.zeros(self.dim), unit(direction)), axis=-1)
         return Regularity(spread, spread**2 / 4, spread, spread**2 / 4, 1, linear_logits=True)
+
+    def curvature_bound(self) -> Array:
+        """``max_a |features_a - mean|^2``, which bounds the variance of every score: ``|kappa_w|``
+        is at most this for every theta and unit ``w``. Shape ``(...)``.
+        """
+        centred = self.features - self.features.mean(axis=-2, keepdims=True)
+        return np.max(np.sum(centred**2, axis=-1), axis=-1)
 
     def _logit_change(self, theta: Array, direction: Array, step: Array) -> Array:
         return step[..., None] * self.logit_slopes(theta, direction)

@@ -4,6 +4,8 @@ share.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -33,6 +35,21 @@ class ContextualBandit(LogLinearBandit):
                 f"got shapes {self.contexts.shape} and {np.shape(rewards)}"
             )
         SoftmaxBandit.__init__(self, rewards, np.shape(rewards)[-1] * self.contexts.shape[-1])
+
+    def __getitem__(self, index: Any) -> ContextualBandit:
+        return ContextualBandit(self.contexts[index], self.rewards[index])
+
+    def each_alone(self, theta: Array) -> tuple[ContextualBandit, Array]:
+        """What training on each context alone is from weights ``theta``: tabular, a context of
+        length one, ``|x|``, and one weight per arm. The policies, and weights of shape ``(..., N)``
+        with the same logits (the chapter on the logistic law: one context is tabular).
+        """
+        length = np.linalg.norm(self.contexts, axis=-1, keepdims=True)
+        return ContextualBandit(length, self.rewards), self.logits(theta) / length
+
+    def curvature_bound(self) -> Array:
+        """``|x|^2 / 2`` bounds ``|kappa_w|``; along the gap of a context alone half of it does."""
+        return np.sum(self.contexts**2, axis=-1) / 2
 
     def logits(self, theta: Array) -> Array:
         weights = theta.reshape(*theta.shape[:-1], self.num_arms, -1)

@@ -9,11 +9,14 @@ from problem_zoo import KINDS, log_odds_along, random_problem
 from scipy.special import expit
 
 from rlvrlib import (
+    Constant,
     ContextualBandit,
     LogLinearBandit,
     NetworkBandit,
+    PolicyGradient,
     QuadraticBandit,
     TabularBandit,
+    ascend,
     contextual_bandit,
     failure_rate,
     log_odds_gain,
@@ -229,6 +232,51 @@ def test_per_arm_weights_equal_their_features_written_out():
     )
 
 
+def test_prompts_of_a_stack_are_those_of_an_array():
+    rng = np.random.default_rng(6)
+    features, rewards = rng.normal(size=(6, 2)), np.array([[1, 0] * 3, [0, 1] * 3, [1, 1, 0] * 2])
+    shared, prior = LogLinearBandit(features, rewards, rng.normal(size=6)), rng.normal(size=(3, 6))
+    own = LogLinearBandit(rng.normal(size=(3, 6, 2)), rewards[0], prior)
+    per_arm = ContextualBandit(rng.normal(size=(3, 2)), rewards)
+    for stack in (shared, own, per_arm):
+        theta = rng.normal(size=(3, stack.dim))
+        for index in (1, slice(1, 3), np.array([2, 0])):
+            expected = stack.log_odds_and_gap(theta)
+            for part, whole in zip(
+                stack[index].log_odds_and_gap(theta[index]), expected, strict=True
+            ):
+                assert part == pytest.approx(whole[index], rel=1e-13)
+    with pytest.raises(IndexError):
+        shared[3]
+
+
+def test_one_context_is_tabular():
+    rng = np.random.default_rng(7)
+    bandit = contextual_bandit(4, rng, num_arms=5, context_dim=3, correct_share=0.4)
+    theta = rng.normal(size=bandit.dim)
+    run = PolicyGradient("reinforce"), Constant(0.7), 6
+    full = ascend(bandit, np.tile(theta, (4, 1)), *run)
+    alone = ascend(*bandit.each_alone(theta), *run)
+    assert alone.theta.shape == (4, 5)
+    assert alone.log_odds == pytest.approx(full.log_odds, rel=1e-12)
+    assert alone.step_size == pytest.approx(full.step_size, rel=1e-12)
+
+
+def test_curvature_bounds_are_attained_and_not_passed():
+    rng = np.random.default_rng(8)
+    spread = LogLinearBandit([[-1.0], [1.0], [0.0]], [0, 0, 1])
+    assert spread.curvature([0.0], [1.0]) == spread.curvature_bound() == 1
+    one = ContextualBandit([[0.6, 0.8]], [0, 0, 1])
+    along = np.array([0.6, 0.8, -0.6, -0.8, 0, 0]) / np.sqrt(2)
+    assert one.curvature(np.zeros(6), along) == pytest.approx([0.5])
+    assert one.curvature_bound() == pytest.approx([0.5])
+    for shared in (False, True):
+        stack = contextual_bandit(30, rng, num_arms=6, correct_share=0.5, shared_features=shared)
+        theta, along = rng.normal(size=(2, 100, 1, stack.dim))
+        bend = stack.curvature(3 * theta, along / np.linalg.norm(along, axis=-1, keepdims=True))
+        assert np.all(np.abs(bend) <= stack.curvature_bound())
+
+
 def test_contextual_bandit_is_realizable_with_the_share_asked_for():
     bandit = contextual_bandit(
         50, np.random.default_rng(5), correct_share=0.1, shared_features=True
@@ -260,7 +308,10 @@ def test_contextual_bandit_is_realizable_with_the_share_asked_for():
         (lambda: LogLinearBandit(np.full((3, 2), np.nan), [1, 0, 0]), "features must be finite"),
         (lambda: LogLinearBandit(np.ones(3), [1, 0, 0]), "features must have shape"),
         (lambda: LogLinearBandit(np.eye(4), [1, 0, 0]), "same number of arms"),
-        (lambda: LogLinearBandit(np.eye(3), [1, 0, 0], [0.0, 0.0]), "log_prior must have last axis 3"),
+        (
+            lambda: LogLinearBandit(np.eye(3), [1, 0, 0], [0.0, 0.0]),
+            "log_prior must have last axis 3",
+        ),
         (
             lambda: LogLinearBandit(np.eye(3), [1, 0, 0]).log_odds(np.zeros(2)),
             "theta must have last axis 3",
