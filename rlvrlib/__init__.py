@@ -126,7 +126,7 @@ _MOVED = {
     "log_formats": "practice.formats",
     "many_runs": "blocks",
     "overview": "running.overview",
-    "page": "running.notebook_page",
+    "page": "evidence.html and rlvrlib.running.notebook_page",
     "parameter_vectors": "language_model.vectors",
     "parameters": "running.parameters",
     "planning": "practice.planning",
