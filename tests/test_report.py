@@ -5,6 +5,7 @@ log.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import log_corpus as corpus
 import numpy as np
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from rlvrlib.command.app import app
 from rlvrlib.practice import report
 from rlvrlib.practice.diagnosis import diagnose
+from rlvrlib.practice.formats import known_formats
 from rlvrlib.practice.run_log import from_rows
 
 runner = CliRunner()
@@ -76,6 +78,14 @@ def test_every_bad_file_goes_through_the_command(tmp_path, name):
         result.exception is None or isinstance(result.exception, SystemExit)
     )
     assert page.exists() == (result.exit_code == 0)
+
+
+def test_no_reward_is_an_error_that_says_what_to_type(tmp_path):
+    path = tmp_path / "log\x1b[31m.json"
+    path.write_bytes(corpus.BAD["no reward"])
+    result = runner.invoke(app, ["diagnose", str(path)])
+    assert result.exit_code == 2 and "--column reward=" in result.output
+    assert "completions/mean_length" in result.output and "\x1b" not in result.output
 
 
 def test_several_logs_of_which_one_is_bad(tmp_path):
@@ -159,3 +169,17 @@ def test_pictures_of_a_long_run_stay_light():
 def test_help_names_every_option():
     for command in ("diagnose", "plan"):
         assert runner.invoke(app, [command, "--help"]).exit_code == 0
+
+
+def test_the_lists_of_formats_come_from_the_registry():
+    known = known_formats()
+    screen = " ".join(runner.invoke(app, ["diagnose", "--help"]).output.replace("│", " ").split())
+    root = Path(__file__).parent.parent
+    page = (root / "book" / "diagnose_a_run.md").read_text(encoding="utf-8")
+    rows = page.partition("| it reads |")[2].partition("\n\n")[0].splitlines()[2:]
+    assert rows == [f"| {name} | {', '.join(trainers)} |" for name, trainers in known]
+    for name, trainers in known:
+        assert name in screen and all(trainer in screen for trainer in trainers)
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    named = re.search(r"what a training log shows \((.*)\)", readme)[1].split(", ")
+    assert set(named) <= {trainer for _, trainers in known for trainer in trainers}

@@ -14,6 +14,7 @@ from typing import Any
 import typer
 
 from rlvrlib.command import calculator, notebooks, practice
+from rlvrlib.practice.records import printable
 
 app = typer.Typer(
     name="rlvr",
@@ -45,7 +46,7 @@ def one_line(command: Callable[..., Any]) -> Callable[..., Any]:
         except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
             raise
         except (ValueError, OSError) as error:
-            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+            typer.echo(f"error: {printable(error, 4000)}", err=True)
             raise typer.Exit(practice.BAD_INPUT) from None
 
     return reported
@@ -53,7 +54,7 @@ def one_line(command: Callable[..., Any]) -> Callable[..., Any]:
 
 app.command(cls=notebooks.Pairs, no_args_is_help=True)(one_line(notebooks.run))
 app.command(no_args_is_help=True)(one_line(notebooks.sweep))
-app.command()(one_line(practice.diagnose))
+app.command(help=practice.DIAGNOSE)(one_line(practice.diagnose))
 app.command()(one_line(practice.plan))
 for _name, _function in calculator.functions().items():
     threshold.command(_name, help=calculator.summary(_function), no_args_is_help=True)(

@@ -10,9 +10,18 @@ from typing import Annotated, Any
 import typer
 
 from rlvrlib.methods import SAMPLED_METHODS
+from rlvrlib.practice.formats import known_formats
+from rlvrlib.practice.records import printable
 
 BAD_INPUT = 2
+DIAGNOSE = f"""Say what a training log shows: the verdict, the evidence for and against it, and what
+to change first.
 
+Reads {"; ".join(name for name, _ in known_formats())}. So it reads what is written by
+{", ".join(dict.fromkeys(name for _, names in known_formats() for name in names))}.
+
+What it skips is listed, and so are columns that it does not know. With several logs, one that
+cannot be read does not stop the others; the exit status is 2 then."""
 
 _Method = Annotated[
     str | None,
@@ -31,7 +40,7 @@ _Aggregation = Annotated[
 
 def diagnose(
     logs: Annotated[
-        list[Path], typer.Argument(help="Training logs: TRL, verl, W&B exports, JSON, CSV.")
+        list[Path], typer.Argument(help="Training logs, of any format that is named above.")
     ],
     lr: Annotated[
         float | None, typer.Option(help="Learning rate, where the log does not have it.")
@@ -67,13 +76,7 @@ def diagnose(
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page here.")] = None,
 ) -> None:
-    """Say what a training log shows: the verdict, the evidence for and against it, and what to
-    change first.
-
-    Reads TRL's trainer_state.json and console dictionaries, verl's JSON and console lines, W&B
-    exports, JSON arrays and CSV. What it skips is listed. With several logs, one that cannot be
-    read does not stop the others; the exit status is 2 then.
-    """
+    """Say what a training log shows; ``DIAGNOSE`` is the help."""
     from rlvrlib.practice.diagnosis import diagnose as judge
     from rlvrlib.practice.run_log import read_log
 
@@ -99,7 +102,7 @@ def diagnose(
                 )
             )
         except ValueError as error:
-            typer.echo(f"error: {path}: {' '.join(str(error).split())}", err=True)
+            typer.echo(f"error: {printable(f'{path}: {error}', 4000)}", err=True)
         else:
             typer.echo(found[-1].summary())
     if html is not None and found:

@@ -1,151 +1,198 @@
-"""The formats of trainers' logs: bytes to rows, a row being a dictionary from key to value.
+"""The formats of trainers' logs: a file to records.
 
-Nothing of a log is evaluated. Lines and documents are bounded in size, so that no file can exhaust
-the memory.
+``FORMATS`` is the list: a new format is an entry here, or, where it is a form of lines, in
+`text_formats`; the help of the command and the book take their lists from it. Nothing of a log is
+evaluated. Lines and documents are bounded in size, so that no file can exhaust the memory.
 """
 
 from __future__ import annotations
 
 import codecs
-import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-MAX_LINE, MAX_DOCUMENT = 1 << 20, 1 << 28
-_PAIR = re.compile(
-    r"""(?P<quote>['"])(?P<key>[^'"]{1,200})(?P=quote)\s*:\s*"""
-    r"""(?P<value>'[^']*'|"[^"]*"|[^,{}\[\]]+)"""
-)
-_VERL = re.compile(r"(?:^|\s)step:\d+ - \S")
-_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+from rlvrlib.practice import binary_formats as binary
+from rlvrlib.practice import records, text_formats
+from rlvrlib.practice.records import Notes, Record, Row, json_value
+from rlvrlib.practice.text_formats import LINES
 
-Row = dict[str, Any]
+_HEAD = 1 << 16
+_SPACE = codecs.BOM_UTF8 + b" \t\r\n"
 
 
-class Notes:
-    """Counts of what happened, in the order in which it first did."""
+@dataclass(frozen=True)
+class Format:
+    """A form of files: its name, who writes it, whether a file is one by its first bytes, and its
+    records.
+    """
 
-    def __init__(self, texts: Iterable[str] = ()):
-        self.counts: dict[str, int | None] = dict.fromkeys(texts)
-
-    def add(self, count: int, text: str, *, counted: bool = True) -> None:
-        if count:
-            self.counts[text] = (self.counts.get(text) or 0) + count if counted else None
-
-    def texts(self) -> list[str]:
-        return [
-            text if count is None else f"{text}: {count}" for text, count in self.counts.items()
-        ]
+    name: str
+    trainers: tuple[str, ...]
+    recognizes: Callable[[bytes], bool]
+    records: Callable[[Path, Notes], Iterator[Record]]
 
 
-def read_rows(path: Path, notes: Notes) -> tuple[str, list[Row]]:
-    """The format of a file and its rows. What is skipped goes into ``notes``.
+def read_records(path: Path, notes: Notes) -> Iterator[Record]:
+    """The records of a log of any known format. What is skipped goes into ``notes``.
 
     Raises
     ------
-    ValueError : no such file, an empty one, or a JSON document above ``MAX_DOCUMENT`` bytes.
+    ValueError : no such file, an empty one, one that is no log, or a JSON document above
+        ``MAX_DOCUMENT`` bytes.
     """
     try:
         with path.open("rb") as file:
-            head, size = file.read(1 << 16), path.stat().st_size
-            file.seek(0)
-            if (
-                head.lstrip(codecs.BOM_UTF8 + b" \t\r\n")[:1] in (b"[", b"{")
-                and size <= MAX_DOCUMENT
-            ):
-                lines: Iterator[str] = io.StringIO(
-                    _text(file.read(), notes)
-                )  # a document may stand in one line
-            else:
-                lines = _lines(file, head, notes)
-            form, rows = _rows(lines, size, notes)
-            return form, list(rows)
+            head = file.read(_HEAD)
+        if not head.strip(_SPACE):
+            raise ValueError("the log must not be empty: there is no line to read")
+        form = next(form for form in FORMATS if form.recognizes(head))
+        yield from form.records(path, notes)
     except OSError as error:
         raise ValueError(
             f"path must name a readable file, got {str(path)!r}: {error.strerror}"
         ) from error
 
 
-def _lines(file: Any, head: bytes, notes: Notes) -> Iterator[str]:
-    """Lines of bounded length as text. Longer ones are skipped without being held in memory."""
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        notes.add(1, "the file is UTF-16 and was read as such", counted=False)
-        file = codecs.getreader("utf-16")(file, "replace")
-    too_long = False
-    while chunk := file.readline(MAX_LINE):
-        text = _text(chunk, notes) if isinstance(chunk, bytes) else chunk
-        whole = text.endswith("\n")
-        if too_long or (len(chunk) >= MAX_LINE and not whole):
-            notes.add(int(not too_long), f"lines longer than {MAX_LINE} bytes skipped")
-            too_long = not whole
-            continue
-        yield text
+# ---- text
 
 
-def _text(data: bytes, notes: Notes) -> str:
-    text = data.decode("utf-8", errors="replace")
-    if "\ufffd" in text:
-        notes.add(text.count("\ufffd"), "characters that are not UTF-8 replaced")
-    return text.removeprefix("\ufeff")
-
-
-def _rows(lines: Iterator[str], size: int, notes: Notes) -> tuple[str, Iterable[Row]]:
-    """The format, by its first lines, and the rows."""
-    first = next((line for line in lines if line.strip()), "")
-    start = first.lstrip()[:1]
-    if not first:
-        raise ValueError(
-            "the log must not be empty: there is no line to read "
-            f"{'; '.join(notes.texts())}".strip()
-        )
-    whole = _object(first) if start in ("[", "{") else None
-    if (start in ("[", "{") and whole is None and not _PAIR.search(first)) or first.strip() in (
-        "[",
-        "{",
-    ):
-        return _document(first, lines, size, notes)
-    if isinstance(whole, dict) and "log_history" in whole:
-        return "TRL trainer state", _dictionaries(whole["log_history"], notes)
-    if isinstance(whole, list):
-        return "JSON array", _dictionaries(whole, notes)
-    delimiter = max(",\t;", key=first.count)
-    if start != "{" and delimiter in first and not _VERL.search(first) and not _PAIR.search(first):
-        return "CSV", _csv(first, lines, delimiter, notes)
-    return "lines", _line_rows([first], lines, notes)
-
-
-def _document(
-    first: str, lines: Iterator[str], size: int, notes: Notes
-) -> tuple[str, Iterable[Row]]:
-    """A JSON document over several lines: an array of rows, or an object with ``log_history``. A
-    cut one gives what is whole.
+def _lines(path: Path, notes: Notes) -> Iterator[str]:
+    """Lines of bounded length; longer ones are skipped without being held in memory. A carriage
+    return ends a line too.
     """
-    if size > MAX_DOCUMENT:
-        raise ValueError(
-            f"a JSON document must be smaller than {MAX_DOCUMENT >> 20} MB, "
-            f"got {size >> 20} MB: export one row per line"
-        )
-    text = first + "".join(lines)
-    whole = _object(text)
-    if isinstance(whole, dict):
-        if "log_history" in whole:
-            return "TRL trainer state", _dictionaries(whole["log_history"], notes)
-        return "JSON object", [whole]
-    if isinstance(whole, list):
-        return "JSON array", _dictionaries(whole, notes)
-    history = text.find('"log_history"')
-    if text.lstrip().startswith("{") and history < 0:
-        return "lines", _line_rows(text.splitlines(), iter(()), notes)
-    notes.add(
-        1,
-        "the JSON document is cut off or damaged: the rows before that place were read",
-        counted=False,
+    with path.open("rb") as file:
+        wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        file.seek(0)
+        notes.add(int(wide), "the file is UTF-16 and was read as such", counted=False)
+        text = io.TextIOWrapper(file, "utf-16" if wide else "utf-8-sig", "replace", newline=None)
+        too_long = False
+        while line := text.readline(records.MAX_LINE):
+            whole = line.endswith("\n")
+            if too_long or (len(line) >= records.MAX_LINE and not whole):
+                notes.add(int(not too_long), f"lines longer than {records.MAX_LINE} bytes skipped")
+                too_long = not whole
+                continue
+            if "\ufffd" in line:
+                notes.add(line.count("\ufffd"), "characters that are not UTF-8 replaced")
+            yield line
+
+
+def _text(path: Path, notes: Notes) -> Iterator[Record]:
+    return text_formats.text_records(_lines(path, notes), notes)
+
+
+def _is_binary(head: bytes) -> bool:
+    """Bytes that no text has. A log may hold a few, where a machine went down."""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return False
+    odd = head.translate(None, bytes({*range(32, 256), 7, 8, 9, 10, 11, 12, 13, 27}))
+    return head.startswith((b"\x1f\x8b", b"PK\x03\x04")) or 20 * len(odd) > len(head)
+
+
+def _refuse(path: Path, notes: Notes) -> Iterator[Record]:
+    raise ValueError(
+        f"a log must be one of: {', '.join(form.name for form in FORMATS if form.trainers)}; "
+        f"got {path.name!r}, which is a binary file of another kind (unpack it, if it is packed)"
     )
-    return "JSON, damaged", _salvage(text, text.find("[", max(history, 0)) + 1)
+
+
+# ---- JSON documents
+
+_DOCUMENT = "JSON document"
+_OPENS = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\{|\[\s*(?:[{\[]|$))")
+
+
+def _is_document(head: bytes) -> bool:
+    """JSON that is not one object a line."""
+    if not _OPENS.match(head):
+        return False
+    first, newline, rest = head.lstrip(_SPACE).partition(b"\n")
+    return not (newline and rest.strip() and isinstance(_bytes_value(first), dict))
+
+
+def _bytes_value(data: bytes) -> Any:
+    return json_value(data.decode("utf-8", "replace"))
+
+
+def _document(path: Path, notes: Notes) -> Iterator[Record]:
+    """An array of rows, an object that holds one, or an object of columns. A cut one gives what is
+    whole; what is no JSON is read line by line.
+    """
+    text = _whole(path, notes)
+    if text is None:
+        yield from _text(path, notes)
+        return
+    start = text.find("[", max(text.find('"log_history"'), text.find('"history"'), 0))
+    if (value := json_value(text)) is not None:
+        rows = _rows_within(value)
+    elif text.startswith("[") or '"log_history"' in text[: 1 << 20]:
+        rows = list(_salvage(text, start + 1))
+        notes.add(
+            1,
+            "the JSON document is cut off or damaged: the rows before that place were read",
+            counted=False,
+        )
+    else:
+        yield from _text(path, notes)
+        return
+    kept = [row for row in rows if isinstance(row, dict)]
+    notes.add(len(rows) - len(kept), "entries of the array that are not rows skipped")
+    for row in kept:
+        yield Record(_DOCUMENT, row)
+
+
+def _whole(path: Path, notes: Notes) -> str | None:
+    """The text of a document; None for a longer file that may still be read by lines."""
+    size = path.stat().st_size
+    if size <= records.MAX_DOCUMENT:
+        data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+        text = data.decode("utf-8", "replace")
+        notes.add(text.count("\ufffd"), "characters that are not UTF-8 replaced")
+        return text.strip()
+    with path.open("rb") as file:
+        if b"\n" in file.read(_HEAD):
+            return None
+    raise ValueError(
+        f"a JSON document must be smaller than {records.MAX_DOCUMENT >> 20} MB, "
+        f"got {size >> 20} MB: export one row per line"
+    )
+
+
+def _rows_within(value: Any, depth: int = 0) -> list[Any]:
+    """The longest list of rows in a document: an array of objects, columns of equal length, rows by
+    number, or TensorBoard's ``[time, step, value]``.
+    """
+    if isinstance(value, list):
+        if value and all(isinstance(row, list) and len(row) == 3 for row in value):
+            return [{"Step": step, "Value": number} for _, step, number in value]
+        return value
+    if not isinstance(value, dict) or depth > 4:
+        return []
+    columns = {
+        key: column
+        for key, column in value.items()
+        if isinstance(column, list) and not any(isinstance(entry, dict | list) for entry in column)
+    }
+    longest = max(map(len, columns.values()), default=0)
+    rows: list[Any] = [value]
+    if longest > 1:
+        columns = {key: column for key, column in columns.items() if len(column) == longest}
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    inner = [key for key, entry in value.items() if isinstance(entry, dict)]
+    if len(inner) > 1 and all(map(str.isdigit, inner)):
+        return [{"step": key, **value[key]} for key in inner]
+    for entry in value.values():
+        if isinstance(entry, dict) or (isinstance(entry, list) and entry not in columns.values()):
+            found = _rows_within(entry, depth + 1)
+            if len(found) > max(len(rows), 1) and any(isinstance(row, dict) for row in found):
+                rows = found
+    return rows
 
 
 def _salvage(text: str, place: int) -> Iterator[Row]:
@@ -160,74 +207,103 @@ def _salvage(text: str, place: int) -> Iterator[Row]:
             yield row
 
 
-def _dictionaries(rows: Any, notes: Notes) -> list[Row]:
-    rows = rows if isinstance(rows, list) else []
-    kept = [row for row in rows if isinstance(row, dict)]
-    notes.add(len(rows) - len(kept), "entries of the array that are not rows skipped")
-    return kept
+# ---- notebooks and pages
 
 
-def _line_rows(ahead: Iterable[str], lines: Iterator[str], notes: Notes) -> Iterator[Row]:
-    """JSON lines, TRL's console dictionaries and verl's console lines, also mixed with other
-    output.
-    """
-    for source in (ahead, lines):
-        for line in source:
-            row = _line_row(line)
-            if row:
-                yield row
-            elif line.strip():
-                notes.add(1, "lines skipped that are no row of a log")
+class _Tables(HTMLParser):
+    """The tables of a page as lines of cells, and its other text as lines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self.cells: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "tr":
+            self.cells = []
+        elif tag in ("td", "th"):
+            self.cells.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.cells:
+            self.cells[-1] += data.strip()
+        else:
+            self.lines += data.splitlines()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "tr":
+            self.lines.append("\t".join(cell.replace("\t", " ") for cell in self.cells))
+            self.cells = []
 
 
-def _line_row(line: str) -> Row | None:
-    line = _ANSI.sub("", line).strip()
-    whole = _object(line) if line.startswith("{") else None
-    if isinstance(whole, dict):
-        return whole
-    if "step:" in line and (verl := _VERL.search(line)):
-        pairs = (part.rpartition(":") for part in line[verl.start() :].strip().split(" - "))
-        return {key.strip(): value for key, _, value in pairs if key}
-    opening, closing = line.find("{"), line.rfind("}")
-    if 0 <= opening < closing:
-        plain = line[opening : closing + 1]
-        if (
-            '"' not in plain
-            and "\\" not in plain
-            and isinstance(quick := _object(plain.replace("'", '"')), dict)
-        ):
-            return quick
-        return {
-            pair["key"]: pair["value"].strip().strip("'\"")
-            for pair in _PAIR.finditer(line, opening, closing)
-        }
-    return None
+def _page_lines(text: str) -> list[str]:
+    tables = _Tables()
+    tables.feed(text)
+    return tables.lines
 
 
-def _csv(first: str, lines: Iterator[str], delimiter: str, notes: Notes) -> Iterator[Row]:
-    header = [name.strip() for name in _cells(first.strip(), delimiter)]
-    # One line at a time: an open quote must not swallow the rest of the file.
-    for line in lines:
-        cells = line.rstrip("\r\n").split(delimiter) if '"' not in line else _cells(line, delimiter)
-        if len(cells) == len(header):
-            yield {
-                name: cell
-                for name, cell in zip(header, cells, strict=True)
-                if cell and cell.strip()
-            }
-        elif line.strip():
-            notes.add(1, f"lines skipped that do not have the header's {len(header)} cells")
+def _page(path: Path, notes: Notes) -> Iterator[Record]:
+    return text_formats.text_records(_page_lines(_whole(path, notes) or ""), notes)
 
 
-def _cells(line: str, delimiter: str) -> list[str]:
-    try:
-        return next(csv.reader([line], delimiter=delimiter, strict=True))
-    except (csv.Error, StopIteration):
-        return []
+def _is_page(head: bytes) -> bool:
+    return head.lstrip(_SPACE).lower().startswith((b"<!doctype html", b"<html", b"<table", b"<div"))
 
 
-def _object(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
+def _is_notebook(head: bytes) -> bool:
+    return head.lstrip(_SPACE)[:1] == b"{" and (b'"cells"' in head or b'"nbformat"' in head)
+
+
+def _notebook(path: Path, notes: Notes) -> Iterator[Record]:
+    """What the cells of a notebook have printed: its tables and its text."""
+    value = json_value(_whole(path, notes) or "")
+    if not isinstance(value, dict) or not isinstance(value.get("cells"), list):
+        raise ValueError(f"a notebook must be whole, got {path.name!r}: export the table as CSV")
+    lines: list[str] = []
+    for cell in value["cells"]:
+        outputs = cell.get("outputs") if isinstance(cell, dict) else None
+        for output in outputs if isinstance(outputs, list) else ():
+            if isinstance(output, dict):
+                data = output.get("data")
+                data = data if isinstance(data, dict) else {}
+                if "text/html" in data:
+                    lines += ["", *_page_lines(_joined(data["text/html"]))]
+                else:
+                    text = data.get("text/plain", output.get("text", ""))
+                    lines += _joined(text).replace("\r", "\n").splitlines()
+    yield from text_formats.text_records(lines, notes)
+
+
+def _joined(text: Any) -> str:
+    return "".join(map(str, text)) if isinstance(text, list) else str(text)
+
+
+# ---- all of them, in the order in which they are tried
+
+FORMATS = (
+    Format("W&B run file (.wandb)", ("W&B",), binary.is_wandb, binary.wandb_records),
+    Format("trackio database", ("trackio", "TRL"), binary.is_sqlite, binary.trackio_records),
+    Format(
+        "TensorBoard event file",
+        ("TensorBoard",),
+        binary.is_tensorboard,
+        binary.tensorboard_records,
+    ),
+    Format("other binary file", (), _is_binary, _refuse),
+    Format("Jupyter notebook", ("TRL", "Unsloth"), _is_notebook, _notebook),
+    Format("web page with tables", ("TRL", "Unsloth"), _is_page, _page),
+    Format(_DOCUMENT, ("TRL", "W&B"), _is_document, _document),
+    Format(
+        "text",
+        tuple(dict.fromkeys(t for form in LINES for t in form.trainers)),
+        lambda _: True,
+        _text,
+    ),
+)
+
+
+def known_formats() -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Names of all formats and who writes them, the most common first."""
+    files = [form for form in reversed(FORMATS) if form.trainers and form.name != "text"]
+    lines = [(form.name, form.trainers) for form in LINES]
+    return (*lines, *((form.name, form.trainers) for form in files))

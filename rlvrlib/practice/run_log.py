@@ -1,5 +1,4 @@
-"""Reading the logs of trainers: TRL, verl, W&B exports, CSV. Nothing of a log is evaluated, and
-nothing is skipped silently.
+"""Reading the logs of trainers. Nothing of a log is evaluated, and nothing is skipped silently.
 
 A log is turned into one row per step (`RunLog`). What could not be used is listed in its ``notes``.
 """
@@ -9,53 +8,33 @@ from __future__ import annotations
 import gc
 import math
 import re
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import chain, pairwise
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rlvrlib.practice.formats import Notes, Row, read_rows
+from rlvrlib.practice.formats import read_records
+from rlvrlib.practice.quantities import (
+    CLOCK,
+    COMPONENT,
+    QUANTITIES,
+    STEP,
+    Meaning,
+    aside,
+    meaning,
+)
+from rlvrlib.practice.records import Notes, Record, Row, printable, some
+from rlvrlib.practice.text_formats import PAIRS
 from rlvrlib.problems import Array
 
-# The names under which trainers log a quantity, the preferred one first. TRL 0.14 to 1.16, verl 0.3
-# to 0.9, and plain CSVs.
-KEYS: dict[str, tuple[str, ...]] = {
-    "reward": (
-        "reward",
-        "critic/score/mean",
-        "critic/rewards/mean",
-        "reward_avg",
-        "reward/mean",
-        "mean_reward",
-        "score",
-    ),
-    "length": (
-        "completions/mean_length",
-        "completion_length",
-        "response_length/mean",
-        "avg_response_len",
-        "response_length",
-    ),
-    "longest": ("completions/max_length", "response_length/max"),
-    "truncated": ("completions/clipped_ratio", "response_length/clip_ratio"),
-    "rate": ("learning_rate", "actor/lr", "lr"),
-    "gradient_norm": ("grad_norm", "actor/grad_norm"),
-    "zero_spread": ("frac_reward_zero_std",),
-    "reward_std": ("reward_std",),
-    "entropy": ("entropy", "actor/entropy", "actor/entropy_loss", "entropy_avg"),
-    "kl": ("kl", "actor/kl_loss", "actor/ppo_kl", "kl_loss", "objective/kl"),
-    "loss": ("loss", "actor/pg_loss"),
-    "evaluation": ("eval_acc", "eval_accuracy", "eval_reward", "eval/reward"),
-}
-STEPS = ("step", "global_step", "training/global_step", "_step", "Step")
-COMPONENT = re.compile(r"rewards/([^/]+)(?:/mean)?|(.+)_reward_avg")
-
 _ABSURD = 1e100  # no logged quantity is larger; sums of squares of what is left cannot overflow
-_BOXED = re.compile(r"np\.(?:float|int)\d+\((.*)\)")
+_BOXED = re.compile(r"[\w.]*\(\[?([-+.\w]+)[^()]*\)")
+_MOST_NAMES = 10_000  # columns whose names are kept to be listed
 
 
 @dataclass(frozen=True)
@@ -66,8 +45,8 @@ class RunLog:
     ----------
     source, form : the file, and the format that was recognized.
     step : shape ``(n,)``, increasing.
-    values : for each quantity of ``KEYS`` that the log has, shape ``(n,)``; NaN where a row does
-        not have it.
+    values : for each quantity of ``QUANTITIES`` that the log has, shape ``(n,)``; NaN where a row
+        does not have it.
     names : the key each quantity was read from.
     components : the parts of the reward by name, shape ``(n,)`` each.
     notes : what was skipped, replaced or assumed, in words.
@@ -83,8 +62,8 @@ class RunLog:
 
     def __getitem__(self, name: str) -> Array:
         """The quantity, or all NaN where the log does not have it."""
-        if name not in KEYS:
-            raise ValueError(f"name must be one of {', '.join(KEYS)}, got {name!r}")
+        if name not in QUANTITIES:
+            raise ValueError(f"name must be one of {', '.join(QUANTITIES)}, got {name!r}")
         return self.values.get(name, np.full(len(self.step), np.nan))
 
     def has(self, name: str) -> bool:
@@ -95,31 +74,40 @@ class RunLog:
 def read_log(
     path: str | Path, columns: Mapping[str, str] | None = None, run: str | None = None
 ) -> RunLog:
-    """Read a training log of any format that is known.
-
-    TRL's ``trainer_state.json`` and console dictionaries, JSON arrays of rows, JSON lines (verl's
-    ``{"step", "data"}``, W&B's history), verl's console lines, CSV (also W&B's exports with columns
-    ``run - metric``).
+    """Read a training log of any format that is known (`rlvrlib.practice.formats.FORMATS`).
 
     Parameters
     ----------
     path : the file.
-    columns : names of this log's columns for the quantities of ``KEYS`` and for ``step``, where
-        they are not found by themselves.
-    run : for a W&B export of several runs, the one to read; the one with the most values where
-        omitted, and a note says so.
+    columns : names of this log's columns for the quantities of ``QUANTITIES`` and for ``step``,
+        where they are not found by themselves.
+    run : for a file of several runs that have names, the one to read; the one with the most
+        rewards where omitted, and a note says so.
 
     Raises
     ------
-    ValueError : no such file, nothing in it that is a row of a training log, an unknown quantity or
-        column.
+    ValueError : no such file, nothing in it that is a row of a training log, no reward, an unknown
+        quantity or column.
     """
     path, notes = Path(path), Notes()
     with _without_collector():
-        form, rows = read_rows(path, notes)
-        return from_rows(
-            rows, source=path.name, form=form, columns=columns, run=run, notes=notes.texts()
-        )
+        records = read_records(path, notes)
+        return _run_log(records, path.name, columns, run, notes)
+
+
+def from_rows(
+    rows: Iterable[Row],
+    *,
+    source: str = "rows",
+    columns: Mapping[str, str] | None = None,
+    run: str | None = None,
+    notes: Iterable[str] = (),
+) -> RunLog:
+    """A `RunLog` from rows (dictionaries from key to number) in the order in which they were
+    logged. See `read_log`.
+    """
+    records = (Record("rows", row) for row in rows if isinstance(row, dict))
+    return _run_log(records, source, columns, run, Notes(notes))
 
 
 @contextmanager
@@ -136,205 +124,445 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def from_rows(
-    rows: Iterable[Row],
-    *,
-    source: str = "rows",
-    form: str = "rows",
-    columns: Mapping[str, str] | None = None,
-    run: str | None = None,
-    notes: Iterable[str] = (),
+def _run_log(
+    records: Iterable[Record],
+    source: str,
+    columns: Mapping[str, str] | None,
+    run: str | None,
+    notes: Notes,
 ) -> RunLog:
-    """A `RunLog` from rows (dictionaries from key to number) in the order in which they were
-    logged. See `read_log`.
-    """
-    listed = Notes(notes)
-    rows = _one_run_of_an_export(_plain_rows(rows), run, listed)
-    columns = dict(columns or {})
-    unknown = set(columns) - set(KEYS) - {"step"}
-    if unknown:
+    columns = {quantity: _clean(key) for quantity, key in (columns or {}).items()}
+    if unknown := set(columns) - set(QUANTITIES) - {STEP}:
         raise ValueError(
-            f"columns must name quantities among step, {', '.join(KEYS)}, "
+            f"columns must name quantities among step, {', '.join(QUANTITIES)}, "
             f"got {', '.join(sorted(unknown))}"
         )
-    present = dict.fromkeys(chain.from_iterable(rows))
+    wanted = {
+        key: Meaning(STEP if quantity == STEP else quantity, -1)
+        for quantity, key in columns.items()
+    }
+    tables: dict[tuple[str, str], _Columns] = {}
+    for record in records:
+        table = tables.get((record.form, record.run))
+        if table is None:
+            table = tables[record.form, record.run] = _Columns(wanted)
+        table.add(record.row, record.stream)
+    (form, _), table = _chosen(tables, run, notes)
     for quantity, key in columns.items():
-        if key not in present:
+        if key not in table.values and key not in table.names:
             raise ValueError(
                 f"columns must name columns of the log, got {key!r} for {quantity}; "
-                f"it has {_some(present)}"
+                f"it has {some(table.names) or 'no columns'}"
             )
-    chosen = {
-        quantity: columns.get(quantity) or _first(keys, present) for quantity, keys in KEYS.items()
-    }
-    names = {quantity: key for quantity, key in chosen.items() if key is not None}
-    parts = {
-        match[1] or match[2]: key
-        for key in present
-        if (match := COMPONENT.fullmatch(key)) and not key.endswith("/std")
-    }
-    wanted = {*names.values(), *parts.values()}
-    useful = [row for row in rows if not wanted.isdisjoint(row)]
-    listed.add(
-        len(rows) - len(useful), "rows without any known quantity (a summary, for example) left out"
-    )
-    if not useful:
-        raise ValueError(
-            f"{source} must hold rows of a training log; none has a known quantity. "
-            f"It has {_some(present)}"
-        )
-    step_key = columns.get("step") or _first(STEPS, present)
-    steps, useful = _steps(useful, step_key, listed)
-    series = {key: _numbers([row.get(key) for row in useful], key, steps, listed) for key in wanted}
-    values = {quantity: series[key] for quantity, key in names.items()}
-    _check_rate(values, listed)
-    for quantity, what in (("reward", "reward"), ("length", "response length")):
-        if quantity not in values or not np.isfinite(values[quantity]).any():
-            listed.add(1, f"no {what} in this log: name its column if it has one", counted=False)
-    components = {name: series[key] for name, key in parts.items() if key != names.get("reward")}
-    return RunLog(source, form, steps, values, names, components, tuple(listed.texts()))
+    return _assembled(table, printable(source), form, notes)
 
 
-def _plain_rows(rows: Iterable[Row]) -> list[Row]:
-    """verl's ``data`` and other nested rows flat, without W&B's prefix ``train/``."""
-    rows = [row for row in rows if isinstance(row, dict)]
-    names = {
-        key: str(key).removeprefix("train/") for key in dict.fromkeys(chain.from_iterable(rows))
-    }
-    kinds = set(map(type, chain.from_iterable(map(dict.values, rows))))
-    if all(key == name for key, name in names.items()) and not any(
-        issubclass(kind, dict) for kind in kinds
-    ):
-        return rows
-    plain = []
-    for row in rows:
-        flat = {names[key]: value for key, value in row.items()}
-        for key, nested in [
-            (key, flat.pop(key)) for key, value in list(flat.items()) if isinstance(value, dict)
-        ]:
-            lead = "" if key in ("data", "train") else f"{key}/"
-            flat |= {
-                lead + str(inner).removeprefix("train/"): value for inner, value in nested.items()
-            }
-        plain.append(flat)
-    return plain
-
-
-def _one_run_of_an_export(rows: list[Row], run: str | None, notes: Notes) -> list[Row]:
-    """W&B's CSV names its columns ``run - metric``, and adds extremes that are not wanted."""
-    keys = [key for key in dict.fromkeys(chain.from_iterable(rows)) if " - " in key]
-    known = {name for names in KEYS.values() for name in names} | set(STEPS)
-    metrics = {
-        key: (name, metric.removeprefix("train/"))
-        for key, (name, _, metric) in ((key, key.rpartition(" - ")) for key in keys)
-        if metric.removeprefix("train/") in known
-        or COMPONENT.fullmatch(metric.removeprefix("train/"))
-    }
-    runs = dict.fromkeys(name for name, _ in metrics.values())
+def _chosen(
+    tables: dict[tuple[str, str], _Columns], run: str | None, notes: Notes
+) -> tuple[tuple[str, str], _Columns]:
+    """One run in one format: that with the most rewards. A line of keys and values may be a
+    sentence that stands between the rows: rows of other formats count five times.
+    """
+    if not tables:
+        return ("text", ""), _Columns({})
+    runs = dict.fromkeys(name for _, name in tables if name)
     if run is not None and run not in runs:
         raise ValueError(
             f"run must be a run of the export, got {run!r}; "
-            f"it has {_some(runs) or 'no columns of that form'}"
+            f"it has {some(runs) or 'no runs with names'}"
         )
-    if not runs:
-        return rows
-    if run is None:
-        run = max(
-            runs,
-            key=lambda name: sum(
-                key in row for row in rows for key, m in metrics.items() if m[0] == name
-            ),
-        )
-        others = [name for name in runs if name != run]
-        notes.add(
-            len(others), f"other runs of this export left out ({_some(others)}; {run!r} was read)"
-        )
-    rename = {key: metric for key, (name, metric) in metrics.items() if name == run}
-    return [
-        {
-            rename.get(key, key): value
-            for key, value in row.items()
-            if key in rename or " - " not in key
-        }
-        for row in rows
-    ]
+
+    def weight(key: tuple[str, str]) -> tuple[bool, int, int]:
+        table, times = tables[key], 1 if key[0] == PAIRS.name else 5
+        return run in (None, key[1]), times * table.count("reward"), times * table.rows
+
+    best = max(tables, key=weight)
+    others = [name for name in runs if name != best[1]]
+    notes.add(
+        len(others), f"other runs of this export left out ({some(others)}; {best[1]!r} was read)"
+    )
+    for (form, name), table in tables.items():
+        if form != best[0] and name == best[1]:
+            notes.add(table.rows, f"rows in another form left out ({form})")
+    return best, tables[best]
 
 
-def _steps(rows: list[Row], key: str | None, notes: Notes) -> tuple[Array, list[Row]]:
-    """Rows of one run with increasing steps; rows of the same step merged."""
-    if key is None:
-        notes.add(1, "no step in this log: rows are numbered in their order", counted=False)
-        return np.arange(1.0, len(rows) + 1), rows
-    numbered = [(_number(row.get(key)), row) for row in rows]
-    kept = [(step, row) for step, row in numbered if math.isfinite(step)]
-    notes.add(len(rows) - len(kept), "rows without a step left out")
-    increasing = np.array([step for step, _ in kept])
-    if len(kept) and np.all(np.diff(increasing) > 0):
-        return increasing, [row for _, row in kept]
-    if not kept:
-        raise ValueError(
-            f"steps must be numbers, got none in the column {key!r}: name another column"
-        )
-    falls = sum(after < before for (before, _), (after, _) in pairwise(kept))
-    if len(kept) > 2 and falls > 0.9 * (len(kept) - 1):
-        notes.add(1, "the rows stood in decreasing order of their steps: sorted", counted=False)
-        kept = kept[::-1]
-    runs: list[dict[float, Row]] = [{}]
-    for step, row in kept:
-        current = runs[-1]
-        last = next(reversed(current), -math.inf)
-        if step < last and step <= next(iter(current)):
-            runs.append({})
-        elif step < last:
-            again = [other for other in current if other >= step]
-            notes.add(len(again), "rows replaced by those of a resumed run")
-            for other in again:
-                del current[other]
-        runs[-1][step] = {**runs[-1].get(step, {}), **row}
-    longest = max(runs, key=len)
-    if len(runs) > 1:
-        sizes = ", ".join(str(len(rows)) for rows in runs)
-        notes.add(
-            1,
-            f"the steps start anew {len(runs) - 1} times: several runs in one file, of {sizes} "
-            "rows; the longest was read",
-            counted=False,
-        )
-    return np.array(list(longest)), list(longest.values())
+# ---- columns
 
 
-def _numbers(values: list[Any], key: str, steps: Array, notes: Notes) -> Array:
+@dataclass
+class _Columns:
+    """Rows, column by column: of what may be a quantity the numbers, of the rest only the names."""
+
+    wanted: Mapping[str, Meaning]
+    rows: int = 0
+    values: dict[str, array[float]] = field(default_factory=dict)
+    places: dict[str, array[int]] = field(default_factory=dict)
+    means: dict[str, Meaning] = field(default_factory=dict)
+    names: dict[str, int] = field(default_factory=dict)  # of all columns: numbers seen, at most 2
+    streams: array[int] = field(default_factory=lambda: array("l"))
+    stream_names: dict[str, int] = field(default_factory=dict)
+    too_many: bool = False
+    summaries: int = 0
+
+    def add(self, row: Row, stream: str) -> None:
+        if "train_runtime" in row:  # what a trainer says at the end is no step
+            self.summaries += 1
+            return
+        self.streams.append(self.stream_names.setdefault(stream, len(self.stream_names)))
+        self._add(row, "", 0)
+        self.rows += 1
+
+    def _add(self, row: Row, lead: str, depth: int) -> None:
+        values, row_number = self.values, self.rows
+        for raw, value in row.items():
+            key = f"{lead}{raw}" if lead else raw
+            numbers = values.get(key)
+            if numbers is not None:
+                pass
+            elif type(value) is dict:
+                if depth < 6:
+                    inner = "" if key in ("data", "train") else f"{key}/"
+                    self._add(value, inner, depth + 1)
+                continue
+            elif (known := self.names.get(key)) is None:
+                numbers = self._new(key, value)
+                if numbers is None:
+                    continue
+            else:
+                if known < 2 and _number(value) == _number(value):
+                    self.names[key] = known + 1
+                continue
+            if type(value) is float:
+                numbers.append(value)
+            elif value is None or value == "":
+                continue
+            else:
+                try:
+                    numbers.append(float(value))
+                except (TypeError, ValueError, OverflowError):
+                    numbers.append(_number(value, self.means[_clean(key)].quantity == STEP))
+            self.places[key].append(row_number)
+
+    def _new(self, key: Any, value: Any) -> array[float] | None:
+        """A place for a column that is seen for the first time, if it may be of use."""
+        name = _clean(key)
+        found = self.wanted.get(name) or meaning(name)
+        if found.quantity:
+            # Two spellings of one column are one.
+            self.means[name] = found
+            self.values[key] = self.values.setdefault(name, array("d"))
+            self.places[key] = self.places.setdefault(name, array("l"))
+            return self.values[key]
+        if len(self.names) < _MOST_NAMES:
+            self.names[key] = int(_number(value) == _number(value))
+        else:
+            self.too_many = True
+        return None
+
+    def count(self, quantity: str) -> int:
+        """Rows that have a quantity."""
+        return max((len(self.values[key]) for key in self.named(quantity)), default=0)
+
+    def column(self, key: str) -> Array:
+        """The column in every row; NaN where a row does not have it."""
+        column = np.full(self.rows, np.nan)
+        column[np.frombuffer(self.places[key], dtype=np.int64)] = self.values[key]
+        return column
+
+    def named(self, quantity: str) -> list[str]:
+        """The columns of a quantity, the preferred one first."""
+        keys = [key for key, found in self.means.items() if found.quantity == quantity]
+        return sorted(keys, key=lambda key: self.means[key].place)
+
+
+def _clean(key: object) -> str:
+    """A name as it is shown: Jupyter writes spaces around the slash, W&B ``train/`` in front."""
+    name = re.sub(r"\s*/\s*", "/", printable(key).strip())
+    return name.removeprefix("train/") or name
+
+
+def _number(value: Any, step: bool = False) -> float:
+    """The number, or NaN; text such as ``"0.5"``, ``"12%"``, ``"np.float64(0.5)"`` and, of a step,
+    ``"7/438"`` is read as one, and a list of numbers as its mean.
+    """
     try:
-        numbers = np.array(values, dtype=float)  # texts and None included
-    except (TypeError, ValueError, OverflowError):
-        numbers = np.array([_number(value) for value in values])
-    numbers[np.abs(numbers) > _ABSURD] = np.inf
-    odd = np.flatnonzero(~np.isfinite(numbers))
-    infinite = odd[np.isinf(numbers[odd])]
-    text = [place for place in odd if np.isnan(numbers[place]) and values[place] not in (None, "")]
-    for bad, what in ((infinite, "infinite (or above 1e100)"), (text, "not a number")):
-        if len(bad):
-            notes.add(
-                len(bad),
-                f"values of {key[:80]} that are {what} left out, "
-                f"the first at step {steps[bad[0]]:g}",
-            )
-    return np.where(np.isfinite(numbers), numbers, np.nan)
-
-
-def _number(value: Any) -> float:
-    """The number, or NaN; text such as ``"0.5"`` and ``"np.float64(0.5)"`` is read as one."""
-    if isinstance(value, str):
-        value = value.strip()
-        if value.startswith("np.") and (boxed := _BOXED.fullmatch(value)):
-            value = boxed[1]
-    try:
+        if isinstance(value, str):
+            value = value.strip()
+            if value.endswith(")") and (boxed := _BOXED.fullmatch(value)):
+                value = boxed[1]
+            if value.endswith("%"):
+                return float(value[:-1]) / 100
+            if step:
+                value = value.partition("/")[0]
+        elif isinstance(value, list | tuple) and 0 < len(value) < 10_000:
+            return float(np.mean([_number(entry) for entry in value]))
         return float(value)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError, RecursionError):
         return math.nan
 
 
-def _check_rate(values: dict[str, Array], notes: Notes) -> None:
+# ---- steps and runs
+
+
+def _assembled(table: _Columns, source: str, form: str, notes: Notes) -> RunLog:
+    """The rows of one run with increasing steps, and the columns by their quantities."""
+    keys = {quantity: table.named(quantity) for quantity in QUANTITIES}
+    parts = {table.means[key].part: key for key in table.named(COMPONENT)}
+    checks = [key for part, key in parts.items() if part == key]
+    if not keys["reward"] and len(checks) == 1:
+        keys["reward"] = checks
+    if not keys["reward"]:
+        raise ValueError(_no_reward(table, source, notes))
+    used = list(dict.fromkeys(chain(*keys.values(), parts.values())))
+    useful = np.zeros(table.rows, dtype=bool)
+    for key in used:
+        useful[np.frombuffer(table.places[key], dtype=np.int64)] = True
+    notes.add(
+        table.rows + table.summaries - int(useful.sum()),
+        "rows without any known quantity (a summary, for example) left out",
+    )
+    rows = np.flatnonzero(useful)
+    columns = {key: table.column(key)[rows] for key in used}
+    rewarded = np.any([np.isfinite(columns[key]) for key in keys["reward"]], axis=0)
+    step, kept = _steps(table, rows, rewarded, columns, notes)
+    steps, place = np.unique(step[kept], return_inverse=True)
+    step_of_row = np.full(table.rows, np.nan)
+    step_of_row[rows[kept]] = step[kept]
+    for key in columns:
+        _count_odd(table, key, step_of_row, notes)
+    series = {key: _averaged(column[kept], place, len(steps)) for key, column in columns.items()}
+    notes.add(
+        int(rewarded[kept].sum()) - len(np.unique(place[rewarded[kept]])),
+        "rows of the same step as another one, averaged with it",
+    )
+    values, names = {}, {}
+    for quantity, candidates in keys.items():
+        for key in candidates:
+            column = 1 - series[key] if table.means[key].complement else series[key]
+            if quantity not in values:
+                values[quantity], names[quantity] = column, key
+                continue
+            there, more = np.isfinite(values[quantity]), np.isfinite(column)
+            if more.sum() > 2 and there.sum() > 2 and not np.any(there & more):
+                values[quantity] = np.where(there, values[quantity], column)
+                notes.add(
+                    1,
+                    f"the {quantity.replace('_', ' ')} is called {names[quantity]!r} in some rows "
+                    f"and {key!r} in others: both were read",
+                    counted=False,
+                )
+    _say_what_is_missing(values, names, table, notes)
+    components = {part: series[key] for part, key in parts.items() if key != names["reward"]}
+    return RunLog(source, form, steps, values, names, components, tuple(notes.texts()))
+
+
+def _count_odd(table: _Columns, key: str, step_of_row: Array, notes: Notes) -> None:
+    """Notes what a column holds that is infinite, or no number."""
+    numbers = np.frombuffer(table.values[key])
+    steps = step_of_row[np.frombuffer(table.places[key], dtype=np.int64)]
+    for odd, what in (
+        (np.abs(numbers) > _ABSURD, "infinite (or above 1e100)"),
+        (np.isnan(numbers), "not a number"),
+    ):
+        where = steps[odd & np.isfinite(steps)]
+        if len(where):
+            notes.add(
+                len(where),
+                f"values of {key[:80]} that are {what} left out, the first at step {where[0]:g}",
+            )
+
+
+def _averaged(column: Array, place: np.ndarray, count: int) -> Array:
+    """Means over the rows of each of ``count`` steps; what is no number is left out."""
+    finite = np.isfinite(column) & (np.abs(column) <= _ABSURD)
+    rows = np.bincount(place[finite], minlength=count)
+    total = np.bincount(place[finite], weights=column[finite], minlength=count)
+    return np.divide(total, rows, out=np.full(count, np.nan), where=rows > 0)
+
+
+def _steps(
+    table: _Columns, rows: np.ndarray, rewarded: np.ndarray, columns: dict[str, Array], notes: Notes
+) -> tuple[Array, np.ndarray]:
+    """The step of each row, and which rows belong to the run that is read."""
+    streams = np.frombuffer(table.streams, dtype=np.int64)[rows]
+    found = {key: table.column(key)[rows] for key in (*table.named(STEP), *table.named(CLOCK))}
+    keys = table.named(STEP)
+    most = {key: int(np.isfinite(found[key][rewarded]).sum()) for key in keys}
+    if keys and table.means[keys[0]].place < 0 and not most[keys[0]]:
+        raise ValueError(
+            f"steps must be numbers, got none in the column {keys[0]!r}: name another column"
+        )
+    enough = max(max(most.values(), default=0) * 0.9, 0.5 * rewarded.sum(), 1)
+    # W&B counts its calls in `_step`: a trainer's own step is better.
+    good = sorted((key for key in keys if most[key] >= enough), key=lambda key: key == "_step")
+    if not good:
+        return _numbered(table, streams, found, columns, rewarded, notes)
+    step = found[good[0]]
+    if good[0] != "_step":
+        for number, key in enumerate(keys, len(table.stream_names)):
+            more = ~np.isfinite(step) & np.isfinite(found[key]) & (key != "_step")
+            step, streams = np.where(more, found[key], step), np.where(more, number, streams)
+    kept = np.isfinite(step)
+    notes.add(int((~kept).sum()), "rows without a step left out")
+    epoch = found.get("epoch", found.get("Epoch", np.full(len(rows), np.nan)))
+    step = _in_step_with_rollouts(step, streams, rewarded & kept, kept, notes)
+    return _one_run(step, streams, kept, rewarded, epoch, notes)
+
+
+def _in_step_with_rollouts(
+    step: Array, streams: np.ndarray, rewarded: np.ndarray, kept: np.ndarray, notes: Notes
+) -> Array:
+    """Where a whole number of steps is made on each rollout, the number of the rollout."""
+    rollouts, others = np.unique(step[rewarded]), kept & ~np.isin(streams, streams[rewarded])
+    if len(rollouts) < 2 or not others.any():
+        return step
+    ratio = (step[others].max() + 1) / (rollouts[-1] + 1)
+    times = round(ratio)
+    if times < 2 or abs(ratio - times) > 0.1 * times or np.ptp(rollouts) != len(rollouts) - 1:
+        return step
+    notes.add(1, f"{times} steps are made on each rollout: averaged", counted=False)
+    return np.where(others, step // times, step)
+
+
+def _one_run(
+    step: Array,
+    streams: np.ndarray,
+    kept: np.ndarray,
+    rewarded: np.ndarray,
+    epoch: Array,
+    notes: Notes,
+) -> tuple[Array, np.ndarray]:
+    """The longest of the runs that stand in one file, each with increasing steps."""
+    step, run = step.copy(), np.zeros(len(step), dtype=int)
+    for stream in np.unique(streams[kept]):
+        places = np.flatnonzero(kept & (streams == stream))
+        moves = np.diff(step[places])
+        if np.all(moves >= 0):
+            continue
+        if len(places) > 2 and np.sum(moves < 0) > 0.9 * len(moves):
+            notes.add(1, "the rows stood in decreasing order of their steps: sorted", counted=False)
+            continue
+        if np.all(np.diff(epoch[places])[moves < 0] > 0):
+            step[places[1:]] += np.cumsum(np.where(moves < 0, 1 - moves, 0))
+            notes.add(1, "steps that start anew in each epoch are numbered on", counted=False)
+            continue
+        run[places], replaced = _told_apart(step[places], rewarded[places])
+        notes.add(int(replaced.sum()), "rows replaced by those of a resumed run")
+        kept[places[replaced]] = False
+    sizes = np.bincount(run[kept], weights=0.001 + rewarded[kept]).round().astype(int)
+    if len(sizes) > 1:
+        notes.add(
+            1,
+            f"the steps start anew {len(sizes) - 1} times: several runs in one file, of "
+            f"{', '.join(map(str, sizes[:20]))} rows; the longest was read",
+            counted=False,
+        )
+    return step, kept & (run == sizes.argmax())
+
+
+def _told_apart(step: Array, rewarded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The number of the run of each row, and the rows that a resumed run has done again.
+
+    A step at or below a run's first one starts another run. A step that goes back elsewhere and is
+    there already resumes the run; one that is not there was only logged late.
+    """
+    run, replaced = np.zeros(len(step), dtype=int), np.zeros(len(step), dtype=bool)
+    number, first, last = 0, step[0], -math.inf
+    seen: dict[float, list[int]] = {}
+    for row, now in enumerate(step.tolist()):
+        if now < last:
+            if now <= first:
+                number, first, seen, last = number + 1, now, {}, -math.inf
+            elif rewarded[row] and now in seen:
+                for again in [other for other in seen if other >= now]:
+                    replaced[seen.pop(again)] = True
+                last = -math.inf
+        if rewarded[row]:
+            seen.setdefault(now, []).append(row)
+        last, run[row] = max(last, now), number
+    return run, replaced
+
+
+def _numbered(
+    table: _Columns,
+    streams: np.ndarray,
+    found: dict[str, Array],
+    columns: dict[str, Array],
+    rewarded: np.ndarray,
+    notes: Notes,
+) -> tuple[Array, np.ndarray]:
+    """Rows without a step, numbered in their order. Partial rows that follow each other are one
+    row; runs are told apart where the number of tokens, or the epoch, goes back.
+    """
+    notes.add(1, "no step in this log: rows are numbered in their order", counted=False)
+    clocks = [key for key in table.named(CLOCK) if np.isfinite(found[key]).mean() > 0.5]
+    clock = found[clocks[0]] if clocks else np.full(len(rewarded), np.nan)
+    there = np.array([~np.isnan(column) for column in columns.values()])
+    step, kept = np.zeros(len(rewarded)), np.ones(len(rewarded), dtype=bool)
+    run = np.zeros(len(rewarded), dtype=int)
+    for stream in np.unique(streams):
+        places = np.flatnonzero(streams == stream)
+        new = np.ones(len(places), dtype=bool)
+        if not rewarded[places].all():
+            so_far = np.zeros(len(there), dtype=bool)
+            for number, place in enumerate(places):
+                now = there[:, place]
+                apart = number and clock[place] != clock[places[number - 1]]
+                apart = apart and not np.isnan(clock[place])
+                new[number] = bool(not number or apart or np.any(now & so_far))
+                so_far = now.copy() if new[number] else now | so_far
+        step[places] = np.cumsum(new)
+        back = np.diff(clock[places]) < 0
+        if not back.any():
+            continue
+        run[places], first = np.concatenate([[0], np.cumsum(back)]), 0.0
+        for place in np.flatnonzero(back) + 1:
+            first = clock[places][run[places] == run[places[place]] - 1][0]
+            if clock[places[place]] > first:  # resumed: the same run, without the rows done again
+                again = places[:place][
+                    (run[places[:place]] == run[places[place]] - 1)
+                    & (clock[places[:place]] >= clock[places[place]])
+                ]
+                notes.add(len(again), "rows replaced by those of a resumed run")
+                kept[again] = False
+                run[places[place:]] -= 1
+        sizes = np.bincount(run[places][kept[places]])
+        if len(sizes) > 1:
+            notes.add(
+                1,
+                f"{clocks[0]} goes back {len(sizes) - 1} times: several runs in one file, of "
+                f"{', '.join(map(str, sizes[:20]))} rows; the longest was read",
+                counted=False,
+            )
+        kept[places[run[places] != sizes.argmax()]] = False
+        if kept[places].any():
+            _, step[places[kept[places]]] = np.unique(
+                step[places[kept[places]]], return_inverse=True
+            )
+            step[places] += 1
+    return step, kept
+
+
+# ---- what is said
+
+
+def _no_reward(table: _Columns, source: str, notes: Notes) -> str:
+    """The message where no column is a reward: what there is, and what to type."""
+    names = [*table.means, *(_clean(key) for key in table.names)]
+    numbers = [_clean(key) for key, seen in table.names.items() if seen and not aside(_clean(key))]
+    if not names:
+        said = "".join(f"; {text}" for text in notes.texts())
+        return f"{source} must hold rows of a training log, and none was found{said}"
+    return (
+        f"{source} has no column that is known as a reward; it has {some(names, 40)}. "
+        f"Name one: rlvr diagnose {source} --column reward={(numbers or ['NAME'])[0]!r}"
+    )
+
+
+def _say_what_is_missing(
+    values: dict[str, Array], names: dict[str, str], table: _Columns, notes: Notes
+) -> None:
     rate = values.get("rate")
     if rate is not None and np.isfinite(rate).any() and not np.any(rate > 0):
         notes.add(
@@ -344,16 +572,25 @@ def _check_rate(values: dict[str, Array], notes: Notes) -> None:
             counted=False,
         )
         del values["rate"]
-
-
-def _first(keys: Iterable[str], present: Mapping[str, Any]) -> str | None:
-    return next((key for key in keys if key in present), None)
-
-
-def _some(names: Iterable[str]) -> str:
-    """A few names, cut to a readable length, for a message."""
-    names = [repr(str(name)[:40]) for name in names]
-    return (
-        ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-        or "no columns"
-    )
+    if names["reward"].lower() == "value":
+        notes.add(
+            1,
+            f"the column {names['reward']!r} was taken for the reward; if it is something else, "
+            f"say so with --column, as in --column length={names['reward']}",
+            counted=False,
+        )
+    if "length" not in values or not np.isfinite(values["length"]).any():
+        notes.add(
+            1,
+            "no response length in this log: name its column, if it has one, with "
+            "--column length=NAME",
+            counted=False,
+        )
+    unknown = [key for key, seen in table.names.items() if seen and not aside(_clean(key))]
+    if unknown:
+        others = ", and others" if table.too_many else ""
+        notes.add(
+            len(unknown),
+            f"columns that were not recognized ({some(map(_clean, unknown))}{others}); "
+            "--column QUANTITY=NAME names one",
+        )

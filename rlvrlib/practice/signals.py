@@ -68,6 +68,7 @@ def read_signals(
         was given.
     """
     values, source, notes = _reward(log, success)
+    whole = values is log["reward"]  # not a part of it
     rows = np.flatnonzero(np.isfinite(values))
     values = values[rows]
     if reward_range is not None:
@@ -82,11 +83,14 @@ def read_signals(
         is_rate = True
     else:
         low, high = 0.0, 1.0
-        is_rate = not len(values) or bool(values.min() >= -1e-9 and values.max() <= 1 + 1e-9)
+        seen = np.append(values, log["reward_min"][rows] if whole else [])
+        seen = np.append(seen, log["reward_max"][rows] if whole else [])
+        seen = seen[np.isfinite(seen)]
+        is_rate = not len(seen) or bool(seen.min() >= -1e-9 and seen.max() <= 1 + 1e-9)
         if not is_rate:
-            low, high = min(0.0, float(values.min())), max(1.0, float(values.max()))
+            low, high = min(0.0, float(seen.min())), max(1.0, float(seen.max()))
             notes.append(
-                f"{source} runs from {values.min():g} to {values.max():g}: it is not a success "
+                f"{source} runs from {seen.min():g} to {seen.max():g}: it is not a success "
                 "rate. Its course is judged, scaled to [0, 1]; statements about the success rate "
                 "are not made. Name the part that checks the answer, or the rewards of a wrong and "
                 "a correct response"
