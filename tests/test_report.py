@@ -158,7 +158,7 @@ def test_plan_gives_factors_and_a_rate_only_from_a_run():
         == 2
     )
     result = runner.invoke(app, [*options, "--to-success", "1.5"])
-    assert result.exit_code == 2 and "success_rate must lie strictly" in result.output
+    assert result.exit_code == 2 and "success_rate must be in (0, 1)" in result.output
 
 
 def test_pictures_of_a_long_run_stay_light():
