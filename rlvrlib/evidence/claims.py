@@ -269,9 +269,7 @@ def typeset(text: object, formula: Callable[[str], str]) -> str:
 
 
 def mathjax(tex: str) -> str:
-    """A formula for the book's MathJax. It reads ``\\(...\\)`` only, so that a lone dollar sign
-    stays a dollar sign.
-    """
+    """A formula for the book's MathJax, which reads no dollar signs: a lone one stays one."""
     return rf"\({html.escape(tex)}\)"
 
 
