@@ -440,11 +440,15 @@ def segment_step(
 
 def longest_guarantee(success_rate: ArrayLike) -> Array:
     """``g(J)``: the largest guaranteed step in units of ``dmu / sigma^2``, from the success rate
-    alone, shape ``(...)``.
+    alone.
 
     For logits linear in ``theta`` and long responses: the largest of ``2F`` (success-rise bound),
     ``2JF / Phi(F)`` (failure-fall bound) and ``sqrt(2JF)`` (angle bound as ``T`` grows), ``F =
     1-J``.
+
+    Parameters
+    ----------
+    success_rate : ``J``, in (0, 1), any shape.
     """
     success = inside("(0, 1)", success_rate=success_rate)
     log_odds = logit(success)

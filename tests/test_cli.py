@@ -218,6 +218,7 @@ NUMBERS = {
     "score_lipschitz": 0.7,
     "feature_range": 2.0,
     "log_odds": -1.2,
+    "success_rate": 0.3,
     "curvature": 0.3,
     "curvature_bound": 0.8,
     "max_length": 512,
