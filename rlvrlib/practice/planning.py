@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rlvrlib.checks import inside, one_of, positive
 from rlvrlib.practice.pressure import aggregation_of, success_factor
 from rlvrlib.thresholds import longest_guarantee
 
@@ -40,8 +41,7 @@ class Setting:
     aggregation: str | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= self.length < np.inf:
-            raise ValueError(f"length must be at least 1 and finite, got {self.length!r}")
+        inside("[1, inf)", length=self.length)
         object.__setattr__(self, "aggregation", aggregation_of(self.method, self.aggregation))
         success_factor(
             self.success_rate, self.method, self.group_size
@@ -94,10 +94,9 @@ def plan(
     ------
     ValueError : a rate that is not positive and finite, an unknown optimizer.
     """
-    if rate is not None and not 0 < rate < np.inf:
-        raise ValueError(f"rate must be positive and finite, got {rate!r}")
-    if optimizer not in OPTIMIZERS:
-        raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {optimizer!r}")
+    if rate is not None:
+        positive(rate=rate)
+    one_of(OPTIMIZERS, optimizer=optimizer)
     length = before.length / after.length
     if optimizer == "adam":
         success = float(
@@ -108,7 +107,7 @@ def plan(
             Factor(
                 "success rate",
                 success,
-                "threshold over alignment, Theorems 3' and 4 and the angle theorem",
+                "threshold over alignment: success-rise, failure-fall and angle bound",
                 _ALIGNMENT,
             ),
         )
@@ -145,15 +144,16 @@ def plan(
             Factor(
                 "success rate",
                 group / end,
-                "m(J) over the longest of Theorems 3' and 4 and the angle theorem",
-                "how the success rate differs between prompts; the range of the scores of rare wrong responses",
+                "m(J) over the longest of success-rise, failure-fall and angle bound",
+                "how the success rate differs between prompts; the range of the scores of rare "
+                "wrong responses",
             ),
         )
     total = float(np.prod([factor.value for factor in factors]))
     return Plan(factors, total, None if rate is None else rate * total)
 
 
-_LENGTH = "the threshold falls like 1/T at a given alignment (Theorem 3', sigma^2 = T R^2 / 4)"
+_LENGTH = "the threshold falls like 1/T at a given alignment (failure-fall bound)"
 _ALIGNMENT = "the alignment with the gap, taken as the same, and the range of the token scores"
 
 

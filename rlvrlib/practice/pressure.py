@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rlvrlib.checks import inside
+from rlvrlib.checks import inside, one_of
 from rlvrlib.methods import method_named, multiplier
 from rlvrlib.practice.run_log import RunLog
 from rlvrlib.problems import Array
@@ -37,12 +37,9 @@ def aggregation_of(method: str, aggregation: str | None = None) -> str:
     """How the loss treats length: ``sum`` over tokens, divided by the ``cap``, or ``mean``; by
     default as the method does.
     """
-    default = method_named(method, sampled=True).aggregation
-    aggregation = aggregation or default
-    if aggregation not in AGGREGATIONS:
-        raise ValueError(
-            f"aggregation must be one of {', '.join(AGGREGATIONS)}, got {aggregation!r}"
-        )
+    own = method_named(method, sampled=True).aggregation
+    aggregation = aggregation or own
+    one_of(AGGREGATIONS, aggregation=aggregation)
     return aggregation
 
 
@@ -120,14 +117,15 @@ def threshold_pressure(
         chosen = int(np.argmax(level + 2 * scatter >= level[best]))
     else:
         steps = log.step[rows]
-        inside = [
+        shares = [
             np.mean((steps[part] >= reference[0]) & (steps[part] <= reference[1])) for part in parts
         ]
-        if not max(inside) > 0:
+        if not max(shares) > 0:
             raise ValueError(
-                f"reference must hold steps of the log ({steps[0]:g} to {steps[-1]:g}), got {reference!r}"
+                f"reference must hold steps of the log ({steps[0]:g} to {steps[-1]:g}), "
+                f"got {reference!r}"
             )
-        chosen = int(np.argmax(inside))
+        chosen = int(np.argmax(shares))
     edge = _EDGE
     clipped = np.clip(level, edge, 1 - edge)
     log_success = np.log(success_factor(clipped, method, group_size))
@@ -150,7 +148,8 @@ def threshold_pressure(
     power = 0.0 if aggregation == "mean" else 1.0
     if aggregation == "mean" and not length_note:
         notes.append(
-            "the loss is taken to divide by the length, so that the length does not count; if it sums over tokens, use aggregation 'sum'"
+            "the loss is taken to divide by the length, so that the length does not count; "
+            "if it sums over tokens, use aggregation 'sum'"
         )
     log_rate, log_length = np.log(rate), power * np.log(length)
     # Each row's share in the logarithm of the total, so that the correlation of success and length
@@ -187,7 +186,7 @@ def logistic_law(
     """Gain in log-odds that the gradient norms predict, ``sum eta norm^2 T^a / m(J)``, shape
     ``(n,)``, from 0.
 
-    The logistic law (Theorem 1' for small steps) says ``dl = eta m norm(Gap)^2``, and a gradient
+    The logistic law (the two-sided bound for small steps) says ``dl = eta m norm(Gap)^2``, and a gradient
     norm is ``m norm(Gap)`` (over ``T`` where the loss divides by the length: ``a = 1``). It holds
     for plain gradient steps without clipping, momentum or Adam, for one prompt or many that are
     alike. The noise of sampled gradients counts as gradient: with few samples the sum is too large.
@@ -207,7 +206,8 @@ def logistic_law(
     gain = rate * norm**2 * length / multiplier(method, success)
     if not np.isfinite(gain).all():
         raise ValueError(
-            "log must have the learning rate, gradient norm and length in every row for the logistic law"
+            "log must have the learning rate, gradient norm and length in every row for the "
+            "logistic law"
         )
     return np.concatenate([[0.0], np.cumsum(gain)[:-1]])
 
