@@ -88,6 +88,13 @@ def describe(
     lines[:] = described
 
 
+def skip_field(
+    app: Sphinx, what: str, name: str, found: object, skip: bool, options: object
+) -> bool | None:
+    """The fields of a named tuple: its docstring says what they mean."""
+    return True if str(found.__doc__).startswith("Alias for field number") else None
+
+
 def source_lines(repository: str, branch: str, domain: str, info: dict[str, str]) -> str | None:
     """The address of an object's source; None for what has no lines, such as a constant or an
     attribute.
@@ -113,5 +120,6 @@ def address_of_source(app: Sphinx, config: Config) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", address_of_source)
     app.connect("autodoc-process-docstring", describe, priority=400)  # before napoleon
+    app.connect("autodoc-skip-member", skip_field)
     app.add_directive("library-reference", LibraryReference)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -223,6 +223,12 @@ def summary(rows: Iterable[Mapping[str, object]]) -> str:
 class Cells(NamedTuple):
     """What a row says, as texts in which ``$...$`` is mathematics: each table of claims writes
     these.
+
+    Attributes
+    ----------
+    statement, source, predicted, measured, tolerance : of the row, as it prints them.
+    verdict : with its mark, and the reason where there is one.
+    sign : of the relation, which stands before the predicted value; none for an equality.
     """
 
     statement: str
@@ -230,8 +236,8 @@ class Cells(NamedTuple):
     predicted: str
     measured: str
     tolerance: str
-    verdict: str  # with its mark, and the reason where there is one
-    sign: str  # of the relation, which stands before the predicted value; none for an equality
+    verdict: str
+    sign: str
 
 
 COLUMNS = ("Claim", "Predicted", "Measured", "Tolerance", "Verdict")
