@@ -345,6 +345,40 @@ def test_lines_that_wandb_has_cut_are_counted(tmp_path):
     assert any("4096 characters" in note and note.endswith(": 1") for note in log.notes)
 
 
+def test_dictionaries_that_were_copied_without_their_brace_are_read(tmp_path):
+    lines = [f"'loss': 0.0, 'reward': 0.{k}5, 'global_step/max_steps': '{k}/9'}}" for k in range(9)]
+    log = read_log(write(tmp_path, "\n".join(lines)))
+    np.testing.assert_allclose(log["reward"], np.arange(9) / 10 + 0.05)
+
+
+def test_rows_that_wandb_has_cut_keep_what_is_whole(tmp_path):
+    lines = [json.dumps(row | {"padding": "x" * 4096})[:4096] for row in corpus.rows()]
+    log = read_log(write(tmp_path, "\n".join(lines)))
+    np.testing.assert_array_equal(log["reward"], [row["reward"] for row in corpus.rows()])
+    assert any("4096 characters" in note and note.endswith(": 60") for note in log.notes)
+
+
+def test_tables_of_responses_between_the_rows_are_no_log(tmp_path):
+    sample = ["│ Prompt │ Completion │ reward │", "├──┼──┼──┤"] + ["│ Why? │ So. │ 1.00 │"] * 8
+    lines = [f"1%|1 | 1/50 [0:10<1:00]{corpus.without_step(row)}" for row in corpus.rows()]
+    text = "\n".join("\n".join([*sample, line]) for line in lines)
+    log = read_log(write(tmp_path, text))
+    np.testing.assert_array_equal(log["reward"], [row["reward"] for row in corpus.rows()])
+
+
+def test_decimal_commas_and_thousands_are_numbers(tmp_path):
+    log = read_log(write(tmp_path, "step;reward\n1;0,25\n2;0,5\n"))
+    assert list(log["reward"]) == [0.25, 0.5]
+    assert from_rows([{"step": "1,000", "reward": "50%"}]).step[0] == 1000
+
+
+def test_other_lists_of_a_document_are_noted(tmp_path):
+    both = {"one": corpus.rows(20), "two": {"history": corpus.rows(30)}}
+    log = read_log(write(tmp_path, json.dumps(both)))
+    assert len(log.step) == 30
+    assert "shorter lists of rows in the document left out: 1" in log.notes
+
+
 def test_lists_of_responses_are_averaged():
     assert from_rows([{"step": 1, "rewards": [0, 1, 1, 0]}])["reward"][0] == 0.5
 
@@ -355,6 +389,8 @@ def test_lists_of_responses_are_averaged():
 def test_what_is_not_recognized_is_listed_with_the_flag():
     log = from_rows([{"step": 1, "reward": 0.5, "mystery": 3.0, "time/step": 1.0, "text": "x"}])
     (note,) = (note for note in log.notes if "not recognized" in note)
+    elsewhere = from_rows([{"step": 1, "reward": 0.5}, {"mystery": 3.0}])
+    assert not any("mystery" in note for note in elsewhere.notes)
     assert "'mystery'" in note and "--column" in note and "time" not in note and "text" not in note
 
 

@@ -130,7 +130,10 @@ def _document(path: Path, notes: Notes) -> Iterator[Record]:
         return
     start = text.find("[", max(text.find('"log_history"'), text.find('"history"'), 0))
     if (value := json_value(text)) is not None:
-        rows = _rows_within(value)
+        lists = list(_lists_of_rows(value))
+        rows = max(lists, key=len, default=[])
+        others = sum(len(other) > 1 for other in lists if other is not rows)
+        notes.add(others, "shorter lists of rows in the document left out")
     elif text.startswith("[") or '"log_history"' in text[: 1 << 20]:
         rows = list(_salvage(text, start + 1))
         notes.add(
@@ -164,35 +167,34 @@ def _whole(path: Path, notes: Notes) -> str | None:
     )
 
 
-def _rows_within(value: Any, depth: int = 0) -> list[Any]:
-    """The longest list of rows in a document: an array of objects, columns of equal length, rows by
-    number, or TensorBoard's ``[time, step, value]``.
+def _lists_of_rows(value: Any, depth: int = 0) -> Iterator[list[Any]]:
+    """The lists of rows in a document: arrays of objects, columns of equal length, rows by number,
+    TensorBoard's ``[time, step, value]``, or the object itself.
     """
     if isinstance(value, list):
         if value and all(isinstance(row, list) and len(row) == 3 for row in value):
-            return [{"Step": step, "Value": number} for _, step, number in value]
-        return value
-    if not isinstance(value, dict) or depth > 4:
-        return []
-    columns = {
-        key: column
-        for key, column in value.items()
-        if isinstance(column, list) and not any(isinstance(entry, dict | list) for entry in column)
-    }
-    longest = max(map(len, columns.values()), default=0)
-    rows: list[Any] = [value]
-    if longest > 1:
-        columns = {key: column for key, column in columns.items() if len(column) == longest}
-        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    inner = [key for key, entry in value.items() if isinstance(entry, dict)]
-    if len(inner) > 1 and all(map(str.isdigit, inner)):
-        return [{"step": key, **value[key]} for key in inner]
-    for entry in value.values():
-        if isinstance(entry, dict) or (isinstance(entry, list) and entry not in columns.values()):
-            found = _rows_within(entry, depth + 1)
-            if len(found) > max(len(rows), 1) and any(isinstance(row, dict) for row in found):
-                rows = found
-    return rows
+            yield [{"Step": step, "Value": number} for _, step, number in value]
+        elif any(isinstance(row, dict) for row in value):
+            yield value
+    elif isinstance(value, dict) and depth < 5:
+        flat = {
+            key: column
+            for key, column in value.items()
+            if isinstance(column, list) and not any(isinstance(e, dict | list) for e in column)
+        }
+        longest = max(map(len, flat.values()), default=0)
+        if longest > 1:
+            columns = {key: column for key, column in flat.items() if len(column) == longest}
+            rows = zip(*columns.values(), strict=True)
+            yield [dict(zip(columns, row, strict=True)) for row in rows]
+        inner = [key for key, entry in value.items() if isinstance(entry, dict)]
+        if len(inner) > 1 and all(map(str.isdigit, inner)):
+            yield [{"step": key, **value[key]} for key in inner]
+        else:
+            for key, entry in value.items():
+                if key not in flat:
+                    yield from _lists_of_rows(entry, depth + 1)
+        yield [value]
 
 
 def _salvage(text: str, place: int) -> Iterator[Row]:

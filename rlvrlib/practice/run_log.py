@@ -34,6 +34,8 @@ from rlvrlib.problems import Array
 
 _ABSURD = 1e100  # no logged quantity is larger; sums of squares of what is left cannot overflow
 _BOXED = re.compile(r"[\w.]*\(\[?([-+.\w]+)[^()]*\)")
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d*)?")
+_NUMBER, _BESIDE = 1, 2  # a column that is not known holds numbers, stands beside known ones
 _MOST_NAMES = 10_000  # columns whose names are kept to be listed
 
 
@@ -152,7 +154,7 @@ def _run_log(
         if key not in table.values and key not in table.names:
             raise ValueError(
                 f"columns must name columns of the log, got {key!r} for {quantity}; "
-                f"it has {some(table.names) or 'no columns'}"
+                f"it has {some([*table.means, *table.names]) or 'no columns'}"
             )
     return _assembled(table, printable(source), form, notes)
 
@@ -160,8 +162,9 @@ def _run_log(
 def _chosen(
     tables: dict[tuple[str, str], _Columns], run: str | None, notes: Notes
 ) -> tuple[tuple[str, str], _Columns]:
-    """One run in one format: that with the most rewards. A line of keys and values may be a
-    sentence that stands between the rows: rows of other formats count five times.
+    """One run in one format: that with rewards and the most numbers of the most quantities, since
+    a table of responses has rewards too. A line of keys and values may be a sentence that stands
+    between the rows: rows of other formats count five times.
     """
     if not tables:
         return ("text", ""), _Columns({})
@@ -172,9 +175,10 @@ def _chosen(
             f"it has {some(runs) or 'no runs with names'}"
         )
 
-    def weight(key: tuple[str, str]) -> tuple[bool, int, int]:
+    def weight(key: tuple[str, str]) -> tuple[bool, bool, int]:
         table, times = tables[key], 1 if key[0] == PAIRS.name else 5
-        return run in (None, key[1]), times * table.count("reward"), times * table.rows
+        counts = [count for name in QUANTITIES if (count := table.count(name))]
+        return run in (None, key[1]), table.count("reward") > 0, times * sum(counts) * len(counts)
 
     best = max(tables, key=weight)
     others = [name for name in runs if name != best[1]]
@@ -199,7 +203,8 @@ class _Columns:
     values: dict[str, array[float]] = field(default_factory=dict)
     places: dict[str, array[int]] = field(default_factory=dict)
     means: dict[str, Meaning] = field(default_factory=dict)
-    names: dict[str, int] = field(default_factory=dict)  # of all columns: numbers seen, at most 2
+    names: dict[str, int] = field(default_factory=dict)  # of other columns, and what they are
+    beside: list[str] = field(default_factory=list)  # of them, those in the row that is read
     streams: array[int] = field(default_factory=lambda: array("l"))
     stream_names: dict[str, int] = field(default_factory=dict)
     too_many: bool = False
@@ -210,11 +215,15 @@ class _Columns:
             self.summaries += 1
             return
         self.streams.append(self.stream_names.setdefault(stream, len(self.stream_names)))
-        self._add(row, "", 0)
+        if self._add(row, "", 0):
+            for key in self.beside:
+                self.names[key] |= _BESIDE
+        self.beside.clear()
         self.rows += 1
 
-    def _add(self, row: Row, lead: str, depth: int) -> None:
-        values, row_number = self.values, self.rows
+    def _add(self, row: Row, lead: str, depth: int) -> bool:
+        """Keeps the numbers of a row; whether it has any of a known quantity."""
+        values, row_number, of_use = self.values, self.rows, False
         for raw, value in row.items():
             key = f"{lead}{raw}" if lead else raw
             numbers = values.get(key)
@@ -223,15 +232,14 @@ class _Columns:
             elif type(value) is dict:
                 if depth < 6:
                     inner = "" if key in ("data", "train") else f"{key}/"
-                    self._add(value, inner, depth + 1)
+                    of_use |= self._add(value, inner, depth + 1)
                 continue
-            elif (known := self.names.get(key)) is None:
-                numbers = self._new(key, value)
-                if numbers is None:
-                    continue
-            else:
-                if known < 2 and _number(value) == _number(value):
-                    self.names[key] = known + 1
+            elif (known := self.names.get(key)) == _NUMBER | _BESIDE:
+                continue
+            elif known is not None or (numbers := self._new(key)) is None:
+                if known is not None or key in self.names:
+                    self.beside.append(key)
+                    self.names[key] |= _NUMBER * (_number(value) == _number(value))
                 continue
             if type(value) is float:
                 numbers.append(value)
@@ -243,8 +251,10 @@ class _Columns:
                 except (TypeError, ValueError, OverflowError):
                     numbers.append(_number(value, self.means[_clean(key)].quantity == STEP))
             self.places[key].append(row_number)
+            of_use = True
+        return of_use
 
-    def _new(self, key: Any, value: Any) -> array[float] | None:
+    def _new(self, key: Any) -> array[float] | None:
         """A place for a column that is seen for the first time, if it may be of use."""
         name = _clean(key)
         found = self.wanted.get(name) or meaning(name)
@@ -255,7 +265,7 @@ class _Columns:
             self.places[key] = self.places.setdefault(name, array("l"))
             return self.values[key]
         if len(self.names) < _MOST_NAMES:
-            self.names[key] = int(_number(value) == _number(value))
+            self.names[key] = 0
         else:
             self.too_many = True
         return None
@@ -293,6 +303,8 @@ def _number(value: Any, step: bool = False) -> float:
                 value = boxed[1]
             if value.endswith("%"):
                 return float(value[:-1]) / 100
+            if _THOUSANDS.fullmatch(value):
+                value = value.replace(",", "")
             if step:
                 value = value.partition("/")[0]
         elif isinstance(value, list | tuple) and 0 < len(value) < 10_000:
@@ -451,14 +463,17 @@ def _one_run(
         notes.add(int(replaced.sum()), "rows replaced by those of a resumed run")
         kept[places[replaced]] = False
     sizes = np.bincount(run[kept], weights=0.001 + rewarded[kept]).round().astype(int)
-    if len(sizes) > 1:
+    chosen = kept & (run == sizes.argmax())
+    if np.sum(sizes > 0) > 1:
         notes.add(
             1,
             f"the steps start anew {len(sizes) - 1} times: several runs in one file, of "
             f"{', '.join(map(str, sizes[:20]))} rows; the longest was read",
             counted=False,
         )
-    return step, kept & (run == sizes.argmax())
+    else:
+        notes.add(int(np.sum(kept & ~chosen)), "rows of another run without a reward left out")
+    return step, chosen
 
 
 def _told_apart(step: Array, rewarded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -550,7 +565,8 @@ def _numbered(
 def _no_reward(table: _Columns, source: str, notes: Notes) -> str:
     """The message where no column is a reward: what there is, and what to type."""
     names = [*table.means, *(_clean(key) for key in table.names)]
-    numbers = [_clean(key) for key, seen in table.names.items() if seen and not aside(_clean(key))]
+    numbers = [_clean(key) for key, kind in table.names.items() if kind & _NUMBER]
+    numbers = [key for key in numbers if not aside(key)]
     if not names:
         said = "".join(f"; {text}" for text in notes.texts())
         return f"{source} must hold rows of a training log, and none was found{said}"
@@ -586,7 +602,8 @@ def _say_what_is_missing(
             "--column length=NAME",
             counted=False,
         )
-    unknown = [key for key, seen in table.names.items() if seen and not aside(_clean(key))]
+    unknown = [key for key, kind in table.names.items() if kind == _NUMBER | _BESIDE]
+    unknown = [key for key in unknown if not aside(_clean(key))]
     if unknown:
         others = ", and others" if table.too_many else ""
         notes.add(

@@ -69,8 +69,8 @@ _MEASURED = "rew score acc loss len kl grad learning lr trunc entropy correct su
 _KEY = r"(?<!\w)[A-Za-z][\w./@%()-]{0,80}(?: [A-Za-z][\w./@%()-]{0,80}){0,5}"
 _LONGEST = 20_000  # characters of a line that is searched for keys and values
 _ENTRY = re.compile(
-    rf"(?P<key>{_KEY})(?:\s*[:=]\s*|\s+)[\[(]?(?P<value>{_NUMBER})"
-    r"(?P<percent>%)?(?=$|[\s,;|/\]})]|:(?!\d)|[a-zA-Z]{1,3}\b)"
+    rf"(?P<key>{_KEY})(?:['\"]?\s*[:=]\s*['\"]?|\s+)[\[(]?(?P<value>{_NUMBER})"
+    r"(?P<percent>%)?(?=$|[\s,;|/\]})'\"]|:(?!\d)|[a-zA-Z]{1,3}\b)"
 )
 _DIGITS = re.compile(r"\d+")
 _AT = re.compile(r"(?i).*\b(?:at|after|in|of|for) (?=(?:global )?(?:step|iter\w*)$)")
@@ -174,6 +174,8 @@ class Table:
 def split(line: str, delimiter: str) -> list[str]:
     """The cells of a line. One line at a time: an open quote must not swallow the file."""
     line = line.strip("\r\n ") if delimiter == "\t" else line.strip()
+    if delimiter == ";":  # where cells are parted so, numbers may have decimal commas
+        line = line.replace(",", ".")
     if delimiter == "|":
         line = line.removeprefix("|").removesuffix("|")
     if '"' not in line:
@@ -280,8 +282,10 @@ class _Reader:
             return ()
         if self.table is not None and self.table.delimiter in line:
             cells = split(line, self.table.delimiter)
-            if len(cells) == len(self.table.header):
+            if len(cells) == len(self.table.header) and not _measured_dictionary(text):
                 return self.cells(self.table, cells)
+        if self.cut and "{" in text and not text.endswith("}"):
+            text += "}"
         if self.open_lines and not (text := self.joined(text)):
             return ()
         if row := dictionary_row(text):
@@ -383,6 +387,12 @@ def _without_prefix(line: str) -> tuple[str, str]:
     if ("rank" in start or "[default" in start) and (rank := _RANK.match(line)):
         return line[rank.end() :], f"rank {rank[1]}"
     return line, ""
+
+
+def _measured_dictionary(text: str) -> bool:
+    """Whether a line that has the cells of a table is a dictionary that holds a measurement."""
+    row = dictionary_row(text) if "{" in text else None
+    return row is not None and any(meaning(str(key)).quantity for key in row)
 
 
 def _rank(row: Row) -> str:
