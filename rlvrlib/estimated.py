@@ -89,8 +89,9 @@ class EstimatedStep(Step):
             alignment=sure,
             log_odds=log_odds,
             everywhere=True,
+            finite=True,
         )
-        return self.share * allowed.finite().step
+        return self.share * allowed.step
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,8 @@ class GuaranteedStep(Step):
             log_odds=at.log_odds,
             weights=self.weights,
             everywhere=self.everywhere,
-        ).finite()
+            finite=True,
+        )
         theorem = np.where(moves, allowed.theorem, "none")
         return np.where(moves, self.share * allowed.step, 0.0), theorem
 

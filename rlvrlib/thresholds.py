@@ -27,7 +27,7 @@ from rlvrlib.problems import Array, At, Problem, Regularity, log_sum_exp, unit
 # Beyond these log-odds the rates leave the range of floating-point numbers.
 _FAR = 700.0
 # How far a segment is searched, in stretches on which probabilities change by up to a quarter.
-_REACH = 64.0
+_REACH = 32.0
 
 
 def paper(alignment: ArrayLike, score_bound: ArrayLike, score_lipschitz: ArrayLike) -> Array:
@@ -307,19 +307,12 @@ class Guarantee:
     ----------
     step : the supremum of the guaranteed steps, shape ``(...)``.
     theorem : which of `BOUNDS` allows it, shape ``(...)``; ``"none"`` where the step is 0.
-    bounds : what the theorems were given: it holds on the segment of this length.
-    steps : what each bound allows, by name, shape ``(...)`` each.
+    bounds : what that theorem was given.
     """
 
     step: Array
     theorem: NDArray[np.str_]
     bounds: Regularity
-    steps: dict[str, Array]
-
-    def finite(self) -> Guarantee:
-        """Without the bounds that do not limit the step: with the largest finite one."""
-        steps = {n: np.where(np.isfinite(step), step, 0.0) for n, step in self.steps.items()}
-        return Guarantee(*_largest_of(steps), self.bounds, self.steps)
 
 
 def guaranteed(
@@ -332,13 +325,14 @@ def guaranteed(
     log_odds: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     everywhere: bool = False,
+    finite: bool = False,
     num_points: int = 33,
 ) -> Guarantee:
     """The largest step that any theorem allows from ``theta``: the maximum of valid thresholds.
 
     Below it the success rate rises. Prompts that share ``theta`` are a batch: then the mean success
-    rate rises, by the batch bounds. The bounds hold on the segment that the step covers, and step
-    and bounds are found together by `segment_step`.
+    rate rises, by the batch bounds. Bounds that are given hold on the segment that the step covers:
+    step and bounds are found together by `segment_step`.
 
     Parameters
     ----------
@@ -348,6 +342,7 @@ def guaranteed(
     alignment, log_odds : where they are known or estimated; those of the problem where omitted.
     weights : of the prompts of a batch; equal where omitted.
     everywhere : take the bounds that hold for every theta, and search no segment.
+    finite : leave out a bound where it does not limit the step.
     num_points : as in `segment_step`.
 
     Raises
@@ -363,13 +358,13 @@ def guaranteed(
     slope = np.where(np.isfinite(log_odds), alignment, 0.0)
     odds = np.clip(log_odds, -_FAR, _FAR)
     batch = np.broadcast_shapes(slope.shape, odds.shape) != shape
-    start = problem.regularity(along) if everywhere else problem.local_regularity(theta, along)
+    bounds = problem.regularity(along) if everywhere else problem.local_regularity(theta, along)
     at_start: dict[str, Callable[[], Array]] = {}
-    if not batch and start.linear_logits:
-        variance = start.variance if everywhere else problem.conditional_variance(theta, along)
-        cap, spread = start.max_length, start.token_range
-        at_start["angle"] = lambda: angle(slope, odds, cap, spread)
-        at_start["conditional variance"] = lambda: variance_local(slope, odds, variance, spread)
+    if not batch and bounds.linear_logits:
+        variance = bounds.variance if everywhere else problem.conditional_variance(theta, along)
+        size = bounds.max_length, bounds.token_range
+        at_start["angle"] = lambda: angle(slope, odds, *size)
+        at_start["conditional variance"] = lambda: variance_local(slope, odds, variance, size[1])
         if isinstance(problem, SoftmaxBandit):
             width = problem.wrong_feature_range(along)
             at_start["log-linear"] = lambda: log_linear(slope, width)
@@ -377,21 +372,35 @@ def guaranteed(
                 at_start["failure law"] = lambda: failure_law(problem, theta, along)
     on_segment = _BATCH if batch else {k: v for k, v in _SINGLE.items() if k not in at_start}
     chosen = _chosen(among, [*on_segment, *at_start], problem)
+    names = np.array(["none", *(n for n in (*at_start, *on_segment) if n in chosen)])
 
-    def allowed(bounds: Regularity) -> dict[str, Array]:
-        rules = {name: rule for name, rule in on_segment.items() if name in chosen}
-        steps = {name: rule(bounds, slope, odds, weights) for name, rule in rules.items()}
-        return {name: np.asarray(step).reshape(shape) for name, step in steps.items()}
+    def best(steps: dict[str, Array]) -> tuple[Array, NDArray[np.str_]]:
+        table = np.zeros((len(names), *shape))
+        for row, name in enumerate(names):
+            if name in steps:
+                step = np.asarray(steps[name]).reshape(shape)
+                table[row] = np.where(np.isinf(step), 0.0, step) if finite else step
+        return table.max(axis=0)[()], names[table.argmax(axis=0)]
 
-    def largest(bounds: Regularity) -> Array:
-        return np.max(list(allowed(bounds).values()), axis=0)
+    step, theorem = best({name: rule() for name, rule in at_start.items() if name in chosen})
+    rules = {name: rule for name, rule in on_segment.items() if name in chosen}
+    if not rules:
+        return Guarantee(step, theorem, bounds)
 
-    bounds, longest = start, np.asarray(np.inf)
-    if not everywhere and not chosen.isdisjoint(on_segment):
-        longest, bounds = segment_step(largest, problem, theta, along, num_points=num_points)
-    steps = {name: np.minimum(step, longest) for name, step in allowed(bounds).items()}
-    steps |= {n: np.broadcast_to(rule(), shape) for n, rule in at_start.items() if n in chosen}
-    return Guarantee(*_largest_of(steps), bounds, steps)
+    def longer(bounds: Regularity) -> Array:
+        """What the bounds allow, where that is more than the start alone allows; otherwise 0."""
+        allowed, _ = best(
+            {name: rule(bounds, slope, odds, weights) for name, rule in rules.items()}
+        )
+        return np.where(allowed > step, allowed, 0.0)
+
+    if everywhere:
+        reached = longer(bounds)
+    else:
+        reached, bounds = segment_step(longer, problem, theta, along, num_points=num_points)
+    _, other = best({name: rule(bounds, slope, odds, weights) for name, rule in rules.items()})
+    theorem = np.where(reached > step, other, theorem)
+    return Guarantee(np.maximum(step, reached), theorem[()], bounds)
 
 
 def segment_step(
@@ -408,7 +417,7 @@ def segment_step(
     A segment from ``theta`` grows until ``threshold``, given the bounds on it, is no longer than
     the segment. They are measured at ``num_points`` points, closer to each other near the start,
     and at more where scores may change faster: a peak between two points is missed, but
-    probabilities cannot change by more than a quarter between them. A segment ends at ``16 / (R_p +
+    probabilities cannot change by more than a quarter between them. A segment ends at ``8 / (R_p +
     sqrt(L_p))``, and so does the step.
 
     Parameters
@@ -500,12 +509,6 @@ def _chosen(among: Sequence[str] | None, applicable: Sequence[str], problem: Pro
             f"{', '.join(applicable)}, got {among!r}"
         )
     return names
-
-
-def _largest_of(steps: dict[str, Array]) -> tuple[Array, NDArray[np.str_]]:
-    names, table = np.array(["none", *steps]), np.stack(list(steps.values()))
-    best = np.where(table.max(axis=0) > 0, table.argmax(axis=0) + 1, 0)
-    return table.max(axis=0)[()], names[best]
 
 
 def _positive_part(alignment: ArrayLike) -> Array:

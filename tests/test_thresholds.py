@@ -7,14 +7,23 @@ from hypothesis import strategies as st
 from problem_zoo import KINDS, random_problem
 from scipy.optimize import brentq
 from scipy.special import log_expit
+from test_tokens import random_chain
 
 from rlvrlib import (
+    CorrelatedWindow,
     LogLinearBandit,
+    NetworkBandit,
+    NoisyVerifier,
+    OvershootInstance,
     Problem,
     QuadraticBandit,
+    TabularBandit,
+    TokenWindow,
+    WindowPrompts,
     log_odds_gain,
     segment_regularity,
     thresholds,
+    unit,
 )
 from rlvrlib.first_zero import _lowest
 from rlvrlib.problems import alignment as gap_alignment
@@ -471,3 +480,195 @@ def test_the_lowest_point_between_two_steps_is_found_for_each_problem():
     centre, depth = np.array([1.3, 1.6, 1.0]), np.array([-0.1, 0.2, 0.0])
     bottom, lowest = _lowest(lambda step: (step - centre) ** 2 + depth, np.ones(3), np.full(3, 2.0))
     assert bottom == pytest.approx(centre, abs=1e-4) and lowest == pytest.approx(depth, abs=1e-8)
+
+
+# ---- the largest guaranteed step
+
+SINGLE = [name for name in thresholds.BOUNDS if not name.startswith("batch")]
+
+
+def some_problem(name, seed):
+    """Problem, theta and a direction of positive alignment, for several runs."""
+    rng = np.random.default_rng(seed)
+    if name in KINDS:
+        shift = 8 * rng.normal()
+        problem, theta, _ = random_problem(name, rng, batch=(50,), num_arms=6, shift=shift)
+    elif name == "chain":
+        problem, _, _ = random_chain(rng)
+        theta = rng.normal(size=(20, problem.dim))
+    elif name == "windows of a batch":
+        problem = WindowPrompts([16, 64], [3, 20], [7, 40], rng.normal(size=(2, 3)), [0.1, 0.5])
+        theta = 0.3 * rng.normal(size=(20, 1, 3))
+    elif name == "overshooting":
+        problem = OvershootInstance(0.3, 0.2, 4)
+        theta = rng.normal(size=(50, 4))
+    else:
+        length = int(rng.integers(2, 40))
+        low = int(rng.integers(1, length))
+        window = length, low, int(rng.integers(low, length))
+        problem = {
+            "window": lambda: TokenWindow(*window),
+            "persistence": lambda: CorrelatedWindow(*window, 0.6),
+            "copying": lambda: CorrelatedWindow(*window, 0.6, "copying"),
+            "noisy": lambda: NoisyVerifier(TokenWindow(*window), 0.9, 0.2),
+        }[name]()
+        theta = rng.normal(size=(30, 1))
+    gap = problem.gradient_gap(theta)  # of each prompt, where several share theta
+    direction = unit(rng.normal(size=gap.shape) + unit(gap))
+    slope = np.sum(direction * gap, axis=-1)
+    return problem, theta, direction * np.where(slope < 0, -1.0, 1.0)[..., None]
+
+
+FAMILIES = (*KINDS, "window", "windows of a batch", "persistence", "copying", "noisy", "chain")
+FAMILIES += ("overshooting",)
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=12, deadline=None)
+@given(seed=seeds)
+def test_no_guaranteed_step_loses(family, everywhere, seed):
+    problem, theta, direction = some_problem(family, seed)
+    found = thresholds.guaranteed(problem, theta, direction, everywhere=everywhere, finite=True)
+    assert found.step.shape == direction.shape[:-1] and np.all(np.isfinite(found.step))
+    rounding = 1e-9 * (1 + np.abs(problem.log_odds(theta)))
+    for share in SHARES:
+        gain = log_odds_gain(problem, theta, direction, share * found.step)
+        assert np.all(gain >= -rounding)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_among_restricts_and_all_together_are_the_largest(family):
+    problem, theta, direction = some_problem(family, 5)
+    whole = thresholds.guaranteed(problem, theta, direction)
+    alone = {}
+    for name in SINGLE:
+        try:
+            alone[name] = thresholds.guaranteed(problem, theta, direction, among=[name])
+        except ValueError as error:  # it does not apply
+            assert "among must name a bound for this" in str(error)
+    assert {"two-sided", "success-rise", "failure-fall"} <= alone.keys()
+    for name, one in alone.items():
+        assert set(np.unique(one.theorem)) <= {name, "none"}
+        assert np.all(one.step <= whole.step * (1 + 1e-9))
+    # a segment that several bounds share has its points elsewhere than one of its own
+    largest = np.max([one.step for one in alone.values()], axis=0)
+    close = (whole.step >= 0.9 * largest) | np.isinf(whole.step)
+    assert np.all(close)
+    for name, one in alone.items():
+        mine = whole.theorem == name
+        assert np.all(one.step[mine] > 0)
+
+
+@pytest.mark.parametrize("name", ["paper", "two-sided", "success-rise", "failure-fall"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_satisfies_the_bounds_of_its_own_segment(kind, name):
+    problem, theta, direction = some_problem(kind, 7)
+    found = thresholds.guaranteed(problem, theta, direction, among=[name])
+    slope, odds = gap_alignment(problem, theta, direction), problem.log_odds(theta)
+    bounds = found.bounds
+    allowed = {
+        "paper": lambda: thresholds.paper(slope, bounds.score_bound, bounds.score_lipschitz),
+        "two-sided": lambda: thresholds.trajectory(
+            slope, bounds.score_bound, bounds.score_lipschitz
+        ),
+        "success-rise": lambda: thresholds.success_rise(slope, odds, bounds.correct_bend),
+        "failure-fall": lambda: thresholds.failure_fall(
+            slope, odds, 1, bounds.token_range, bounds.wrong_bend
+        ),
+    }[name]()
+    assert np.all(found.step <= allowed * (1 + 1e-12)) and np.all(found.step > 0)
+    for share in np.linspace(0, 1, 40):
+        here = problem.local_regularity(theta + share * found.step[:, None] * direction, direction)
+        for bound in ("score_bound", "score_lipschitz", "token_range", "variance"):
+            assert np.all(getattr(here, bound) <= 1.3 * getattr(bounds, bound) + 1e-12)
+
+
+def test_the_bounds_at_the_start_alone_are_not_enough():
+    """The network of the chapter on regularity: its bounds grow along the segment."""
+    pair, along = NetworkBandit([[1.0], [0.0]], [1.0, -3.0], [1, 0]), unit([5.0, 1.0])
+    theta, here = np.zeros(2), NetworkBandit.local_regularity
+    slope, bounds = gap_alignment(pair, theta, along), here(pair, theta, along)
+    local = thresholds.trajectory(slope, bounds.score_bound, bounds.score_lipschitz)
+    assert log_odds_gain(pair, theta, along, local) < 0
+    safe = thresholds.guaranteed(pair, theta, along, among=["two-sided"])
+    assert 0 < safe.step < local and log_odds_gain(pair, theta, along, safe.step) > 0
+
+
+def test_a_response_that_only_a_long_step_brings_up_is_seen():
+    """A wrong arm of probability 1e-4 takes over at a distance: the variance peaks there."""
+    bandit = LogLinearBandit([[0.1], [0.0], [1.0]], [1, 0, 0], [0.0, 0.0, -8.0])
+    theta, along = np.zeros(1), np.ones(1)
+    step = thresholds.guaranteed(bandit, theta, along, among=["success-rise"]).step
+    start, slope = bandit.log_odds(theta), gap_alignment(bandit, theta, along)
+    far = thresholds.success_rise(slope, start, bandit.conditional_variance(theta, along))
+    path = np.linspace(0, 1, 400)[:, None] * step
+    largest = bandit.conditional_variance(path * along, along).max()
+    assert step <= 1.2 * thresholds.success_rise(slope, start, largest) < far / 3
+
+
+def test_nothing_limits_a_tabular_policy_along_its_gap():
+    bandit, theta = TabularBandit([1, 0, 0]), np.array([0.0, 0.5, -0.5])
+    found = thresholds.guaranteed(bandit, theta, bandit.gradient_gap(theta))
+    assert np.isinf(found.step) and found.theorem == "failure law"
+    limited = thresholds.guaranteed(bandit, theta, bandit.gradient_gap(theta), finite=True)
+    assert 0 < limited.step < np.inf and limited.theorem != "failure law"
+
+
+def test_bounds_that_hold_everywhere_give_the_printed_formulas():
+    problem, theta, direction = some_problem("window", 3)
+    slope, odds = gap_alignment(problem, theta, direction), problem.log_odds(theta)
+    size = problem.length
+    formulas = {
+        "paper": thresholds.paper(slope, size, size / 4),
+        "two-sided": thresholds.trajectory(slope, size, size / 4),
+        "success-rise": thresholds.success_rise(slope, odds, size / 4),
+        "failure-fall": thresholds.failure_fall(slope, odds, size, 1.0),
+        "sharper logarithm": thresholds.sharper_failure_fall(slope, odds, size, 1.0),
+        "angle": thresholds.angle(slope, odds, size, 1.0),
+        "conditional variance": thresholds.variance_local(slope, odds, size / 4, 1.0),
+        "log-linear": thresholds.log_linear(slope, problem.wrong_feature_range(direction)),
+    }
+    for name, formula in formulas.items():
+        found = thresholds.guaranteed(problem, theta, direction, among=[name], everywhere=True)
+        assert found.step == pytest.approx(formula, rel=1e-12), name
+    whole = thresholds.guaranteed(problem, theta, direction, everywhere=True)
+    assert whole.step == pytest.approx(np.max(list(formulas.values()), axis=0), rel=1e-12)
+
+
+def test_estimates_take_the_place_of_alignment_and_log_odds():
+    problem, theta, direction = some_problem("window", 4)
+    known = {"alignment": np.full(30, 0.7), "log_odds": np.full(30, 1.5), "everywhere": True}
+    found = thresholds.guaranteed(problem, theta, direction, among=["failure-fall"], **known)
+    expected = thresholds.failure_fall(0.7, 1.5, problem.length, 1.0)
+    assert found.step == pytest.approx(np.full(30, expected))
+    lost = thresholds.guaranteed(problem, theta, direction, **known | {"alignment": -1.0})
+    assert np.all(lost.step == 0) and np.all(lost.theorem == "none")
+
+
+def test_a_perturbed_theorem_is_the_one_that_guarantees(monkeypatch):
+    """Negative control: the rule calls the theorems, so that a wrong one is felt."""
+    problem, theta, direction = some_problem("network", 11)
+    monkeypatch.setattr(thresholds, "trajectory", lambda slope, *bounds: 50 * slope)
+    found = thresholds.guaranteed(problem, theta, direction, among=["two-sided"])
+    gain = log_odds_gain(problem, theta, direction, 0.999 * found.step)
+    assert np.any(gain < 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"among": []}, "among must be one or more of paper, two-sided, .*, got \\[\\]"),
+        ({"among": ["two sided"]}, "among must be one or more of .*, got \\['two sided'\\]"),
+        ({"among": "two-sided"}, "among must be one or more of .*, got 'two-sided'"),
+        ({"among": ["angle"]}, "among must name a bound for this NetworkBandit: one or more of"),
+        ({"num_points": 1}, "num_points must be at least 2"),
+        ({"direction": [0.0, 0.0]}, "direction must be finite and of positive length"),
+    ],
+)
+def test_what_guaranteed_cannot_take(options, message):
+    pair, theta = NetworkBandit([[1.0], [0.0]], [1.0, -3.0], [1, 0]), np.zeros(2)
+    arguments = {"direction": [1.0, 0.0]} | options
+    with pytest.raises(ValueError, match=message) as caught:
+        thresholds.guaranteed(pair, theta, **arguments)
+    assert "\n" not in str(caught.value)
