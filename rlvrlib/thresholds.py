@@ -27,7 +27,7 @@ from rlvrlib.problems import Array, At, Problem, Regularity, log_sum_exp, unit
 # Beyond these log-odds the rates leave the range of floating-point numbers.
 _FAR = 700.0
 # How far a segment is searched, in stretches on which probabilities change by up to a quarter.
-_REACH = 32.0
+_REACH = 128.0
 
 
 def paper(alignment: ArrayLike, score_bound: ArrayLike, score_lipschitz: ArrayLike) -> Array:
@@ -417,7 +417,7 @@ def segment_step(
     A segment from ``theta`` grows until ``threshold``, given the bounds on it, is no longer than
     the segment. They are measured at ``num_points`` points, closer to each other near the start,
     and at more where scores may change faster: a peak between two points is missed, but
-    probabilities cannot change by more than a quarter between them. A segment ends at ``8 / (R_p +
+    probabilities cannot change by more than a quarter between them. A segment ends at ``32 / (R_p +
     sqrt(L_p))``, and so does the step.
 
     Parameters
