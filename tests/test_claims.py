@@ -73,6 +73,26 @@ def test_what_is_printed():
     assert claim("=", 1.0, -12345.678).row()["measured_text"] == "−1.235e+04"
 
 
+def test_all_tables_of_claims_write_the_same_texts():
+    row = claims.Claim("a", "$x$ is < 1", "a bound", "<=", 1.0, 2.0, 0.5, "too $large$").row()
+    said = claims.cells(row)
+    assert said == (
+        "$x$ is < 1",
+        "a bound",
+        "1",
+        "2",
+        "± 0.5",
+        "– outside the assumptions: too $large$",
+        "≤ ",
+    )
+    html = claims.to_html([row], lambda tex: f"[{tex}]")
+    for text in ("[x] is &lt; 1", "≤ 1", "± 0.5", "outside the assumptions: too [large]"):
+        assert text in html
+    assert claims.cells(claim("=", 1.0, 1.0).row()).verdict == "✓ holds"
+    assert claims.cells(claim("=", 1.0, 2.0).row()).verdict == "✗ fails"
+    assert claims.text_and_math("a $b$ 1 $ c") == [("a ", False), ("b", True), (" 1 $ c", False)]
+
+
 @given(st.floats(), st.floats(), st.floats(min_value=0, allow_nan=False, allow_infinity=False))
 def test_every_row_is_json(predicted, measured, tolerance):
     row = claim("=", predicted, measured, tolerance).row()

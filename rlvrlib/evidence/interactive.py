@@ -3,8 +3,8 @@ setting.
 
 A notebook ends a figure's cell with ``show(figure, play)`` in place of ``plt.show()``. The static
 figure is displayed as ever; the curves for every setting of the controls travel in the metadata of
-its output, as the claims do. The site draws them (``book/_ext/notebook_figures.py``); where scripts do
-not run, the static figure stands.
+its output, as the claims do. The site draws them (``book/_ext/notebook_figures.py``); where scripts
+do not run, the static figure stands.
 """
 
 from __future__ import annotations
