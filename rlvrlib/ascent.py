@@ -1,8 +1,8 @@
 """Ascent: a direction times a step is a trajectory, for any problem and many runs at once.
 
 A direction (`rlvrlib.directions`) gives an unnormalized update ``u``, a step rule
-(`rlvrlib.steps`) says how far to go along it. The theory speaks of the unit vector ``w = u / norm(u)`` and the length of the move
-``eta_k``; a `Trajectory` records both.
+(`rlvrlib.steps`) says how far to go along it. The theory speaks of the unit vector
+``w = u / norm(u)`` and the length of the move ``eta_k``; a `Trajectory` records both.
 """
 
 from __future__ import annotations

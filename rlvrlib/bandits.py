@@ -47,8 +47,8 @@ class SoftmaxBandit(SampledProblem):
         self.rewards = rewards.astype(bool)
         if not np.all(self.rewards.any(axis=-1) & ~self.rewards.all(axis=-1)):
             raise ValueError(
-                "rewards must contain at least one 0 and one 1 per prompt: the gap of a prompt that is "
-                "always right or always wrong is undefined"
+                "rewards must contain at least one 0 and one 1 per prompt: "
+                "the gap of a prompt that is always right or always wrong is undefined"
             )
         self._right, self._wrong = self.rewards.astype(float), (~self.rewards).astype(float)
         self._dim = dim

@@ -84,7 +84,8 @@ def alignment_spread(
     total = np.sum(pull, axis=-1, keepdims=True)
     if not np.all(total > 0):
         raise ValueError(
-            "log_odds must leave a prompt in each batch that is neither always right nor always wrong"
+            "log_odds must leave a prompt in each batch "
+            "that is neither always right nor always wrong"
         )
     pull = pull / total
     mean = np.sum(pull * alignments, axis=-1)
@@ -129,7 +130,7 @@ class BatchMean(Problem):
         return np.sum(share[..., None] * gap, axis=-2) / (success * failure)[..., None]
 
     def log_odds_gain(self, theta: ArrayLike, direction: ArrayLike, step: ArrayLike) -> Array:
-        """From the gains of the prompts, which keep their digits for a short step, shape ``(...)``."""
+        """From the gains of the prompts, which keep their digits for a short step."""
         theta, direction = _shared(theta), _shared(direction)
         gain = self.prompts.log_odds_gain(
             theta, direction, np.asarray(step, dtype=float)[..., None]

@@ -138,7 +138,7 @@ class CorrelatedWindow(Problem):
         return moves
 
     def _rates(self, theta: ArrayLike, orders: int) -> Array:
-        """Success and failure rates, and derivatives up to the order, shape ``(orders, 2, ...)``."""
+        """Success and failure rates, and derivatives, shape ``(orders, 2, ...)``."""
         laws = self._laws(theta, orders)
         inside = slice(self.low, self.high + 1)
         right = laws[..., inside].sum(axis=-1)

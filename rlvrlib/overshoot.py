@@ -88,7 +88,7 @@ class OvershootInstance(Problem):
         return Regularity(spread, spread**2 / 4, spread, spread**2 / 4, 1, linear_logits=True)
 
     def as_bandit(self) -> LogLinearBandit:
-        """The same problem as an ordinary bandit with ``1 + 2^K`` arms; the first one is correct."""
+        """The same problem as a bandit with ``1 + 2^K`` arms; the first one is correct."""
         if self.num_steps > 16:
             raise ValueError(
                 f"num_steps must be at most 16 for a bandit of 1 + 2^K arms, got {self.num_steps}"
@@ -107,7 +107,8 @@ def critical_step(delta: ArrayLike) -> Array:
     """``eta_c(delta)``, the positive solution of ``log cosh eta = delta eta``; infinite for ``delta
     >= 1``.
 
-    Below it the log-odds rise at every step, above it they fall at every step (overshooting theorem).
+    Below it the log-odds rise at every step, above it they fall at every step (overshooting
+    theorem).
     ``eta_c = 2 delta + O(delta^3)`` for small ``delta`` and ``~ log 2 / (1 - delta)`` as ``delta ->
     1``.
 

@@ -92,7 +92,7 @@ class Problem(ABC):
 
     @abstractmethod
     def curvature(self, theta: Array, direction: Array) -> Array:
-        """``kappa_w = -w' (grad^2 l) w``, shape ``(...)``; positive where a long step overshoots."""
+        """``kappa_w = -w' (grad^2 l) w``, shape ``(...)``; where positive, long steps overshoot."""
 
     @property
     def max_length(self) -> Any:

@@ -19,7 +19,7 @@ UP = np.ones(1)
 
 
 def token_laws(theta, correlation, mechanism):
-    """``P(1 | start), P(1 | 0), P(1 | 1)`` as in the definition; shares no code with the library."""
+    """``P(1 | start), P(1 | 0), P(1 | 1)`` as defined; shares no code with the library."""
     fresh = 1 / (1 + np.exp(-theta))
     if mechanism == "copying":
         return fresh, (1 - correlation) * fresh, correlation + (1 - correlation) * fresh

@@ -1,4 +1,4 @@
-"""Theorem 2: the closed form, the critical step and the bandit with 1 + 2^K arms."""
+"""Overshooting theorem: the closed form, the critical step and the bandit with 1 + 2^K arms."""
 
 import mpmath as mp
 import numpy as np

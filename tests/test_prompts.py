@@ -1,4 +1,4 @@
-"""Batches of prompts: Theorem 5 against enumeration, the batch as one problem, the weightings and
+"""Batches of prompts: the batch bounds against enumeration, the batch as one problem, the weightings and
 the rule that chooses.
 """
 
@@ -432,7 +432,7 @@ def test_window_prompts_start_where_they_are_told():
     )  # below the summits
 
 
-def test_theorem_5_in_high_precision():
+def test_batch_bounds_in_high_precision():
     """The two bounds with mpmath, for two prompts whose rates differ by ten orders of magnitude."""
     size, offsets, weights, w = [1.5, 0.7], [-12.0, 11.0], [0.3, 0.7], [1.0, -0.2]
 

@@ -86,19 +86,19 @@ def violations(rule, kind="log_linear", seed=0):
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=15, deadline=None)
 @given(seed=seeds)
-def test_theorem_1_prime_two_sided_bound(kind, seed):
+def test_two_sided_bound(kind, seed):
     assert violations(thresholds.trajectory, kind, seed) == 0
 
 
 @pytest.mark.parametrize("kind", ["log_linear", "network"])
 @settings(max_examples=10, deadline=None)
 @given(seed=seeds)
-def test_theorem_1_of_the_paper(kind, seed):
+def test_the_step_of_the_paper(kind, seed):
     assert violations(thresholds.paper, kind, seed) == 0
 
 
 def sharp_for_trajectory(alignment, score_bound=1.0, score_lipschitz=0.5):
-    """Theorem 1' with equality as the alignment goes to 0: s = 0, h = -L on O+; s = ±G, h = L on
+    """The two-sided bound with equality as the alignment goes to 0: s = 0, h = -L on O+; s = ±G, h = L on
     O-.
     """
     success = (score_lipschitz + score_bound**2) / (
@@ -118,7 +118,7 @@ def exact_over_threshold(rule, alignment):
     return step / rule(alignment, *segment_regularity(problem, theta, direction, step))
 
 
-def test_theorem_1_prime_is_sharp():
+def test_the_two_sided_bound_is_sharp():
     ratios = [
         exact_over_threshold(thresholds.trajectory, alignment) for alignment in (1e-1, 1e-2, 1e-3)
     ]
@@ -150,7 +150,7 @@ def test_a_flipped_gap_is_seen(monkeypatch):
 
 @settings(max_examples=15, deadline=None)
 @given(seed=seeds)
-def test_theorem_1_double_prime_log_linear(seed):
+def test_log_linear_bound(seed):
     problem, theta, direction, slope = census("log_linear", seed)
     steps = thresholds.log_linear(slope, problem.wrong_feature_range(direction))
     steps = np.where(np.isfinite(steps), steps, 100 * slope)  # equal wrong features: no limit
@@ -163,7 +163,7 @@ def test_theorem_1_double_prime_log_linear(seed):
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=15, deadline=None)
 @given(seed=seeds)
-def test_theorem_4_success_rises(kind, seed):
+def test_success_rise_bound(kind, seed):
     problem, theta, direction, slope = census(kind, seed)
     log_odds = problem.log_odds(theta)
     if kind == "quadratic":
@@ -190,7 +190,7 @@ def test_theorem_4_success_rises(kind, seed):
 @pytest.mark.parametrize("kind", ["log_linear", "network"])
 @settings(max_examples=15, deadline=None)
 @given(seed=seeds)
-def test_theorem_3_prime_on_one_token(kind, seed):
+def test_failure_fall_bound_on_one_token(kind, seed):
     problem, theta, direction, slope = census(kind, seed)
     bounds = problem.regularity(direction)
     above = 0.0 if kind == "log_linear" else bounds.token_lipschitz
@@ -282,7 +282,7 @@ def test_the_ladder_is_ordered():
 @pytest.mark.parametrize("mirror", [False, True])
 @settings(max_examples=25, deadline=None)
 @given(seed=seeds)
-def test_theorem_5_mean_success_rises(mirror, seed):
+def test_batch_bounds(mirror, seed):
     rng = np.random.default_rng(seed)
     stack, theta, _ = random_problem("log_linear", rng, batch=(30, 6), num_arms=4)
     stack.log_prior += 4 * rng.normal(size=(30, 6, 1)) * stack.rewards
@@ -330,7 +330,7 @@ def test_without_a_bound_there_is_no_rate():
 
 
 def test_averaging_the_bounds_without_the_success_weights_is_wrong():
-    """Theory, Theorem 5: the guarantee needs a_q weighted by the success rate."""
+    """Batch bounds: the guarantee needs a_q weighted by the success rate."""
     log_odds, bounds, slopes = np.array([5.0, -8.0]), np.array([10.0, 0.0]), np.array([1.0, 1.0])
     rise = thresholds.batch_success_rise(slopes, log_odds, bounds)
     success = np.exp(log_expit(log_odds))
@@ -402,7 +402,7 @@ def test_exact_sees_an_arm_whose_probability_vanishes():
 
 
 def test_exact_sees_a_dip_between_two_rises():
-    """The gain dips below 0 around 1 and rises again: the first zero counts, however short the dip."""
+    """The gain dips below 0 around 1 and rises again: the first zero counts."""
 
     class Dip(Problem):
         dim = 1

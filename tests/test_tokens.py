@@ -1,5 +1,5 @@
-"""Token problems against high precision, against enumeration and against sampling; Theorem 3' on
-random trees.
+"""Token problems against high precision, against enumeration and against sampling; the token bounds
+on random trees.
 """
 
 import mpmath as mp
@@ -357,7 +357,7 @@ def test_samples_follow_the_exact_law():
 
 @settings(max_examples=150, deadline=None)
 @given(seed=seeds)
-def test_theorems_3_prime_and_4_on_random_trees(seed):
+def test_failure_fall_and_success_rise_on_random_trees(seed):
     chain, theta, direction = random_chain(np.random.default_rng(seed))
     slope = float(chain.gradient_gap(theta) @ direction)
     direction, slope = direction * np.sign(slope or 1), abs(slope)
@@ -373,7 +373,7 @@ def test_theorems_3_prime_and_4_on_random_trees(seed):
 
 
 def centred_window(length, width):
-    """The window ``|ones - T/2 - 0.15 sqrt(T)| < width sqrt(T) / 2`` of theory section 3."""
+    """The window ``|ones - T/2 - 0.15 sqrt(T)| < width sqrt(T) / 2``."""
     counts = np.arange(length + 1)
     inside = np.flatnonzero(
         np.abs(counts - length / 2 - 0.15 * np.sqrt(length)) < width * np.sqrt(length) / 2

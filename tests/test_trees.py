@@ -133,7 +133,7 @@ def test_a_threshold_that_is_too_long_is_seen():
     assert np.min(gains(4 * longest)) < -1e-6
 
 
-def test_theorem_1_prime_holds_on_both_sides():
+def test_the_two_sided_bound_holds_on_both_sides():
     _, _, _, slope, spread = facts()
     half = thresholds.trajectory(slope, DEPTH * spread, DEPTH * spread**2 / 4) / 2
     first_order, gain = SHARES[:, None] * half * slope, gains(half)
@@ -142,7 +142,7 @@ def test_theorem_1_prime_holds_on_both_sides():
     )
 
 
-def test_theorems_3_prime_and_4_as_printed():
+def test_failure_fall_and_success_rise_as_printed():
     """The bounds on the rates themselves, and not only their sign."""
     odds, _, _, slope, spread = facts()
     success, failure, variance = expit(odds), expit(-odds), DEPTH * spread**2 / 4
@@ -161,7 +161,7 @@ def test_theorems_3_prime_and_4_as_printed():
 
 
 @pytest.mark.parametrize("mirror", [False, True])
-def test_theorem_5_on_batches_of_trees(mirror):
+def test_batch_bounds_on_batches_of_trees(mirror):
     """Trees as prompts, 20 in a batch, each with its own parameters: one vector of all of them, and
     one common direction.
     """
