@@ -2,6 +2,8 @@
 it refuses.
 """
 
+import importlib
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -52,11 +54,15 @@ def test_agrees_with_ascend(num_arms, method, group_size):
 
 @pytest.mark.parametrize("method", ["reinforce", "grpo", "log_odds"])
 def test_keeps_its_digits_where_a_class_or_an_arm_is_rare(method):
-    direction, step = PolicyGradient(method), Constant(0.5)
-    starts = [[-600.0, 30.0, 20.0], [650.0, -40.0, 0.0], [0.0, 300.0, 299.0]]
-    check_agrees(TabularBandit([1, 0, 0]), starts, direction, step, 3, rtol=1e-12, atol=1e-160)
-    starts = [[0.0, -900.0, 10.0, -500.0], [-900.0, 2.0, 1.0, 0.0], [800.0, 799.0, -5.0, 500.0]]
-    check_agrees(TabularBandit([1, 1, 0, 0]), starts, direction, step, 3, rtol=1e-12, atol=1e-150)
+    how = (PolicyGradient(method), Constant(0.5), 3)
+    for rewards, starts, zero in (
+        ([1, 0, 0], [[-600.0, 30, 20], [650.0, -40, 0], [0.0, 300, 299]], 1e-160),
+        ([1, 1, 0, 0], [[0.0, -900, 10, -500], [-900.0, 2, 1, 0], [800.0, 799, -5, 500]], 1e-150),
+    ):
+        check_agrees(TabularBandit(rewards), starts, *how, rtol=1e-12, atol=zero)
+        for prior in starts:
+            start = np.zeros((1, len(prior)))
+            check_agrees(TabularBandit(rewards, prior), start, *how, rtol=1e-12, atol=zero)
 
 
 def test_keeps_its_digits_where_logits_move_far():
@@ -123,3 +129,10 @@ def test_says_what_it_cannot_do(arguments, message):
     problem, direction, step, theta, num_steps = arguments + defaults[len(arguments) :]
     with pytest.raises(ValueError, match=message):
         ascend_compiled(problem, theta, direction, step, num_steps)
+
+
+def test_says_what_it_needs(monkeypatch):
+    monkeypatch.delitem(sys.modules, "rlvrlib.compiled.ascent")
+    monkeypatch.setitem(sys.modules, "numba", None)
+    with pytest.raises(ModuleNotFoundError, match=r"needs numba: pip install 'rlvrlib\[fast\]'"):
+        importlib.import_module("rlvrlib.compiled.ascent")

@@ -10,7 +10,6 @@ from __future__ import annotations
 from math import factorial
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
@@ -22,9 +21,16 @@ from rlvrlib.methods import multiplier
 from rlvrlib.problems import Array, Problem
 from rlvrlib.steps import Constant, Step
 
-# So many runs stand side by side in a row of memory. A loop over them has no sum inside, so the
-# compiler makes it one of vectors, and a run has the same bits beside any others. It may round a
-# product and a sum once (``contract``).
+try:
+    from numba import njit
+except ModuleNotFoundError as absent:
+    raise ModuleNotFoundError(
+        "the compiled ascent needs numba: pip install 'rlvrlib[fast]'", name=absent.name
+    ) from None
+
+# So many runs stand side by side in a row of memory. In a loop over them none waits for another, so
+# the compiler makes it one of vectors, and a run has the same bits beside any others. It may round
+# a product and a sum once (``contract``).
 _SIDE = 64
 
 # exp(x) = 2^k exp(r) with |r| <= log(2)/2, where Taylor's polynomial is right to the last digits;
@@ -121,7 +127,8 @@ def ascend_compiled(
     eta, runs = np.asarray(step.eta, dtype=float), len(start)
     right, wrong = problem.rewards, ~problem.rewards
     filled = np.concatenate([start, np.repeat(start[:1], -runs % _SIDE, axis=0)])
-    theta = filled.reshape(-1, _SIDE, problem.dim).swapaxes(1, 2)  # (sides, arms, _SIDE)
+    # the same numbers in shape (sides, arms, _SIDE)
+    theta = filled.reshape(-1, _SIDE, problem.dim).swapaxes(1, 2)
     right_theta, wrong_theta = (np.ascontiguousarray(theta[:, arms]) for arms in (right, wrong))
     right_weights, wrong_weights = np.zeros_like(right_theta), np.zeros_like(wrong_theta)
     up = down = np.zeros((len(theta), _SIDE))
