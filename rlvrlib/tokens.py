@@ -72,6 +72,10 @@ class TokenWindow(LogLinearBandit):
         low, high = np.floor(middle - half) + 1, np.ceil(middle + half) - 1
         return cls(length, np.maximum(low, 1), np.minimum(high, np.subtract(length, 1)))
 
+    def __getitem__(self, index: Any) -> TokenWindow:
+        sizes = np.broadcast_arrays(self.length, self.low, self.high)
+        return TokenWindow(*(size[index] for size in sizes))
+
     @property
     def max_length(self) -> Any:
         return self.length

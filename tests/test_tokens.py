@@ -103,6 +103,8 @@ def test_a_stack_is_its_windows():
     for i, j in np.ndindex(3, 2):
         size = int(length[i, 0])
         one = TokenWindow(size, int(low[i, j]), int(high[i, j]))
+        part = stack[i, j]
+        assert (part.length, part.low, part.high) == (one.length, one.low, one.high)
         points = theta[:, None]
         assert log_odds[:, i, j] == pytest.approx(one.log_odds(points), rel=1e-13)
         assert gap[:, i, j] == pytest.approx(one.gradient_gap(points), rel=1e-12)

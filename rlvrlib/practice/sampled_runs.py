@@ -7,7 +7,6 @@ can be checked.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +37,7 @@ class SampledRuns:
 def sampled_runs(
     problem: SampledProblem,
     theta0: ArrayLike,
-    rate: float | Callable[[int], float],
+    rate: ArrayLike,
     num_steps: int,
     *,
     num_runs: int,
@@ -54,20 +53,29 @@ def sampled_runs(
     ----------
     problem : with ``sample`` and ``log_odds``: `TokenWindow` or `MarkovTokens`.
     theta0 : shape ``(dim,)``.
-    rate : learning rate, constant or a function of the step.
+    rate : learning rate, one for all steps or one for each.
     method : of `SampledGradient`; the standard deviation is the sample one, as in TRL.
     group_size, groups_per_step : responses in a group, and groups whose updates are averaged.
+
+    Raises
+    ------
+    ValueError : a count below one, or rates that are not one for each step.
     """
     whole(1, num_steps=num_steps)
     whole(1, num_runs=num_runs)
     whole(1, groups_per_step=groups_per_step)
+    if np.shape(rate) not in ((), (num_steps,)):
+        raise ValueError(
+            f"rate must be one number or one for each of {num_steps} steps, "
+            f"got shape {np.shape(rate)}"
+        )
+    rates = np.broadcast_to(np.asarray(rate, dtype=float), num_steps)
     direction = SampledGradient(method, group_size, rng, ddof=1)
     theta = np.broadcast_to(
         np.asarray(theta0, dtype=float), (num_runs, np.shape(theta0)[-1])
     ).copy()
     history: dict[str, list[Array]] = {}
-    for step in range(num_steps):
-        eta = rate(step) if callable(rate) else rate
+    for eta in rates:
         before = expit(problem.log_odds(theta))
         spread_out = np.broadcast_to(
             theta[:, None, :], (num_runs, groups_per_step, theta.shape[-1])
