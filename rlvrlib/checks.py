@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -33,11 +34,17 @@ _WORDS = {
 def inside(interval: str, **named: ArrayLike) -> Array:
     """Numbers in an interval such as ``"(0, 1)"`` or ``"[0, inf)"``."""
     name, given, values = _numbers(named)
+    least, most = _ends(interval)
+    what = _WORDS.get(interval) or f"in {interval}"
+    return _allowed((values >= least) & (values <= most), name, what, given, values)
+
+
+@cache
+def _ends(interval: str) -> tuple[float, float]:
+    """The least and the largest number of an interval: beside an open end, the next one."""
     low, high = map(float, interval[1:-1].split(","))
-    above = values >= low if interval[0] == "[" else values > low
-    below = values <= high if interval[-1] == "]" else values < high
-    what = _WORDS.get(interval, f"in {interval}")
-    return _allowed(above & below, name, what, given, values)
+    least = low if interval[0] == "[" else np.nextafter(low, np.inf)
+    return least, high if interval[-1] == "]" else np.nextafter(high, -np.inf)
 
 
 def finite(**named: ArrayLike) -> Array:
@@ -109,7 +116,7 @@ def _numbers(named: dict[str, Any]) -> tuple[str, Any, Array]:
         raise ValueError(f"{name} must hold real numbers, got {shown(given)}") from None
 
 
-def _allowed(good: Any, name: str, what: str, given: object, values: Array) -> Array:
-    if not np.all(good):
+def _allowed(good: NDArray[np.bool_], name: str, what: str, given: object, values: Array) -> Array:
+    if not good.all():
         raise ValueError(f"{name} must be {what}, got {shown(given)}")
     return values
