@@ -226,10 +226,12 @@ def multiplier(
     ).T
     # the mean of A (r - J) over a group with so many correct responses
     mean = share * right * failure[..., None] - (1 - share) * wrong * success[..., None]
-    return np.sum(_chances(success, failure, group_size, row.resamples) * mean, axis=-1)
+    return np.sum(correct_count_law(success, failure, group_size, row.resamples) * mean, axis=-1)
 
 
-def _chances(success: Array, failure: Array, group_size: int, mixed: bool) -> Array:
+def correct_count_law(
+    success: Array, failure: Array, group_size: int, mixed: bool = False
+) -> Array:
     """Binomial law of the number of correct responses, shape ``(..., G + 1)``; given that it is
     neither 0 nor ``G`` where ``mixed``.
     """

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import expit
 
 from rlvrlib.bandits import SoftmaxBandit
-from rlvrlib.checks import inside, one_of, whole
+from rlvrlib.checks import finite, inside, one_of, whole
 from rlvrlib.directions import Direction, OnTop, redrawn
-from rlvrlib.methods import group_advantages, method_named
+from rlvrlib.first_zero import first_zero
+from rlvrlib.methods import group_advantages, method_named, multiplier
 from rlvrlib.problems import Array, At, Problem
 
 _LOG_LARGE = 700.0
@@ -51,6 +53,56 @@ def kl_gradient(
     chance = np.exp(here)
     weights = -np.exp(there) if order == "reference-policy" else chance * (here - there)
     return mean_score(problem, theta, chance, weights)
+
+
+def kl_pull(log_odds: ArrayLike, start: ArrayLike, order: str = "policy-reference") -> Array:
+    """What a KL penalty takes from the multiplier per unit of its weight, shape ``(...)``.
+
+    At a policy that is the reference with its correct responses reweighted by one factor the
+    gradient of the divergence is this times the gap: ``J(1-J) (l - l0)`` for ``KL(pi || pi_ref)``,
+    ``J - J0`` for ``KL(pi_ref || pi)``.
+
+    Source: the book's chapter on optimizers, KL to the start.
+
+    Parameters
+    ----------
+    log_odds, start : ``l`` and the log-odds ``l0`` of the reference.
+    order : see `kl_gradient`.
+    """
+    one_of(_ORDERS, order=order)
+    log_odds, start = finite(log_odds=log_odds), finite(start=start)
+    if order == "reference-policy":
+        return expit(log_odds) - expit(start)
+    return expit(log_odds) * expit(-log_odds) * (log_odds - start)
+
+
+def kl_plateau(
+    method: str,
+    beta: ArrayLike,
+    start: ArrayLike,
+    order: str = "policy-reference",
+    group_size: int | None = None,
+) -> Array:
+    """First log-odds above the start at which an exact run with a KL penalty rests, where
+    ``m(J) = beta`` times `kl_pull`; infinite if there are none up to 60 above; shape ``(...)``.
+
+    Source: the book's chapter on optimizers, KL to the start.
+
+    Parameters
+    ----------
+    method, group_size : see `methods.multiplier`.
+    beta : weight of the penalty, non-negative.
+    start : log-odds of the reference, where the run starts.
+    order : see `kl_gradient`.
+    """
+    beta, start = np.broadcast_arrays(inside("[0, inf)", beta=beta), finite(start=start))
+
+    def net(rise: Array) -> Array:
+        odds = start + rise
+        push = multiplier(method, expit(odds), group_size, failure_rate=expit(-odds))
+        return push - beta * kl_pull(odds, start, order)
+
+    return start + first_zero(net, np.ones(beta.shape), np.ones(beta.shape, bool), 60.0)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.special import betainc, expit, gammaln, log_ndtr, logit, ndtr
 
 from rlvrlib.bandits import LogLinearBandit
-from rlvrlib.checks import positive, whole
+from rlvrlib.checks import finite, positive, whole
 from rlvrlib.first_zero import zero_between
 from rlvrlib.problems import Array, Problem, Regularity, log_sum_exp, unit
 
@@ -120,22 +120,28 @@ class TokenWindow(LogLinearBandit):
 
         Raises
         ------
-        ValueError : a window with one edge, or log-odds that are not below those of its summit.
+        ValueError : log-odds that are not below those of the summit, or the side of a window with
+            one edge on which they are not attained.
         """
-        wanted, summit = np.broadcast_arrays(np.asarray(log_odds, dtype=float), self.summit)
-        if not np.all(np.isfinite(summit)) or np.any(self.log_odds(summit[..., None]) <= wanted):
-            raise ValueError(
-                "log_odds must be below those of the summit of a window with two edges, "
-                f"got up to {np.max(wanted):.4g}"
-            )
-        far = side * np.ones(wanted.shape)
-        while np.any(above := self.log_odds((summit + far)[..., None]) > wanted):
-            far = np.where(above, 2 * far, far)
+        wanted, summit = np.broadcast_arrays(finite(log_odds=log_odds), self.summit)
+        inner = np.isfinite(summit)
 
         def excess(theta: Array) -> Array:
             return self.log_odds(theta[..., None]) - wanted
 
-        return zero_between(excess, summit, summit + far, np.ones(wanted.shape, bool))[..., None]
+        if np.any(np.where(inner, excess(np.where(inner, summit, 0.0)) <= 0, side * summit > 0)):
+            raise ValueError(
+                "log_odds must be below those of the summit, on a side of it on which they are "
+                f"attained, got up to {np.max(wanted):.4g}"
+            )
+        near = np.where(inner, summit, self.middle)  # and towards a summit that is infinite
+        reach = -side * np.ones(wanted.shape)
+        while np.any(below := ~inner & (excess(near) <= 0)):
+            near, reach = np.where(below, near + reach, near), np.where(below, 2 * reach, reach)
+        far = side * np.ones(wanted.shape)
+        while np.any(above := excess(near + far) > 0):
+            far = np.where(above, 2 * far, far)
+        return zero_between(excess, near, near + far, np.ones(wanted.shape, bool))[..., None]
 
     def logits(self, theta: Array) -> Array:
         return self._log_law(theta, self._size, *self._counts)

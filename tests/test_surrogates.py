@@ -27,7 +27,7 @@ from rlvrlib import (
     kl_gradient,
 )
 from rlvrlib.methods import METHODS, SAMPLED_METHODS
-from rlvrlib.surrogates import mean_score
+from rlvrlib.surrogates import kl_plateau, kl_pull, mean_score
 
 ORDERS = ("policy-reference", "reference-policy")
 
@@ -392,3 +392,32 @@ def test_schedules_scale_the_update_outside_of_adam():
 def test_bad_schedules(factors):
     with pytest.raises(ValueError, match="factors"):
         RateSchedule(PolicyGradient("grpo"), factors)
+
+
+@pytest.mark.parametrize("order", ["policy-reference", "reference-policy"])
+def test_the_pull_of_a_penalty_is_its_gradient_over_the_gap(order):
+    problem, origin = TabularBandit([1, 1, 0, 0]), np.array([0.3, -0.5, 0.8, 0.1])
+    there = origin + 1.7 * problem.rewards
+    pull = kl_pull(problem.log_odds(there), problem.log_odds(origin), order)
+    assert kl_gradient(problem, there, origin, order) == pytest.approx(
+        pull * problem.gradient_gap(there), abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("order", ["policy-reference", "reference-policy"])
+@pytest.mark.parametrize(("method", "group_size"), [("reinforce", None), ("grpo", 8)])
+def test_runs_with_a_penalty_rest_at_the_plateau(method, group_size, order):
+    problem, origin, beta = TabularBandit([1, 0, 0]), np.array([-1.0, 0.5, 0.0]), np.array([0.8, 2])
+    start = problem.log_odds(origin)
+    penalty = KLPenalty(PolicyGradient(method, group_size), beta, None, order)
+    path = ascend(problem, np.tile(origin, (2, 1)), penalty, Constant(0.5), 1500)
+    plateau = kl_plateau(method, beta, start, order, group_size)
+    assert path.log_odds[:, -1] == pytest.approx(plateau, abs=1e-6)
+    if method == "reinforce" and order == "policy-reference":
+        assert plateau == pytest.approx(start + 1 / beta, rel=1e-9)
+
+
+def test_there_is_no_plateau_of_grpo_for_a_small_weight():
+    assert kl_plateau("grpo", [0.05, 4.0], 0.0)[0] == np.inf > kl_plateau("grpo", [4.0], 0.0)[0]
+    with pytest.raises(ValueError, match="order must be one of"):
+        kl_pull(0.0, 0.0, "reverse")

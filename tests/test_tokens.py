@@ -179,6 +179,12 @@ def test_summit_middle_and_natural_units():
     assert TokenWindow(9, 0, 4).summit == -np.inf and TokenWindow(9, 4, 9).summit == np.inf
 
 
+def test_reaching_log_odds_where_there_is_one_edge():
+    for window, side in ((TokenWindow(16, 12, 16), -1), (TokenWindow(16, 0, 5), 1)):
+        for wanted in (-40.0, 0.3, 30.0):
+            assert window.log_odds(window.reaching(wanted, side)) == pytest.approx(wanted)
+
+
 def test_reaching_log_odds_on_both_sides():
     window, wanted = TokenWindow(64, 37, 52), np.array([2.0, -1.0, -20.0, -700.0])
     for side in (-1, 1):
@@ -429,7 +435,10 @@ def test_a_dropped_logarithm_and_a_wrong_exponent_are_seen():
             lambda: TokenWindow(8, 3, 5).reaching(9.0, 1),
             "log_odds must be below those of the summit",
         ),
-        (lambda: TokenWindow(8, 0, 5).reaching(0.0, 1), "a window with two edges"),
+        (
+            lambda: TokenWindow(8, 0, 5).reaching(0.0, -1),
+            "on a side of it on which they are attained",
+        ),
         (lambda: TokenWindow(8, 5, 4), "low and high must leave"),
         (lambda: TokenWindow(8, 0, 8), "low and high must leave"),
         (
