@@ -164,7 +164,7 @@ def move(theta, weights, factor, reference):
 
 @njit(nogil=True)
 def reinforce(ends, success, num_right, eta):
-    """All steps, in place, with the right arms first; ``success`` has shape ``(runs, steps + 1)``."""
+    """All steps, in place, the right arms first; ``success`` has shape ``(runs, steps + 1)``."""
     rates, zero, half = np.empty((1, WIDTH)), all_of(0.0), all_of(-0.5)
     num_arms, num_steps = ends.shape[1], success.shape[1] - 1
     for first in range(0, len(ends), WIDTH):

@@ -265,7 +265,8 @@ def test_a_file_that_is_no_model_is_named(tmp_path):
 def test_exhausted_memory_is_named_with_a_remedy(tiny, task, monkeypatch):
     def full(*_, **__):
         raise RuntimeError(
-            "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 99"
+            "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate "
+            "memory: you tried to allocate 99"
         )
 
     model, tokenizer = tiny

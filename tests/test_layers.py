@@ -1,5 +1,5 @@
-"""The library imports downwards only, and its layers are its folders: the theory is flat, and what is
-not the subject has a folder of its own.
+"""The library imports downwards only, and its layers are its folders: the theory is flat, and what
+is not the subject has a folder of its own.
 """
 
 from __future__ import annotations

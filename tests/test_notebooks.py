@@ -90,7 +90,8 @@ def test_table_of_contents_holds_every_notebook_below_its_chapter() -> None:
 # ---- the lint can fail: one fault at a time in a notebook that passes
 
 ROW = dict.fromkeys(
-    "key statement source relation predicted measured tolerance predicted_text measured_text tolerance_text verdict "
+    "key statement source relation predicted measured tolerance predicted_text measured_text "
+    "tolerance_text verdict "
     "reason".split(),
     "",
 )

@@ -1,4 +1,4 @@
-"""A plan against the pressure it is made of, the corollaries of the book, and exact critical rates."""
+"""A plan against the pressure it is made of, the book's corollaries, and exact critical rates."""
 
 from __future__ import annotations
 

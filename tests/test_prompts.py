@@ -1,5 +1,5 @@
-"""Batches of prompts: the batch bounds against enumeration, the batch as one problem, the weightings
-and the rule that chooses.
+"""Batches of prompts: the batch bounds against enumeration, the batch as one problem, the
+weightings and the rule that chooses.
 """
 
 from __future__ import annotations

