@@ -66,6 +66,16 @@ class Trajectory:
         return expit(-self.log_odds)
 
     @property
+    def first_move(self) -> tuple[Array, Array]:
+        """Number of the first step that moves, from 1 on, and its length; infinite and 0 where none
+        does. Shape ``(...)``.
+        """
+        moves = self.step_size > 0
+        first = np.argmax(moves, axis=-1)[..., None]
+        length = np.take_along_axis(self.step_size, first, axis=-1)[..., 0]
+        return np.where(moves.any(axis=-1), first[..., 0] + 1.0, np.inf), length
+
+    @property
     def cumulative_alignment(self) -> Array:
         """``M(k) = sum_{j<k} [alignment_j]_+ eta_j``, shape ``(..., steps + 1)``, from ``M(0) =
         0``.

@@ -22,7 +22,7 @@ from scipy.special import expit
 from rlvrlib.checks import positive, whole
 from rlvrlib.first_zero import exact, zero_between
 from rlvrlib.methods import method_named, multiplier
-from rlvrlib.problems import Array, Problem
+from rlvrlib.problems import Array, Problem, success_rate
 
 # A number, or an array of them that broadcasts.
 Values: TypeAlias = Array | float
@@ -98,6 +98,10 @@ class PolicyMap(UpdateMap):
         """Parameters at ``x``, shape ``(..., 1)``."""
         return np.asarray(self.summit + self.unit * np.asarray(x))[..., None]
 
+    def success_rate(self, x: Values) -> Array:
+        """``J`` at ``x``, same shape."""
+        return success_rate(self.problem, self.theta(x))
+
     def exact(self, x: Values) -> tuple[Array, Array]:
         """The velocity and its slope, solved and not interpolated."""
         velocity, slope = policy_velocity(self.problem, self.method, self.theta(x))
@@ -106,6 +110,15 @@ class PolicyMap(UpdateMap):
     def solved(self) -> PolicyMap:
         """The same map without its table: every velocity is exact."""
         return replace(self, velocity=lambda x: self.exact(x)[0], slope=lambda x: self.exact(x)[1])
+
+    def pulled(self, pull: Callable[[Array], Array]) -> PolicyMap:
+        """With ``pull(theta)``, shape ``(..., 1)``, taken from the update of ``theta``, such as a
+        multiple of `kl_gradient`; the slope and the peaks are those without it.
+        """
+        return replace(
+            self,
+            velocity=lambda x: self.velocity(x) - self.unit * pull(self.theta(x))[..., 0],
+        )
 
     def learning_rate(self, rate: Values) -> Values:
         """``eta`` with which `PolicyGradient` does an update of this map at the rate: ``unit^2``
@@ -185,6 +198,13 @@ class TwoCycles(NamedTuple):
         return np.abs(self.multiplier) < 1
 
     @property
+    def calm(self) -> TwoCycles:
+        """The stable ones, by rate."""
+        order = np.flatnonzero(self.stable)
+        order = order[np.argsort(self.rate[order])]
+        return TwoCycles(*(values[order] for values in self))
+
+    @property
     def exponent(self) -> Array:
         """The Lyapunov exponent, half the logarithm of the multiplier's size."""
         return np.log(np.abs(self.multiplier)) / 2
@@ -252,6 +272,12 @@ def cycle_rates(m: UpdateMap) -> CycleRates:
     return CycleRates(float(-2 / m.slope(np.zeros(()))), float(main.rate[birth]), float(flip))
 
 
+def first_events(m: PolicyMap) -> dict[str, float]:
+    """`cycle_rates` by name, and ``loss``, the `first_loss` from 300 distances up to 7."""
+    loss = first_loss(m, np.geomspace(0.002, 7, 300))
+    return {**cycle_rates(m)._asdict(), "loss": loss}
+
+
 # ---- period doubling
 
 
@@ -307,6 +333,14 @@ def onset_of_chaos(rates: Values) -> tuple[float, float]:
 # ---- orbits
 
 
+def orbit(m: UpdateMap, start: Values, rate: Values, updates: int) -> Array:
+    """The start and the points after each update, shape ``(updates + 1, ...)``."""
+    path = [np.array(np.broadcast_arrays(start, rate)[0], dtype=float)]
+    for _ in range(updates):
+        path.append(m.update(path[-1], rate))
+    return np.array(path)
+
+
 def orbit_ends(
     m: UpdateMap, starts: Values, rate: Values, updates: int, kept: int = 12
 ) -> tuple[Array, Array]:
@@ -326,6 +360,16 @@ def orbit_ends(
         points = [*points, x][-kept:]
         x = m.update(x, rate)
     return np.array(points), total / whole
+
+
+def fates(points: Array, exponents: Array, lost: np.ndarray) -> dict[str, np.ndarray]:
+    """What became of orbits, from what `orbit_ends` says of them and whether they are lost: each
+    has settled, oscillates, is chaotic or is lost. Shape of the exponents.
+    """
+    settled = ~lost & (np.ptp(points, axis=0) < 1e-3)
+    chaotic = ~lost & ~settled & (exponents > 0.02)
+    oscillating = ~(lost | settled | chaotic)
+    return {"settled": settled, "oscillating": oscillating, "chaotic": chaotic, "lost": lost}
 
 
 def longest_stay(m: UpdateMap, starts: Values, rate: Values, updates: int) -> Array:

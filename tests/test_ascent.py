@@ -341,6 +341,15 @@ def test_adam_by_hand():
     assert path.theta == pytest.approx(0.5 * gap / (gap + 1e-3))
 
 
+def test_the_first_move():
+    bandit = LogLinearBandit(np.eye(2), [1, 0])
+    vectors = np.zeros((4, 3, 2))
+    vectors[2, 0], vectors[0, 1], vectors[3, 1] = [3.0, 4.0], [0.0, 1.0], [9.0, 0.0]
+    path = ascend(bandit, np.zeros((3, 2)), Prescribed(vectors), Constant(2.0), 4)
+    number, length = path.first_move
+    assert number.tolist() == [3, 1, np.inf] and length.tolist() == [10, 2, 0]
+
+
 def test_adam_remembers_as_if_it_had_met_the_gradient():
     rng = np.random.default_rng(4)
     bandit, theta, vectors = (

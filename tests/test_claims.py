@@ -151,7 +151,7 @@ def test_the_same_claim_for_each_case():
         "a theorem",
         {"grpo": 2.0, "walk": 3.0},
         {"grpo": 2.1, "walk": 3.5},
-        tolerance=0.2,
+        tolerance={"grpo": 0.2, "walk": 0.1},
         outside="",
         names={"grpo": "GRPO"},
     )
@@ -159,6 +159,7 @@ def test_the_same_claim_for_each_case():
         ("rate-grpo", "GRPO: largest rate", 2.0, 2.1, claims.HOLDS),
         ("rate-walk", "walk: the same", 3.0, 3.5, claims.FAILS),
     ]
+    assert [c.tolerance for c in found] == [0.2, 0.1]
     assert [
         c.predicted for c in claims.each(claims.at_most, "a", "b", "c", 1, {"x": 0, "y": 2})
     ] == [1, 1]

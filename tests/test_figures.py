@@ -203,3 +203,26 @@ def test_png_has_a_palette_and_is_the_same_in_every_run():
         )
     assert np.mean(off) < 1 and len(first) < len(plain.getvalue())
     plt.close(figure)
+
+
+@pytest.mark.usefixtures("close_figures")
+def test_one_look_where_it_holds_and_another_where_not():
+    _, axes = plt.subplots()
+    x = np.arange(4)
+    looks = {"color": "black"}, {"color": "black", "linestyle": ":"}
+    figures.where(axes, x, 2 * x, x > 1, *looks)
+    first, second = (line.get_ydata() for line in axes.lines)
+    assert np.isnan(first[:2]).all() and first[2:].tolist() == [4, 6]
+    assert second[:2].tolist() == [0, 2] and np.isnan(second[2:]).all()
+    assert axes.lines[1].get_linestyle() == ":"
+
+
+@pytest.mark.usefixtures("close_figures")
+def test_shares_have_exact_intervals():
+    """Of 20, none and 5: 1 - 0.025^(1/20), and Clopper and Pearson's 0.087 and 0.491."""
+    _, axes = plt.subplots()
+    figures.shares(axes, [0, 5], 20, [0.0, 1.0], 2, label="x")
+    (bars,) = [c for c in axes.collections if hasattr(c, "get_segments")]
+    (first, second) = (segment[:, 0] for segment in bars.get_segments())
+    assert first == pytest.approx([0, 1 - 0.025 ** (1 / 20)])
+    assert second == pytest.approx([0.0866, 0.4910], abs=1e-4)

@@ -17,7 +17,7 @@ import pytest
 from site_checks import SITE
 
 from rlvrlib.evidence import figures
-from rlvrlib.evidence.interactive import KEY, Control, Curve, Panel, Play, show
+from rlvrlib.evidence.interactive import KEY, Control, Curve, Panel, Play, ragged, show, upright
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(
@@ -293,3 +293,11 @@ def test_without_the_library_the_sentences_still_change(browser: Any, base: str)
         page.locator(".play input[type=range]").first.focus()
         page.keyboard.press("ArrowRight")
         assert page.locator(".play-readout").first.text_content() != said
+
+
+def test_uprights_and_rows_of_different_lengths():
+    line = upright([0.5, 2.0], (-1, 1), {"color": "black"}, (1,), 1, "here")
+    assert np.asarray(line.x).tolist() == [[0.5, 0.5], [2.0, 2.0]] and line.y == [-1, 1]
+    assert (line.controls, line.panel, line.label) == ((1,), 1, "here")
+    filled = ragged([[1.0], [2.0, 3.0]])
+    assert filled[0, 0] == 1 and np.isnan(filled[0, 1]) and filled[1].tolist() == [2, 3]

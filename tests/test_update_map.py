@@ -6,7 +6,15 @@ its updates.
 import numpy as np
 import pytest
 
-from rlvrlib import Constant, PolicyGradient, TokenWindow, ascend, update_map
+from rlvrlib import (
+    Constant,
+    KLPenalty,
+    PolicyGradient,
+    TokenWindow,
+    ascend,
+    kl_gradient,
+    update_map,
+)
 from rlvrlib.update_map import LEFT, RIGHT, UpdateMap
 
 # r y (1 - y) with r = 1 + rate and the summit at y = 1 - 1/r: only the left side has a peak.
@@ -42,6 +50,10 @@ def test_two_cycles_of_the_logistic_map():
     r = 1 + main.rate
     assert len(r) == 2400 and len(rest.rate) == 0
     assert main.multiplier == pytest.approx(4 + 2 * r - r**2, rel=1e-11, abs=1e-11)
+    calm = main.calm
+    assert np.all(calm.stable) and len(calm.rate) == main.stable.sum()
+    assert np.all(np.diff(calm.rate) >= 0) and set(calm.left) <= set(main.left)
+    assert calm.exponent == pytest.approx(np.log(np.abs(calm.multiplier)) / 2)
     assert main.stable.tolist() == ((r > 3) & (r < 1 + np.sqrt(6))).tolist()
     assert LOGISTIC.update(main.left, main.rate) == pytest.approx(main.right, abs=1e-11)
     assert LOGISTIC.update(main.right, main.rate) == pytest.approx(main.left, abs=1e-9)
@@ -132,6 +144,21 @@ def test_lyapunov_exponent_of_a_cycle_is_half_the_logarithm_of_its_multiplier():
         r = 1 + rates
         assert exponents == pytest.approx(np.log(np.abs(4 + 2 * r - r**2))[None] / 2, abs=1e-9)
         assert points[0] == pytest.approx(points[2]) and points[0] != pytest.approx(points[1])
+
+
+def test_an_orbit_is_its_updates():
+    path = update_map.orbit(LOGISTIC, np.array([[-0.3], [0.1]]), np.array([2.0, 2.5, 3.0]), 4)
+    assert path.shape == (5, 2, 3) and np.all(path[0] == [[-0.3] * 3, [0.1] * 3])
+    assert path[3] == pytest.approx(LOGISTIC.update(path[2], [2.0, 2.5, 3.0]))
+
+
+def test_fates_of_the_logistic_map():
+    """r = 2.8, 3.2 and 3.9; and an orbit that is said to be lost."""
+    points, exponents = update_map.orbit_ends(LOGISTIC, -0.31, np.array([1.8, 2.2, 2.9, 2.9]), 2000)
+    lost = np.array([False, False, False, True])
+    found = update_map.fates(points, exponents, lost)
+    assert list(found) == ["settled", "oscillating", "chaotic", "lost"]
+    assert np.array(list(found.values())).astype(int).tolist() == np.eye(4, dtype=int).tolist()
 
 
 def test_longest_stay():
@@ -236,6 +263,11 @@ def test_the_map_of_a_window_is_its_update(method, power):
     path = ascend(window, theta, PolicyGradient(method), Constant(m.learning_rate(rate)), 1)
     assert summit + m.update(x, rate) / 8 == pytest.approx(path.theta[:, 0], abs=1e-9)
     velocity, slope = update_map.policy_velocity(window, method, theta)
+    penalized = KLPenalty(PolicyGradient(method), 0.3, np.zeros(1))
+    path = ascend(window, theta, penalized, Constant(rate / 64), 1)
+    after = m.pulled(lambda at: 0.3 * kl_gradient(window, at, np.zeros(1))).update(x, rate)
+    if power:
+        assert summit + after / 8 == pytest.approx(path.theta[:, 0], abs=1e-9)
     assert velocity / 8 == pytest.approx(m.velocity(x), abs=1e-8)
     assert np.all(m.solved().velocity(x) == m.exact(x)[0])
     assert np.all(m.solved().slope(x) == m.exact(x)[1])
@@ -256,6 +288,8 @@ def test_first_loss_is_where_an_update_comes_back_to_its_level():
     m = update_map.policy_map(window, "grpo", float(window.summit), 1 / 8, reach=20.0)
     distances = np.linspace(0.1, 6, 40)
     rate = update_map.first_loss(m, distances)
+    assert update_map.first_events(m)["loss"] == pytest.approx(rate, rel=0.02)
+    assert update_map.first_events(m)["birth"] == update_map.cycle_rates(m).birth
     x = np.r_[-distances, distances]
     for share, loses in ((0.999, False), (1.001, True)):
         after = window.log_odds(m.theta(x + share * rate * m.exact(x)[0]))

@@ -161,15 +161,19 @@ def each(
     Parameters
     ----------
     key, statement : of the claims: ``key-case``, and "Case: statement", "Case: the same".
-    predicted, measured : by case, in the order of the claims; a number serves for every case.
+    measured : by case, in the order of the claims.
+    predicted, more : by case, or one for all; ``more`` is what the relation takes by name.
     names : what a case is called, where not by its key.
-    more : as the relation takes it.
     """
     found: list[Claim] = []
     for case, value in measured.items():
         said = f"{(names or {}).get(case, case)}: {'the same' if found else statement}"
-        expected = predicted[case] if isinstance(predicted, Mapping) else predicted
-        found.append(relation(f"{key}-{case}", said, source, expected, value, **more))
+        own = {
+            name: given[case] if isinstance(given, Mapping) else given
+            for name, given in ({"predicted": predicted} | more).items()
+        }
+        expected = own.pop("predicted")
+        found.append(relation(f"{key}-{case}", said, source, expected, value, **own))
     return found
 
 

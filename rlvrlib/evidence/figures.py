@@ -12,7 +12,9 @@ What a notebook draws with, beside Matplotlib itself (``figures.`` before each):
     left.plot(x, y, **role("paper"), label="paper")    # a quantity that looks the same everywhere
     measured(left, x, y, index, label=name)            # points, with error bars if yerr= is given
     predicted(left, x, y, label="predicted")           # the dashed line of theory
+    shares(left, counts, trials, rows, index)          # with their 95% intervals
     band(left, x, runs, series(index))                 # between the quantiles 0.1 and 0.9 of runs
+    where(left, x, y, holds, look, other)              # one look where it holds, one where not
     left.axvline(1, **role("threshold"))
     ticks(left, x=[1, 3, 10], y=names)                 # these alone: plain numbers, or texts
     legend_below(figure)                               # one entry a label, for all panels
@@ -324,6 +326,31 @@ def band(
     """
     low, high = np.quantile(np.asarray(values), quantiles, axis=0)
     axes.fill_between(x, low, high, color=look["color"], alpha=0.2, linewidth=0)
+
+
+def shares(
+    axes: Axes, counts: ArrayLike, trials: int, rows: ArrayLike, index: int = 0, **changes: Any
+) -> None:
+    """How often of so many trials, as points in rows with exact 95% intervals of the share."""
+    from scipy.stats import binomtest  # half a second to load
+
+    counts = np.asarray(counts, dtype=int)
+    ends = [binomtest(count, trials).proportion_ci() for count in counts.tolist()]
+    errors = np.abs(np.transpose(ends) - counts / trials)
+    measured(axes, counts / trials, rows, index, xerr=errors, **changes)
+
+
+def where(
+    axes: Axes,
+    x: ArrayLike,
+    y: ArrayLike,
+    holds: ArrayLike,
+    look: dict[str, Any],
+    other: dict[str, Any],
+) -> None:
+    """A curve in one look where something holds, and in another where it does not."""
+    for part, style in ((np.asarray(holds), look), (~np.asarray(holds), other)):
+        axes.plot(x, np.where(part, y, np.nan), **style)
 
 
 def ticks(

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from rlvrlib.evidence import figures
 
@@ -102,6 +102,28 @@ class Curve:
     panel: int = 0
     label: str = ""
     shade: ArrayLike | None = None
+
+
+def upright(
+    x: ArrayLike,
+    ends: tuple[float, float],
+    look: Mapping[str, Any],
+    controls: tuple[int, ...],
+    panel: int = 0,
+    label: str = "",
+) -> Curve:
+    """A vertical line between two heights, at ``x`` of shape ``(*settings)``."""
+    return Curve(np.asarray(x)[..., None] * [1, 1], list(ends), look, controls, panel, label)
+
+
+def ragged(rows: Sequence[ArrayLike]) -> NDArray[np.float64]:
+    """Settings with different numbers of points as one array, filled up with NaN, shape ``(rows,
+    most points)``.
+    """
+    filled = np.full((len(rows), max(np.size(row) for row in rows)), np.nan)
+    for values, row in zip(filled, rows, strict=True):
+        values[: np.size(row)] = row
+    return filled
 
 
 @dataclass(frozen=True)
