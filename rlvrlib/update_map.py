@@ -162,10 +162,10 @@ def policy_map(
     bend, distance = table.derivative(), np.linspace(0, reach, nodes)
 
     def peak(side: int) -> float:
-        top = int(np.argmax(-side * table(side * distance)))
-        if top == nodes - 1:
+        top = distance[np.argmax(-side * table(side * distance))]
+        if top == reach:
             return reach
-        return float(_zero(lambda y: bend(side * y), distance[max(top - 1, 0)], distance[top + 1]))
+        return float(_zero(lambda y: bend(side * y), top / 2, min(2 * top, reach)))
 
     peaks = {side: peak(side) for side in (RIGHT, LEFT)}
     return PolicyMap(table, bend, peaks, reach, problem, method, summit, unit)
@@ -323,11 +323,12 @@ def superstable_rates(m: UpdateMap, period: int, rates: Values) -> Array:
 
 def onset_of_chaos(rates: Values) -> tuple[float, float]:
     """Where three successive doublings lead to: the rate to which they converge, with
-    Feigenbaum's constant as the ratio of the gaps to come; and the ratio of their own two gaps.
+    Feigenbaum's constant as the ratio of the gaps to come; and the ratio of their own two gaps,
+    infinite where the second is 0.
     """
-    first, second, third = np.asarray(rates, dtype=float)
+    first, second, third = np.asarray(rates, dtype=float).tolist()
     onset = third + (third - second) / (FEIGENBAUM - 1)
-    return float(onset), float((second - first) / (third - second))
+    return onset, (second - first) / (third - second) if third > second else np.inf
 
 
 # ---- orbits

@@ -116,6 +116,7 @@ def test_feigenbaum():
     )
     assert ratio == pytest.approx(update_map.FEIGENBAUM, rel=1e-3)
     assert onset == pytest.approx(3.569945671870944, abs=1e-8)
+    assert update_map.onset_of_chaos([1.0, 2.0, 2.0]) == (2.0, np.inf)
 
 
 def test_critical_point():
