@@ -6,7 +6,6 @@ define them (extra ``binary``).
 
 from __future__ import annotations
 
-import sqlite3
 import struct
 from collections.abc import Iterator
 from contextlib import closing
@@ -132,6 +131,7 @@ def is_sqlite(head: bytes) -> bool:
 
 def trackio_records(path: Path, notes: Notes) -> Iterator[Record]:
     """A row for every logged one; the runs of the project by their names."""
+    sqlite3 = import_module("sqlite3")  # a browser's Python does without it
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
             query = "select run_name, step, metrics from metrics order by id"

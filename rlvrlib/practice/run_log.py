@@ -205,7 +205,7 @@ class _Columns:
     means: dict[str, Meaning] = field(default_factory=dict)
     names: dict[str, int] = field(default_factory=dict)  # of other columns, and what they are
     beside: list[str] = field(default_factory=list)  # of them, those in the row that is read
-    streams: array[int] = field(default_factory=lambda: array("l"))
+    streams: array[int] = field(default_factory=lambda: array("q"))
     stream_names: dict[str, int] = field(default_factory=dict)
     too_many: bool = False
     summaries: int = 0
@@ -262,7 +262,7 @@ class _Columns:
             # Two spellings of one column are one.
             self.means[name] = found
             self.values[key] = self.values.setdefault(name, array("d"))
-            self.places[key] = self.places.setdefault(name, array("l"))
+            self.places[key] = self.places.setdefault(name, array("q"))
             return self.values[key]
         if len(self.names) < _MOST_NAMES:
             self.names[key] = 0
@@ -408,6 +408,7 @@ def _steps(
     enough = max(max(most.values(), default=0) * 0.9, 0.5 * rewarded.sum(), 1)
     # W&B counts its calls in `_step`: a trainer's own step is better.
     good = sorted((key for key in keys if most[key] >= enough), key=lambda key: key == "_step")
+    good = [key for key in keys if table.means[key].place < 0] or good  # given by name
     if not good:
         return _numbered(table, streams, found, columns, rewarded, notes)
     step = found[good[0]]
@@ -417,7 +418,8 @@ def _steps(
             step, streams = np.where(more, found[key], step), np.where(more, number, streams)
     kept = np.isfinite(step)
     notes.add(int((~kept).sum()), "rows without a step left out")
-    epoch = found.get("epoch", found.get("Epoch", np.full(len(rows), np.nan)))
+    epochs = [found[key] for key in table.named(CLOCK) if key.lower().endswith("epoch")]
+    epoch = epochs[0] if epochs else np.full(len(rows), np.nan)
     step = _in_step_with_rollouts(step, streams, rewarded & kept, kept, notes)
     return _one_run(step, streams, kept, rewarded, epoch, notes)
 
@@ -462,39 +464,50 @@ def _one_run(
         run[places], replaced = _told_apart(step[places], rewarded[places])
         notes.add(int(replaced.sum()), "rows replaced by those of a resumed run")
         kept[places[replaced]] = False
+    return step, _longest(run, kept, rewarded, "the steps start anew", notes)
+
+
+def _longest(
+    run: np.ndarray, kept: np.ndarray, rewarded: np.ndarray, what: str, notes: Notes
+) -> np.ndarray:
+    """Which rows belong to the run with the most rewards."""
     sizes = np.bincount(run[kept], weights=0.001 + rewarded[kept]).round().astype(int)
     chosen = kept & (run == sizes.argmax())
     if np.sum(sizes > 0) > 1:
         notes.add(
             1,
-            f"the steps start anew {len(sizes) - 1} times: several runs in one file, of "
+            f"{what} {len(sizes) - 1} times: several runs in one file, of "
             f"{', '.join(map(str, sizes[:20]))} rows; the longest was read",
             counted=False,
         )
     else:
         notes.add(int(np.sum(kept & ~chosen)), "rows of another run without a reward left out")
-    return step, chosen
+    return chosen
 
 
-def _told_apart(step: Array, rewarded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _told_apart(
+    step: Array, rewarded: np.ndarray, exact: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """The number of the run of each row, and the rows that a resumed run has done again.
 
-    A step at or below a run's first one starts another run. A step that goes back elsewhere and is
-    there already resumes the run; one that is not there was only logged late.
+    A step at or below a run's first one starts another run. One that goes back elsewhere resumes
+    the run; where steps are ``exact``, only if it is there already: else it was only logged late.
     """
     run, replaced = np.zeros(len(step), dtype=int), np.zeros(len(step), dtype=bool)
     number, first, last = 0, step[0], -math.inf
-    seen: dict[float, list[int]] = {}
+    rows: dict[float, list[int]] = {}  # of the run, by their steps, in the order of the log
+    done: set[float] = set()  # steps with a reward
     for row, now in enumerate(step.tolist()):
-        if now < last:
-            if now <= first:
-                number, first, seen, last = number + 1, now, {}, -math.inf
-            elif rewarded[row] and now in seen:
-                for again in [other for other in seen if other >= now]:
-                    replaced[seen.pop(again)] = True
-                last = -math.inf
+        if now < last and now <= first:
+            number, first, last, rows, done = number + 1, now, -math.inf, {}, set()
+        elif now < last and rewarded[row] and (now in done or not exact):
+            while rows and (latest := next(reversed(rows))) >= now:
+                replaced[rows.pop(latest)] = True
+                done.discard(latest)
+            last = -math.inf
+        rows.setdefault(now, []).append(row)
         if rewarded[row]:
-            seen.setdefault(now, []).append(row)
+            done.add(now)
         last, run[row] = max(last, now), number
     return run, replaced
 
@@ -507,56 +520,46 @@ def _numbered(
     rewarded: np.ndarray,
     notes: Notes,
 ) -> tuple[Array, np.ndarray]:
-    """Rows without a step, numbered in their order. Partial rows that follow each other are one
-    row; runs are told apart where the number of tokens, or the epoch, goes back.
+    """Rows without a step, numbered in their order; runs are told apart where the number of tokens,
+    or the epoch, goes back.
     """
     notes.add(1, "no step in this log: rows are numbered in their order", counted=False)
     clocks = [key for key in table.named(CLOCK) if np.isfinite(found[key]).mean() > 0.5]
-    clock = found[clocks[0]] if clocks else np.full(len(rewarded), np.nan)
-    there = np.array([~np.isnan(column) for column in columns.values()])
+    clock = _filled(found[clocks[0]]) if clocks else np.zeros(len(rewarded))
+    there = np.array([~np.isnan(column) for column in columns.values()]).T
     step, kept = np.zeros(len(rewarded)), np.ones(len(rewarded), dtype=bool)
     run = np.zeros(len(rewarded), dtype=int)
-    for stream in np.unique(streams):
-        places = np.flatnonzero(streams == stream)
-        new = np.ones(len(places), dtype=bool)
-        if not rewarded[places].all():
-            so_far = np.zeros(len(there), dtype=bool)
-            for number, place in enumerate(places):
-                now = there[:, place]
-                apart = number and clock[place] != clock[places[number - 1]]
-                apart = apart and not np.isnan(clock[place])
-                new[number] = bool(not number or apart or np.any(now & so_far))
-                so_far = now.copy() if new[number] else now | so_far
-        step[places] = np.cumsum(new)
-        back = np.diff(clock[places]) < 0
-        if not back.any():
-            continue
-        run[places], first = np.concatenate([[0], np.cumsum(back)]), 0.0
-        for place in np.flatnonzero(back) + 1:
-            first = clock[places][run[places] == run[places[place]] - 1][0]
-            if clock[places[place]] > first:  # resumed: the same run, without the rows done again
-                again = places[:place][
-                    (run[places[:place]] == run[places[place]] - 1)
-                    & (clock[places[:place]] >= clock[places[place]])
-                ]
-                notes.add(len(again), "rows replaced by those of a resumed run")
-                kept[again] = False
-                run[places[place:]] -= 1
-        sizes = np.bincount(run[places][kept[places]])
-        if len(sizes) > 1:
-            notes.add(
-                1,
-                f"{clocks[0]} goes back {len(sizes) - 1} times: several runs in one file, of "
-                f"{', '.join(map(str, sizes[:20]))} rows; the longest was read",
-                counted=False,
-            )
-        kept[places[run[places] != sizes.argmax()]] = False
-        if kept[places].any():
-            _, step[places[kept[places]]] = np.unique(
-                step[places[kept[places]]], return_inverse=True
-            )
-            step[places] += 1
-    return step, kept
+    by_stream = [np.flatnonzero(streams == stream) for stream in np.unique(streams)]
+    for places in by_stream:
+        step[places] = _joined(there[places], clock[places], rewarded[places])
+        run[places], replaced = _told_apart(clock[places], np.ones(len(places)), exact=False)
+        notes.add(int(replaced.sum()), "rows replaced by those of a resumed run")
+        kept[places[replaced]] = False
+    chosen = _longest(run, kept, rewarded, f"{clocks[0] if clocks else ''} goes back", notes)
+    for places in by_stream:
+        mine = places[chosen[places]]
+        step[mine] = np.unique(step[mine], return_inverse=True)[1] + 1.0
+    return step, chosen
+
+
+def _joined(there: np.ndarray, clock: Array, rewarded: np.ndarray) -> Array:
+    """The number of each row, where partial rows that follow each other are one: rows that have no
+    quantity in common, at the same time.
+    """
+    if rewarded.all():
+        return np.arange(len(rewarded), dtype=float)
+    new = np.ones(len(rewarded), dtype=bool)
+    so_far = there[0]
+    for row in range(1, len(rewarded)):
+        new[row] = clock[row] != clock[row - 1] or bool(np.any(there[row] & so_far))
+        so_far = there[row] if new[row] else there[row] | so_far
+    return np.cumsum(new).astype(float)
+
+
+def _filled(clock: Array) -> Array:
+    """With the last number before it where a row has none."""
+    known = np.where(np.isfinite(clock), np.arange(len(clock)), 0)
+    return np.nan_to_num(clock[np.maximum.accumulate(known)], nan=-np.inf)
 
 
 # ---- what is said

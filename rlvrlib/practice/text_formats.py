@@ -85,8 +85,6 @@ _HELD_OUT = re.compile(r"(?i)\b(?:eval\w*|valid\w*|val|test)\b")
 
 def pairs_row(line: str) -> Row | None:
     """``Step 3/40 | Average reward: 0.5 | Learning Rate 1e-6``, ``[Step 3/40] reward=0.5``."""
-    if len(line) > _LONGEST:
-        return None
     line = _TIME.sub("", line, count=1)
     found = list(_ENTRY.finditer(line))
     row = {
@@ -129,11 +127,12 @@ class Table:
         for delimiter in _DELIMITERS:
             if delimiter not in line or delimiter not in before:
                 continue
-            header, cells = split(before, delimiter), split(line, delimiter)
-            named = sum(map(bool, header)) >= max(len(header) - 1, 1)
-            if len(header) != len(cells) or len(header) < 2 or not named:
+            cells = split(line, delimiter)
+            if not any(map(number_like, cells)):
                 continue
-            if any(map(number_like, cells)) and not any(map(number_like, header)):
+            header = split(before, delimiter)
+            named = sum(map(bool, header)) >= max(len(header) - 1, 1)
+            if len(header) == len(cells) > 1 and named and not any(map(number_like, header)):
                 return cls.named(header, delimiter)
         return None
 
@@ -325,7 +324,8 @@ class _Reader:
         if text.startswith("{") and dictionary_row(text) is None:
             self.open_lines = [text]  # a row of an array: read from here
             return ""
-        if text.startswith("{") or not _GOES_ON.search(text) or len(self.open_lines) > _MOST_LINES:
+        goes_on = len(text) < _LONGEST // 10 and _GOES_ON.search(text)
+        if text.startswith("{") or not goes_on or len(self.open_lines) > _MOST_LINES:
             self.skipped, self.open_lines = self.skipped + len(self.open_lines), []
             return text
         self.open_lines.append(text)
@@ -360,6 +360,8 @@ class _Reader:
 
     def pairs(self, text: str) -> Row | None:
         """Keys and values, with the names and the number above them."""
+        if len(text) > _LONGEST:
+            return None
         low = text.lower()
         above = "/".join(name for _, name in self.names)
         if not any(word in low or word in above.lower() for word in _MEASURED):
@@ -368,7 +370,8 @@ class _Reader:
         if shape in self.idle and not above:
             return None
         row = pairs_row(f"{above}/{text.lstrip('•- *')}" if above else text)
-        if row is None and not above and "pass@" not in low and len(self.idle) < 10_000:
+        idle = row is None and not above and "pass@" not in low and len(shape) < 500
+        if idle and len(self.idle) < 10_000:
             self.idle.add(shape)
         if row and self.number and not any(meaning(key).quantity == STEP for key in row):
             row["step"] = self.number
