@@ -78,6 +78,8 @@ def test_resumed_runs_replace_and_mixed_runs_separate(tmp_path):
     )
     log = read_log(write(tmp_path, corpus.BAD["mixed"]))
     assert len(log.step) == 60 and any("several runs" in note for note in log.notes)
+    many = from_rows([{"step": k % 2000, "reward": 0.5} for k in range(6000)])
+    assert len(many.step) == 2000 and any("of 2000, 2000, 2000 rows" in n for n in many.notes)
 
 
 def test_decreasing_steps_are_sorted_and_said(tmp_path):

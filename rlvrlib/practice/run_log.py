@@ -471,8 +471,8 @@ def _longest(
     run: np.ndarray, kept: np.ndarray, rewarded: np.ndarray, what: str, notes: Notes
 ) -> np.ndarray:
     """Which rows belong to the run with the most rewards."""
-    sizes = np.bincount(run[kept], weights=0.001 + rewarded[kept]).round().astype(int)
-    chosen = kept & (run == sizes.argmax())
+    sizes = np.bincount(run[kept & rewarded])
+    chosen = kept & (run == sizes.argmax()) if len(sizes) else kept
     if np.sum(sizes > 0) > 1:
         notes.add(
             1,
