@@ -223,8 +223,8 @@ def unit_or_zero(update: Array) -> tuple[Array, NDArray[np.bool_]]:
     ------
     ValueError : an update that is not finite.
     """
-    square = np.asarray(np.vecdot(update, update))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        square = np.asarray(np.vecdot(update, update))
         along = update / np.sqrt(square)[..., None]
     moves, extreme = np.ones(square.shape, dtype=bool), ~((square > 1e-200) & (square < 1e200))
     # scaled first: an update of 1e-200 has a direction too, though its square vanishes
