@@ -22,10 +22,10 @@ from rlvrlib import (
     MarkovTokens,
     PolicyGradient,
     TabularBandit,
+    Trajectory,
     ascend,
     ascend_blocks,
 )
-from rlvrlib.ascent import Trajectory
 from rlvrlib.blocks import Loop
 
 Array = np.ndarray

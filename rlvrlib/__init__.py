@@ -29,6 +29,7 @@ from rlvrlib.moving import Curriculum, MovingProblem, Schedule, Shifted, Steered
 from rlvrlib.nonlinear import NetworkBandit, QuadraticBandit, segment_regularity
 from rlvrlib.overshoot import OvershootInstance, critical_step
 from rlvrlib.problems import (
+    Array,
     At,
     Problem,
     Regularity,
@@ -48,6 +49,7 @@ from rlvrlib.weightings import LargestGain, PromptWeighted
 __all__ = [
     "METHODS",
     "Adam",
+    "Array",
     "At",
     "BatchMean",
     "Clipped",

@@ -13,13 +13,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from rlvrlib.ascent import Trajectory
-from rlvrlib.bandits import TabularBandit
+from rlvrlib import (
+    Array,
+    Constant,
+    Direction,
+    PolicyGradient,
+    Problem,
+    Step,
+    TabularBandit,
+    Trajectory,
+    multiplier,
+)
 from rlvrlib.checks import finite, whole
-from rlvrlib.directions import Direction, PolicyGradient
-from rlvrlib.methods import multiplier
-from rlvrlib.problems import Array, Problem
-from rlvrlib.steps import Constant, Step
 
 try:
     from numba import njit

@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
+from rlvrlib import Array
 from rlvrlib.evidence import figures
 from rlvrlib.evidence.interactive import Control, Curve, Panel, Play, ragged, upright
-from rlvrlib.problems import Array
 from rlvrlib.update_map import (
     LEFT,
     RIGHT,

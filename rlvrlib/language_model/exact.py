@@ -26,8 +26,8 @@ from scipy.optimize import brentq
 from torch import Tensor
 from torch.func import functional_call, jvp
 
+from rlvrlib import Array
 from rlvrlib.language_model.vectors import flat, inner, moved, parts_of, trainable
-from rlvrlib.problems import Array
 
 
 @contextmanager

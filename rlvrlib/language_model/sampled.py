@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rlvrlib import Array
 from rlvrlib.language_model.exact import memory_checked, prompt_ids, token_log_probabilities
 from rlvrlib.language_model.vectors import parts_of, trainable
-from rlvrlib.problems import Array
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import xlogy
 
-from rlvrlib.problems import Array
+from rlvrlib import Array
 
 MIN_ROWS = 20  # a reference needs that many rows
 _SHORTEST = 5  # rows of a segment

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from rlvrlib import Array
 from rlvrlib.practice import change_points
 from rlvrlib.practice.change_points import MIN_ROWS, Segment
 from rlvrlib.practice.pressure import Pressure, aggregation_of, threshold_pressure
 from rlvrlib.practice.run_log import RunLog
 from rlvrlib.practice.signals import Signals, read_signals
 from rlvrlib.practice.verdicts import GROWTH, Case
-from rlvrlib.problems import Array
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rlvrlib import thresholds
 from rlvrlib.checks import inside, one_of, positive
 from rlvrlib.practice.pressure import aggregation_of, success_factor
-from rlvrlib.thresholds import longest_guarantee
 
 OPTIMIZERS = ("gradient", "adam")
 
@@ -100,7 +100,8 @@ def plan(
     length = before.length / after.length
     if optimizer == "adam":
         success = float(
-            longest_guarantee(after.success_rate) / longest_guarantee(before.success_rate)
+            thresholds.longest_guarantee(after.success_rate)
+            / thresholds.longest_guarantee(before.success_rate)
         )
         factors: tuple[Factor, ...] = (
             Factor("length", length, _LENGTH, _ALIGNMENT),

@@ -20,11 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rlvrlib import Array, multiplier, thresholds
 from rlvrlib.checks import inside, one_of
-from rlvrlib.methods import method_named, multiplier
+from rlvrlib.methods import method_named
 from rlvrlib.practice.run_log import RunLog
-from rlvrlib.problems import Array
-from rlvrlib.thresholds import longest_guarantee
 
 # What the loss divides the sum over tokens by. The length cap is constant in a run; the mean length
 # is not.
@@ -48,7 +47,7 @@ def success_factor(success_rate: ArrayLike, method: str, group_size: int | None 
     success rate changes.
     """
     success = inside("(0, 1)", success_rate=success_rate)
-    return multiplier(method, success, group_size) / longest_guarantee(success)
+    return multiplier(method, success, group_size) / thresholds.longest_guarantee(success)
 
 
 @dataclass(frozen=True)

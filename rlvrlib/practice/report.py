@@ -12,10 +12,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rlvrlib import Array
 from rlvrlib.evidence import figures
 from rlvrlib.evidence import html as page
 from rlvrlib.practice.diagnosis import Diagnosis
-from rlvrlib.problems import Array
 
 _FEW = 600  # rows up to this number are drawn one by one; of more only their means
 _SHOWN = {

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from rlvrlib import Array
 from rlvrlib.practice.formats import read_records
 from rlvrlib.practice.quantities import (
     CLOCK,
@@ -30,7 +31,6 @@ from rlvrlib.practice.quantities import (
 )
 from rlvrlib.practice.records import Notes, Record, Row, printable, some
 from rlvrlib.practice.text_formats import PAIRS
-from rlvrlib.problems import Array
 
 _ABSURD = 1e100  # no logged quantity is larger; sums of squares of what is left cannot overflow
 _BOXED = re.compile(r"[\w.]*\(\[?([-+.\w]+)[^()]*\)")

@@ -14,10 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
+from rlvrlib import Array, At, MarkovTokens, SampledGradient, SampledProblem
 from rlvrlib.checks import whole
-from rlvrlib.directions import SampledGradient
-from rlvrlib.markov_tokens import MarkovTokens
-from rlvrlib.problems import Array, At, SampledProblem
 
 
 @dataclass(frozen=True)

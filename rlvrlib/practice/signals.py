@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rlvrlib import Array
 from rlvrlib.practice.run_log import RunLog
-from rlvrlib.problems import Array
 
 # Names of reward functions that check the answer, as opposed to its format or length.
 _CHECKS_ANSWER = re.compile(r"acc|correct|exact|match|solve|pass|verif|answer", re.IGNORECASE)

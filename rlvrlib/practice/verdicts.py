@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rlvrlib import Array
 from rlvrlib.practice.change_points import (
     MIN_ROWS,
     Segment,
@@ -24,7 +25,6 @@ from rlvrlib.practice.change_points import (
 from rlvrlib.practice.pressure import Pressure
 from rlvrlib.practice.run_log import RunLog
 from rlvrlib.practice.signals import Signals, idle_steps
-from rlvrlib.problems import Array
 
 LEARNING, PLATEAU, OVERSHOOT = "learning", "plateau", "overshoot"
 COLLAPSE, RECOVERY = "collapse and absorbing", "collapse with partial recovery"
