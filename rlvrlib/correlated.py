@@ -154,6 +154,15 @@ class CorrelatedWindow(Problem):
         return laws
 
 
+def count_spread(length: ArrayLike, correlation: ArrayLike) -> Array:
+    """Standard deviation of the number of ones of ``T`` fair tokens whose correlation at a distance
+    ``k`` is ``rho^k``: the root of ``T (1+rho) / (1-rho) - 2 rho (1 - rho^T) / (1-rho)^2``, over 2.
+    """
+    rho, tokens = inside("[0, 1)", correlation=correlation), np.asarray(length)
+    gap = 1 - rho
+    return np.sqrt(tokens * (1 + rho) / gap - 2 * rho * (1 - rho**tokens) / gap**2) / 2
+
+
 def _law_of_ones(moves: Array, length: int) -> Array:
     """Law of the number of ones of ``length`` tokens and its derivatives, shape ``(orders, length +
     1)``.

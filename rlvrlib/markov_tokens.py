@@ -12,9 +12,9 @@ from math import comb
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import logsumexp, softmax
+from scipy.special import logit, logsumexp, softmax
 
-from rlvrlib.checks import last_axis, whole
+from rlvrlib.checks import inside, last_axis, whole
 from rlvrlib.problems import Array, Regularity, SampledProblem, unit
 
 
@@ -182,6 +182,29 @@ class MarkovTokens(SampledProblem):
         law = np.stack(ends, axis=-1)
         right, wrong = law / law.sum(axis=-1, keepdims=True)
         return right, wrong
+
+    def responses(self, theta: ArrayLike) -> tuple[Array, Array, np.ndarray]:
+        """Every response by enumeration: probabilities and whether they are correct, shape
+        ``(responses,)``, and scores, shape ``(responses, dim)``, at one ``theta``. There are up to
+        ``V^T_max``.
+        """
+        moves = self.transitions(theta)
+        steps = self.features - np.einsum("uv,uvd->ud", moves, self.features)[:, None]
+        found: list[tuple[float, Array, bool]] = []
+
+        def extend(last: int, state: int, length: int, chance: float, score: Array) -> None:
+            for token in np.flatnonzero(moves[last]):
+                after = chance * moves[last, token], score + steps[last, token]
+                if token == self.stop:
+                    found.append((*after, bool(self._stopped[0][state])))
+                elif length == self.max_length:
+                    found.append((*after, bool(self._cut[0][self.automaton[state, token]])))
+                else:
+                    extend(int(token), self.automaton[state, token], length + 1, *after)
+
+        extend(len(moves) - 1, 0, 1, 1.0, np.zeros(self.dim))
+        probability, score, correct = zip(*found, strict=True)
+        return np.array(probability), np.array(score), np.array(correct)
 
     def sample(
         self, theta: ArrayLike, group_size: int, rng: np.random.Generator
@@ -351,3 +374,73 @@ def bracket_chain(length: int, vocabulary: int = 4, persistence: float = 0.0) ->
     features = np.broadcast_to(move[:, None], (*base.shape, 1))
     law = base, features, vocabulary - 1, length
     return MarkovTokens(*law, automaton, balance != outside, accept_at_cap=True)
+
+
+def burst_chain(length: int, bound: int, correlation: float, open_share: float) -> MarkovTokens:
+    """Tokens 0 (forced), -1 and +1 (open), in which the open ones come in bursts; correct iff the
+    sum of a response of ``length`` tokens is at most ``bound`` in size.
+
+    Every token is open with the probability ``open_share``, whatever the correlation of openness
+    between neighbours; ``theta`` tilts the open ones, which are fair at 0 (Bursts).
+    """
+    whole(1, length=length)
+    inside("[0, 1)", correlation=correlation)
+    inside("(0, 1)", open_share=open_share)
+    # after a forced token, after an open one of either sign, after the stop token, at the start
+    after = np.array([0.0, 1.0, 1.0, 0.0])
+    opens = np.r_[correlation * after + (1 - correlation) * open_share, open_share]
+    with np.errstate(divide="ignore"):
+        base = np.log(np.stack([1 - opens, opens / 2, opens / 2, 0 * opens], axis=1))
+    base[3] = 0.0  # never reached, for no response stops before the cap
+    features = np.zeros((5, 4, 1))
+    features[:, 1], features[:, 2] = -0.5, 0.5
+    total = np.r_[0 : length + 1, -length:0]  # of each state of the automaton
+    step = (np.arange(2 * length + 1)[:, None] + [0, -1, 1, 0]) % (2 * length + 1)
+    return MarkovTokens(base, features, 3, length, step, np.abs(total) <= bound, accept_at_cap=True)
+
+
+def stopping_walk(half: int, cap: int) -> MarkovTokens:
+    """Responses that walk by steps of 1 up or down until they stop, correct iff they end at most
+    ``half`` from where they began; short and long ones, each with a stop probability of its own.
+
+    The four parameters: the logit of up over down, the stop logits of short and of long responses,
+    the logit of being a long one. `stopping_start` gives those of a law of the length.
+    """
+    whole(1, half=half)
+    base, tilt = np.full((6, 5), -np.inf), np.zeros((6, 5, 4))
+    for mode in (0, 1):
+        pair = [2 * mode, 2 * mode + 1]
+        base[np.ix_(pair, [*pair, 4])] = 0.0  # a response stays short or long
+        tilt[pair, 4, 1 + mode] = 1.0
+    base[4], base[5, :4] = 0.0, 0.0  # row 5 is the start; row 4 is never reached
+    tilt[:, :4, 0] = [-0.5, 0.5, -0.5, 0.5]
+    tilt[5, 2:4, 3] = 1.0
+    size = half + max(half // 2, 8)  # walks that are farther away are counted there
+    states = np.arange(2 * size + 1)
+    place = (states + size) % (2 * size + 1) - size  # state 0 is the start
+    down, up = np.clip([place - 1, place + 1], -size, size) % (2 * size + 1)
+    automaton = np.stack([down, up, down, up, states], axis=1)
+    return MarkovTokens(base, tilt, 4, cap, automaton, np.abs(place) <= half, accept_at_cap=True)
+
+
+def stopping_start(mean: float, cap: int, share: float = 0.5, ratio: float = 1.0) -> Array:
+    """Parameters of a fair `stopping_walk` of this mean length, shape ``(4,)``: a share of its
+    responses is long, ``ratio`` times the mean of the short ones.
+
+    The mean of a kind with the stop probability ``p`` after each token but the first is ``1 + (1 -
+    (1-p)^(cap-1)) / p``, at most the cap.
+    """
+    from scipy.optimize import brentq  # slow to load
+
+    inside("(0, 1)", share=share)
+    short = 1 + (mean - 1) / (1 - share + share * ratio)
+    stops = []
+    for length in (short, 1 + (short - 1) * ratio):
+        inside(f"(1, {cap}]", mean=length)
+        never = 1e-12
+
+        def excess(p: float, length: float = length) -> float:
+            return 1 + (1 - (1 - p) ** (cap - 1)) / p - length
+
+        stops.append(logit(brentq(excess, never, 1) if cap > length else never) + np.log(2))
+    return np.array([0.0, *stops, logit(share)])

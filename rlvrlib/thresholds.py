@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import log_expit, logit
+from scipy.special import expit, log_expit, logit, logsumexp
 
 from rlvrlib.bandits import SoftmaxBandit
 from rlvrlib.checks import finite, inside, non_negative, prompt_weights, whole
@@ -198,6 +198,39 @@ def variance_local(
     bounded = np.where(np.isinf(spread), 0.0, spread)
     step = np.where(bounded > 0, _ratio(np.log1p(_product(bounded, frozen)), bounded), frozen)
     return np.where(np.isinf(spread), 0.0, step)[()]
+
+
+def random_length(
+    alignment: ArrayLike, log_odds: float, length_law: ArrayLike, token_range: float
+) -> Array:
+    """``2 J dmu / V(F)``: below it the failure rate falls, whatever the cap, for logits linear in
+    ``theta`` (random lengths).
+
+    ``V(F) = R_p^2 / (2 mu) (log(2/F) + log E[e^(mu |o|)] / 2)^2`` with the best ``mu``. Stated for
+    ``F <= 2/e^2``; 0 above.
+
+    Parameters
+    ----------
+    alignment : ``dmu``, any shape.
+    log_odds : ``l``, where the step starts, a number.
+    length_law : probabilities of the lengths 1, 2, ..., shape ``(T_max,)``; the moment must not
+        grow along the segment.
+    token_range : ``R_p``, as in `failure_fall`.
+    """
+    from scipy.optimize import minimize_scalar  # slow to load
+
+    nats = np.log(2) - log_expit(-finite(log_odds=log_odds))
+    law, times = non_negative(length_law=length_law), np.arange(1, np.size(length_law) + 1)
+
+    def brake(log_mu: float) -> float:
+        mu = np.exp(log_mu)
+        return float((nats + logsumexp(mu * times, b=law) / 2) ** 2 / (2 * mu))
+
+    if nats < 2:
+        return np.zeros_like(_positive_part(alignment))
+    least = minimize_scalar(brake, bounds=(-8, 2), method="bounded").fun
+    falling = 2 * expit(log_odds) * _positive_part(alignment)
+    return _ratio(falling, least * non_negative(token_range=token_range) ** 2)
 
 
 def batch_success_rise(

@@ -12,7 +12,7 @@ from scipy.special import expit
 from test_tokens import random_chain, responses
 
 from rlvrlib import CorrelatedWindow, MarkovTokens, TokenWindow, log_odds_gain, thresholds
-from rlvrlib.correlated import MECHANISMS
+from rlvrlib.correlated import MECHANISMS, count_spread
 
 seeds = st.integers(0, 2**32 - 1)
 UP = np.ones(1)
@@ -305,3 +305,13 @@ def test_limits_of_the_variance_thresholds():
 def test_bad_input_is_named(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@pytest.mark.parametrize("mechanism", ["persistence", "copying"])
+def test_the_spread_of_the_number_of_ones(mechanism):
+    for length, correlation in ((1, 0.3), (7, 0.0), (12, 0.8)):
+        law = CorrelatedWindow(length, 0, 0, correlation, mechanism).count_law([0.0])
+        counts = np.arange(length + 1)
+        variance = law @ counts**2 - (law @ counts) ** 2
+        assert count_spread(length, correlation) == pytest.approx(np.sqrt(variance))
+    assert count_spread([4, 9], 0.0) == pytest.approx([1.0, 1.5])

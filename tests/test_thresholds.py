@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from problem_zoo import KINDS, random_problem
 from scipy.optimize import brentq
-from scipy.special import log_expit
+from scipy.special import expit, gammaln, log_expit
 from test_tokens import random_chain
 
 from rlvrlib import (
@@ -672,3 +672,22 @@ def test_what_guaranteed_cannot_take(options, message):
     with pytest.raises(ValueError, match=message) as caught:
         thresholds.guaranteed(pair, theta, **arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_random_lengths():
+    """All responses of one length: the best mu is 2 log(2/F) / T and V = R^2 T log(2/F)."""
+    log_odds, length, width = 5.0, 12, 0.7
+    law = np.eye(length)[-1]
+    failure = expit(-log_odds)
+    step = thresholds.random_length(0.3, log_odds, law, width)
+    expected = 2 * expit(log_odds) * 0.3 / (width**2 * length * np.log(2 / failure))
+    assert step == pytest.approx(expected, rel=1e-6)
+    assert thresholds.random_length([0.3, -0.1, 0.6], log_odds, law, width) == pytest.approx(
+        [expected, 0, 2 * expected], rel=1e-6
+    )
+    # the cap does not matter where lengths have thin tails: here those of a Poisson law
+    counts = np.arange(1, 81)
+    poisson = np.exp(counts * np.log(4) - 4 - gammaln(counts + 1))
+    long, short = (thresholds.random_length(1.0, 3.0, poisson[:n], 1.0) for n in (80, 50))
+    assert long == pytest.approx(short, rel=1e-9) and long > 0
+    assert thresholds.random_length(1.0, 0.5, poisson, 1.0) == 0  # F is above 2/e^2

@@ -2,6 +2,8 @@
 on random trees.
 """
 
+from itertools import product
+
 import mpmath as mp
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from scipy.stats import binom
 
 from rlvrlib import LogLinearBandit, MarkovTokens, TokenWindow, log_odds_gain, thresholds, unit
 from rlvrlib.bandits import SoftmaxBandit
-from rlvrlib.markov_tokens import bracket_chain
+from rlvrlib.markov_tokens import bracket_chain, burst_chain, stopping_start, stopping_walk
 from rlvrlib.tokens import NormalWindow
 
 seeds = st.integers(0, 2**32 - 1)
@@ -267,6 +269,18 @@ def responses(chain, theta):
     return probability, score, length, reward.astype(bool)
 
 
+@settings(max_examples=30, deadline=None)
+@given(seed=seeds)
+def test_a_chain_lists_its_responses(seed):
+    chain, theta, _ = random_chain(np.random.default_rng(seed))
+    found, expected = chain.responses(theta), responses(chain, theta)
+    order, other = (np.lexsort((r[0], *r[1].T)) for r in (found, expected))
+    assert found[0][order] == pytest.approx(expected[0][other], abs=1e-14)
+    assert found[1][order] == pytest.approx(expected[1][other], abs=1e-12)
+    right = found[0][found[2]].sum()
+    assert right == pytest.approx(expected[0][expected[3]].sum(), rel=1e-12)
+
+
 @settings(max_examples=60, deadline=None)
 @given(seed=seeds)
 def test_markov_chain_against_enumeration(seed):
@@ -327,6 +341,41 @@ def test_curvature_of_a_chain_is_that_of_its_window():
         assert chain.length_normalized_gap(theta) == pytest.approx(
             window.gradient_gap(theta) / length, rel=1e-10, abs=1e-12
         )
+
+
+def test_burst_chain():
+    """Any token is open with the same probability, neighbours' openness correlates by rho, and the
+    sum of the open ones decides.
+    """
+    chain = burst_chain(5, 2, 0.6, 0.3)
+    moves = chain.transitions([0.0])
+    opens = moves[..., 1] + moves[..., 2]
+    assert opens[-1] == pytest.approx(0.3)
+    after = opens[[0, 1, 2]]
+    assert after == pytest.approx([0.12, 0.72, 0.72])  # (1-rho) share, and rho more after open
+    assert 0.7 * after[0] + 0.3 * after[1] == pytest.approx(0.3)
+    law = np.zeros(11)  # of the sum, by the states of walks of five tokens
+    for path in product(range(3), repeat=5):
+        chance = np.prod([moves[(-1, *path[:-1])[t], token] for t, token in enumerate(path)])
+        law[5 + sum((0, -1, 1)[token] for token in path)] += chance
+    failure = 1 / (1 + np.exp(chain.log_odds([0.0])))
+    assert failure == pytest.approx(law[:3].sum() + law[8:].sum(), rel=1e-12)
+
+
+@pytest.mark.parametrize(("share", "ratio"), [(0.5, 1.0), (0.1, 6.0)])
+def test_stopping_walk_has_the_mean_length_it_is_given(share, ratio):
+    cap, mean = 40, 5.0
+    start = stopping_start(mean, cap, share, ratio)
+    right, wrong = stopping_walk(3, cap).length_law(start)
+    success = 1 / (1 + np.exp(-stopping_walk(3, cap).log_odds(start)))
+    law = success * right + (1 - success) * wrong
+    assert law @ np.arange(1, cap + 1) == pytest.approx(mean, rel=1e-9)
+
+
+def test_stopping_walk_of_a_fixed_length():
+    """Fair steps, six of them: three or more from home is 1 - (20 + 2 * 15) / 64."""
+    chain, start = stopping_walk(2, 6), stopping_start(6.0, 6)
+    assert 1 / (1 + np.exp(chain.log_odds(start))) == pytest.approx(14 / 64, rel=1e-6)
 
 
 def test_bracket_chain():
