@@ -364,6 +364,15 @@ class TabularBandit(SoftmaxBandit):
         return Regularity(spread, spread**2 / 4, spread, spread**2 / 4, 1, linear_logits=True)
 
 
+def diameter(features: ArrayLike) -> Array:
+    """The largest distance between two rows, shape ``(...)`` for features of shape ``(..., N, d)``:
+    no unit vector ``w`` has a wider range of ``<w, features>``.
+    """
+    features = finite(features=features)
+    apart = features[..., :, None, :] - features[..., None, :, :]
+    return np.max(np.linalg.norm(apart, axis=-1), axis=(-2, -1))
+
+
 def inner_products(features: Array, vector: Array) -> Array:
     """``<features_a, vector>``, shape ``(..., N)``."""
     if features.ndim == 2:  # one matrix for all runs: one product instead of one per run

@@ -22,7 +22,9 @@ from rlvrlib import (
     log_odds_gain,
     segment_regularity,
     success_rate,
+    unit,
 )
+from rlvrlib.bandits import diameter
 
 seeds = st.integers(0, 2**32 - 1)
 # From J = 1e-300 to 1 - J = 1e-300: both tails of the log-odds.
@@ -380,3 +382,14 @@ def test_a_rare_class_beside_common_ones_keeps_its_digits():
     assert [bandit.log_odds(row) for row in theta] == list(
         log_odds
     )  # and no run depends on the others
+
+
+def test_diameter_is_the_widest_range():
+    features = np.random.default_rng(3).normal(size=(4, 6, 3))
+    widest = diameter(features)
+    for index in range(4):
+        rows = features[index]
+        pair = max(np.linalg.norm(a - b) for a in rows for b in rows)
+        assert widest[index] == pytest.approx(pair)
+        along = unit(np.random.default_rng(index).normal(size=(200, 3)))
+        assert np.all(np.ptp(along @ rows.T, axis=-1) <= widest[index] + 1e-12)
