@@ -25,7 +25,16 @@ from rlvrlib.estimated import EstimatedMove, EstimatedStep
 from rlvrlib.frameworks import advantages, token_weights
 from rlvrlib.markov_tokens import MarkovTokens
 from rlvrlib.methods import METHODS, multiplier
-from rlvrlib.moving import Curriculum, MovingProblem, Schedule, Shifted, Steered, harder
+from rlvrlib.moving import (
+    Curriculum,
+    MovingProblem,
+    Schedule,
+    Shifted,
+    Steered,
+    following_lag,
+    harder,
+    steps_back,
+)
 from rlvrlib.nonlinear import NetworkBandit, QuadraticBandit, segment_regularity
 from rlvrlib.overshoot import OvershootInstance, critical_step
 from rlvrlib.problems import (
@@ -102,12 +111,14 @@ __all__ = [
     "contextual_bandit",
     "critical_step",
     "failure_rate",
+    "following_lag",
     "harder",
     "kl_gradient",
     "log_odds_gain",
     "multiplier",
     "noisy_bandit",
     "segment_regularity",
+    "steps_back",
     "success_rate",
     "thresholds",
     "token_weights",

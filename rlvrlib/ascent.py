@@ -65,6 +65,13 @@ class Trajectory:
         """``1 - J_k``, shape ``(..., steps + 1)``."""
         return expit(-self.log_odds)
 
+    def steps_to(self, log_odds: ArrayLike) -> Array:
+        """First step at which the log-odds are at least these, shape ``(...)``; infinite where they
+        never are.
+        """
+        there = self.log_odds >= finite(log_odds=log_odds)[..., None]
+        return np.where(there.any(axis=-1), there.argmax(axis=-1), np.inf)
+
     @property
     def first_move(self) -> tuple[Array, Array]:
         """Number of the first step that moves, from 1 on, and its length; infinite and 0 where none

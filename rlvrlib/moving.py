@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rlvrlib.bandits import LogLinearBandit
-from rlvrlib.checks import finite, last_axis, positive
+from rlvrlib.checks import finite, last_axis, positive, whole
+from rlvrlib.first_zero import zero_between
 from rlvrlib.problems import Array, Problem, Regularity, SampledProblem, sampled
 
 
@@ -214,6 +215,44 @@ def harder(bandit: LogLinearBandit, offset: ArrayLike) -> LogLinearBandit:
     """
     prior = bandit.log_prior - np.asarray(offset, dtype=float)[..., None] * bandit.rewards
     return LogLinearBandit(bandit.features, bandit.rewards, prior)
+
+
+def following_lag(
+    speed: Callable[[Array], Array], target_speed: ArrayLike, top_lag: ArrayLike
+) -> Array:
+    """Lag at which a rule is as fast as a target that moves on, and follows it (critical speed,
+    chapter on moving success rates); infinite where the target is too fast.
+
+    Parameters
+    ----------
+    speed : length of a step at a lag, elementwise; rising from at most 0 to its maximum.
+    target_speed : per step, positive, shape ``(...)``.
+    top_lag : positive, where the speed has its maximum.
+    """
+    wanted, top = np.broadcast_arrays(
+        positive(target_speed=target_speed), positive(top_lag=top_lag)
+    )
+    kept = wanted < speed(top)
+    lag = zero_between(lambda y: speed(y) - wanted, np.zeros(top.shape), top, kept)
+    return np.where(kept, lag, np.inf)
+
+
+def steps_back(
+    speed: Callable[[Array], Array], lag: ArrayLike, until: float, num_points: int = 4001
+) -> Array:
+    """Steps back from a lag to a smaller one behind a target that rests: the integral of
+    ``1 / speed``, by the trapezoidal rule (small steps; recovery, chapter on moving success rates).
+
+    Parameters
+    ----------
+    speed : length of a step at a lag, elementwise; positive on the way.
+    lag : where the way back begins, shape ``(...)``.
+    until : where it ends; from a smaller lag the steps are counted negative.
+    num_points : of the rule, at least 2.
+    """
+    whole(2, num_points=num_points)
+    way = np.linspace(finite(until=until), finite(lag=lag), num_points)
+    return np.asarray(np.trapezoid(1 / positive(speed=speed(way)), way, axis=0))[()]
 
 
 def _check_length(name: str, values: Sequence[Any] | Array, num_steps: int) -> None:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import expit, logit
+from scipy.special import expit, lambertw, logit
 from scipy.stats import binom
 
 from rlvrlib import (
+    At,
     Constant,
     Curriculum,
     LogLinearBandit,
@@ -24,7 +25,9 @@ from rlvrlib import (
     ThresholdStep,
     TokenWindow,
     ascend,
+    following_lag,
     harder,
+    steps_back,
     thresholds,
 )
 
@@ -257,3 +260,58 @@ WINDOW = TokenWindow(8, 3, 5)
 def test_bad_input(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def ricker(lag):
+    """A speed with its maximum 1 at the lag 1."""
+    return lag * np.exp(1 - lag)
+
+
+def test_the_lag_at_which_a_target_is_followed():
+    speeds = np.array([[0.1, 0.9], [0.999, 1.001]])
+    lag = following_lag(ricker, speeds, 1.0)
+    assert lag[:, 0] == pytest.approx(-lambertw(-speeds[:, 0] / np.e).real, rel=1e-12)
+    assert lag[0, 1] < 1 and np.isposinf(lag[1, 1])
+    # a run behind such a target ends there
+    window, speed = TokenWindow(64, 22, 42), 0.03
+    moving = Schedule([Shifted(window, np.array([k * speed])) for k in range(301)])
+    run = ascend(moving, [0.0], REINFORCE, Constant(0.06), 300)
+    behind = following_lag(
+        lambda y: 0.06 * REINFORCE.update(At.of(window, -y[..., None]), None)[0][..., 0],
+        speed,
+        0.6,
+    )
+    assert run.theta == pytest.approx(300 * speed - behind, abs=1e-9)
+
+
+def test_steps_back():
+    lags = np.array([0.5, 1.0, 3.0])
+    assert steps_back(lambda y: y, lags, 1.0) == pytest.approx(np.log(lags), abs=1e-6)
+    # two arms, l = theta: the integral of the recovery theorem
+    eta, depths = 0.01, np.array([2.0, 3.0])
+    run = ascend(ARMS, -depths[:, None], REINFORCE, Constant(eta), 2700)
+    steps = steps_back(lambda y: eta * expit(y) * expit(-y), depths, 0.0)
+    assert steps == pytest.approx(2 * (np.sinh(depths) + depths) / eta, rel=1e-6)
+    assert run.steps_to(0.0) == pytest.approx(steps, rel=0.01)
+
+
+def test_steps_to():
+    run = ascend(ARMS, [[-1.0], [0.5], [-9.0]], ASCENT, Constant(0.25), 8)
+    assert run.steps_to(0.0).tolist() == [4, 0, np.inf]
+    assert run.steps_to([-1.0, 1.0, -8.0]).tolist() == [0, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: following_lag(ricker, 0.0, 1.0), "target_speed must be positive and finite"),
+        (lambda: following_lag(ricker, 0.5, -1.0), "top_lag must be positive and finite"),
+        (lambda: steps_back(lambda y: 1 - y, 2.0, 0.0), "speed must be positive and finite"),
+        (lambda: steps_back(ricker, np.nan, 0.1), "lag must be finite"),
+        (lambda: steps_back(ricker, 1.0, 0.1, num_points=1), "num_points must be at least 2"),
+        (lambda: ascend(ARMS, [0.0], ASCENT, Constant(1.0), 1).steps_to(np.nan), "log_odds must"),
+    ],
+)
+def test_speeds_and_levels_that_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
