@@ -53,7 +53,7 @@ from rlvrlib.steps import Constant, FixedLength, GuaranteedStep, LongStep, Step,
 from rlvrlib.surrogates import ClippedSurrogate, KLPenalty, kl_gradient
 from rlvrlib.tokens import TokenWindow, WindowPrompts
 from rlvrlib.verifiers import NoisyVerifier, noisy_bandit
-from rlvrlib.weightings import LargestGain, PromptWeighted
+from rlvrlib.weightings import LargestGain, MiniBatch, PromptWeighted
 
 __all__ = [
     "METHODS",
@@ -77,6 +77,7 @@ __all__ = [
     "LogLinearBandit",
     "LongStep",
     "MarkovTokens",
+    "MiniBatch",
     "Momentum",
     "MovingProblem",
     "NetworkBandit",

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, log_expit, logit
 
-from rlvrlib.checks import inside, prompt_weights, shown
-from rlvrlib.problems import Array, Problem
+from rlvrlib.checks import finite, inside, prompt_weights, shown
+from rlvrlib.problems import Array, Problem, unit
 
 
 def log_odds_of_rates(success_rate: ArrayLike, *, strict: bool = False) -> tuple[Array, Array]:
@@ -48,6 +48,27 @@ def log_odds_of_rates(success_rate: ArrayLike, *, strict: bool = False) -> tuple
             "or always wrong: sample them again, or pass strict=False to leave them out"
         )
     return logit(rates), excluded
+
+
+def two_groups(angle: ArrayLike, own: ArrayLike) -> Array:
+    """Unit vectors for prompts in two alternating groups at an angle: ``(1, 0, own_q)`` and
+    ``(cos, sin, own_q)``, scaled, shape ``(..., Q, 2 + d)``.
+
+    Parameters
+    ----------
+    angle : between the groups in radians, shape ``(..., 1)`` or one for all.
+    own : the part that no other prompt shares, shape ``(..., Q, d)``.
+
+    Raises
+    ------
+    ValueError : an angle or a part that is not finite.
+    """
+    own = finite(own=own)
+    turn = finite(angle=angle) * (np.arange(own.shape[-2]) % 2)
+    plane = np.stack([np.cos(turn), np.sin(turn)], axis=-1)
+    shape = np.broadcast_shapes(plane.shape[:-1], own.shape[:-1])
+    parts = [np.broadcast_to(part, (*shape, part.shape[-1])) for part in (plane, own)]
+    return unit(np.concatenate(parts, axis=-1))
 
 
 def mean_rates(log_odds: ArrayLike, weights: ArrayLike | None = None) -> tuple[Array, Array]:

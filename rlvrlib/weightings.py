@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from rlvrlib.batches import batch_alignment, batch_of
-from rlvrlib.checks import one_of
+from rlvrlib.batches import alignment_spread, batch_alignment, batch_of
+from rlvrlib.checks import one_of, prompt_weights, whole
 from rlvrlib.directions import Direction
 from rlvrlib.methods import multiplier
 from rlvrlib.problems import Array, At, Notes, unit_or_any
@@ -124,6 +124,41 @@ class PromptWeighted(Direction):
         method = "reinforce" if self.weighting == "uniform" else self.weighting
         factor = multiplier(method, expit(log_odds), failure_rate=expit(-log_odds))
         return share * informative * factor
+
+
+@dataclass(frozen=True)
+class MiniBatch(Direction):
+    """REINFORCE on prompts drawn at random with replacement: ``u`` is the mean of their gradients
+    ``J_q (1-J_q) Gap_q``, shape ``(..., 1, dim)``; its expectation is that of the whole batch
+    (chapter "Batches of prompts", mini-batches).
+
+    Each update notes as ``spread`` the spread of the alignments of the whole batch along the
+    gradient of its mean success rate, shape ``(...)``.
+
+    Parameters
+    ----------
+    size : prompts in a mini-batch, at least 1.
+    rng : source of the draws; it moves on with every update.
+    weights : probabilities ``p_q`` of the prompts, shape ``(Q,)`` or ``(..., Q)``; equal where
+        omitted.
+    """
+
+    size: int
+    rng: np.random.Generator
+    weights: ArrayLike | None = None
+
+    def __post_init__(self) -> None:
+        whole(1, size=self.size)
+
+    def update(self, at: At, state: Any) -> tuple[Array, Array]:
+        share = prompt_weights(self.weights, at.log_odds.shape[-1])
+        drawn = self.rng.multinomial(self.size, share, size=at.log_odds.shape[:-1])
+        along, _ = unit_or_any(PromptWeighted("uniform", share).update(at, None)[0])
+        spread = alignment_spread(np.sum(along * at.gap, axis=-1), at.log_odds, share)
+        return PromptWeighted("uniform", drawn).update(at, None)[0], spread
+
+    def notes(self, state: Array) -> Notes:
+        return {"spread": state}
 
 
 @dataclass(frozen=True)

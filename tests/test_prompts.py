@@ -19,6 +19,7 @@ from rlvrlib import (
     GuaranteedStep,
     LargestGain,
     LogLinearBandit,
+    MiniBatch,
     NetworkBandit,
     PromptWeighted,
     TokenWindow,
@@ -185,6 +186,8 @@ def test_strictness_and_bad_rates():
             "neither always right nor always wrong",
         ),
         (lambda: PromptWeighted("best"), "weighting must be one of uniform"),
+        (lambda: MiniBatch(0, np.random.default_rng(0)), "size must be at least 1 and whole"),
+        (lambda: batches.two_groups(np.nan, [[1.0]]), "angle must be finite"),
         (lambda: LargestGain(()), "candidates must be one or more of"),
         (lambda: LargestGain(("uniform", "rloo")), "candidates must be one or more of"),
         (lambda: min_norm_coefficients([1.0, 2.0]), "gaps must be finite and have shape"),
@@ -241,6 +244,19 @@ def test_the_mean_is_a_problem(kind):
     assert tiny == pytest.approx(1e-12 * slope, rel=1e-6)
 
 
+@pytest.mark.parametrize("angle", [0.3, [[0.0], [2.0], [np.pi]]])
+def test_two_groups_stand_at_the_angle(angle):
+    own = 0.2 * unit(np.random.default_rng(8).normal(size=(6, 5)))
+    vectors = batches.two_groups(angle, own)
+    assert vectors.shape == (*np.shape(angle)[:-1], 6, 7)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=-1), 1.0)
+    shared, private = unit(vectors[..., :2]), vectors[..., 2:]
+    turn = np.asarray(angle)[..., None] * (np.add.outer(range(6), range(6)) % 2)
+    cosines = shared @ np.swapaxes(shared, -1, -2)
+    np.testing.assert_allclose(cosines, np.cos(turn), atol=1e-12)
+    np.testing.assert_allclose(private * np.sqrt(1.04), np.broadcast_to(own, private.shape))
+
+
 # ---- the weightings
 
 
@@ -259,6 +275,28 @@ def test_coefficients_of_the_methods():
         update, state = direction.update(At.of(stack, theta), None)
         assert update.shape == theta.shape and state is None
         assert update[:, 0] == pytest.approx(np.sum((weights * value)[..., None] * gap, axis=1))
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_mini_batches_are_right_on_average(size):
+    stack, theta, weights = batch_of_bandits(9, runs=1)
+    at = At.of(stack, theta)
+    gradients = (expit(at.log_odds) * expit(-at.log_odds))[0, :, None] * at.gap[0]
+    whole = weights[0] @ gradients
+    variance = np.sum(weights[0] @ (gradients - whole) ** 2) / size
+    batch, drawn = MiniBatch(size, np.random.default_rng(10), weights), []
+    for _ in range(4000):
+        update, state = batch.update(at, None)
+        drawn.append(update[0, 0])
+    if size == 1:  # one prompt at a time
+        distance = np.abs(np.array(drawn)[:, None] - gradients).max(axis=-1).min(axis=-1)
+        assert distance.max() < 1e-15
+    errors = np.sum((drawn - whole) ** 2, axis=-1)
+    assert errors.mean() == pytest.approx(variance, rel=0.1)
+    assert np.sum((np.mean(drawn, axis=0) - whole) ** 2) < 9 * variance / 4000
+    along = at.gap[0] @ unit(whole)
+    spread = batches.alignment_spread(along, at.log_odds[0], weights[0])
+    assert batch.notes(state)["spread"] == pytest.approx(np.atleast_1d(spread))
 
 
 def test_the_own_step_of_a_prompt_is_its_longest_threshold():
