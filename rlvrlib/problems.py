@@ -189,6 +189,21 @@ def alignment(problem: Problem, theta: ArrayLike, direction: ArrayLike) -> Array
     return np.sum(direction * problem.gradient_gap(theta), axis=-1)
 
 
+def angle_curvature(problem: Problem, theta: ArrayLike, direction: ArrayLike) -> Array:
+    """Minus the second derivative of ``2 arcsin sqrt(J)``, the angle of the success rate, along the
+    direction, shape ``(...)``.
+
+    ``sqrt(J(1-J)) (kappa_w + (2J-1) dmu^2 / 2)``; `thresholds.angle_bend` bounds it along a unit
+    vector, for logits linear in ``theta``.
+
+    Source: the book's chapter on the success rate, angle bound.
+    """
+    theta, direction = np.asarray(theta, dtype=float), np.asarray(direction, dtype=float)
+    log_odds, slope = problem.log_odds(theta), alignment(problem, theta, direction)
+    turned = problem.curvature(theta, direction) + np.tanh(log_odds / 2) / 2 * slope**2
+    return np.sqrt(expit(log_odds) * expit(-log_odds)) * turned
+
+
 def log_odds_gain(
     problem: Problem, theta: ArrayLike, direction: ArrayLike, step: ArrayLike
 ) -> Array:

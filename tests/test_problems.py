@@ -20,9 +20,10 @@ from rlvrlib import (
     WindowPrompts,
     ascend,
     log_odds_gain,
+    success_rate,
     thresholds,
 )
-from rlvrlib.problems import sampled, unit_or_any, unit_or_zero
+from rlvrlib.problems import angle_curvature, sampled, unit_or_any, unit_or_zero
 
 
 class Hill(Problem):
@@ -54,6 +55,17 @@ def test_three_methods_make_a_problem():
     with pytest.raises(ValueError, match="problem must have a method sample, and Hill has none"):
         sampled(Hill())
     assert isinstance(sampled(TokenWindow(4, 1, 2)), SampledProblem)
+
+
+@pytest.mark.parametrize("place", [-3.0, -0.4, 0.2, 2.0])
+def test_the_angle_bends_as_its_differences_say(place):
+    theta, along, nudge = np.array([place, 0.5]), np.array([0.6, -0.8]), 1e-3
+
+    def angle(offset):
+        return 2 * np.arcsin(np.sqrt(success_rate(Hill(), theta + offset * along)))
+
+    second = (angle(nudge) - 2 * angle(0.0) + angle(-nudge)) / nudge**2
+    assert angle_curvature(Hill(), theta, along) == pytest.approx(-second, rel=1e-5)
 
 
 def test_each_prompt_divides_by_its_own_length():
