@@ -12,9 +12,9 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit
+from scipy.special import expit, exprel, log_ndtr
 
-from rlvrlib.checks import inside, last_axis, one_of, whole
+from rlvrlib.checks import finite, inside, last_axis, non_negative, one_of, whole
 from rlvrlib.problems import Array, Problem, Regularity, unit
 
 MECHANISMS = ("persistence", "copying")
@@ -58,6 +58,32 @@ class CorrelatedWindow(Problem):
         one_of(MECHANISMS, mechanism=mechanism)
         self.length, self.low, self.high = length, low, high
         self.correlation, self.mechanism = correlation, mechanism
+
+    @classmethod
+    def around(
+        cls,
+        length: int,
+        correlation: float,
+        mechanism: str,
+        half_width: float,
+        offset: float = 0.0,
+    ) -> CorrelatedWindow:
+        """The counts within ``half_width`` of a centre that is ``offset`` beside ``T/2``, both in
+        standard deviations of the count of fair tokens (`count_spread`).
+
+        Raises
+        ------
+        ValueError : a window without a count, or one that leaves none from 0 to ``T`` below or
+            above it.
+        """
+        ends = np.multiply([-1, 1], non_negative(half_width=half_width)) + finite(offset=offset)
+        low, high = length / 2 + ends * count_spread(length, correlation)
+        if low <= 0 or high >= length or np.ceil(low) > np.floor(high):
+            raise ValueError(
+                "half_width and offset must leave correct counts, and wrong ones on both sides: "
+                f"of 0 to {length} they leave {low:g} to {high:g}"
+            )
+        return cls(length, int(np.ceil(low)), int(np.floor(high)), correlation, mechanism)
 
     @property
     def max_length(self) -> int:
@@ -161,6 +187,35 @@ def count_spread(length: ArrayLike, correlation: ArrayLike) -> Array:
     rho, tokens = inside("[0, 1)", correlation=correlation), np.asarray(length)
     gap = 1 - rho
     return np.sqrt(tokens * (1 + rho) / gap - 2 * rho * (1 - rho**tokens) / gap**2) / 2
+
+
+def limit_step(failure_rate: ArrayLike, offset: ArrayLike = 0.0) -> Array:
+    """``2 delta / l'``: exact critical step from fair tokens per unit of alignment, times the
+    conditional variance ``V``, in the limit of many decisions; shape ``(...)``.
+
+    There the count less ``delta`` is normal, correct within ``u``, and the log-odds have the slope
+    ``l' = (phi(delta - u) - phi(delta + u)) / (J F)``. At the summit, ``delta = 0``, it is
+    ``J F / (u phi(u))``. Source: the book's chapter on correlated tokens, correlated limit.
+
+    Parameters
+    ----------
+    failure_rate : ``F``, in (0, 1), which gives the half-width ``u``.
+    offset : ``delta``, of the window beside the mean, in standard deviations of the count.
+    """
+    from scipy.optimize import elementwise
+
+    failure = inside("(0, 1)", failure_rate=failure_rate)
+    failure, delta = np.broadcast_arrays(failure, np.abs(finite(offset=offset)))
+
+    def excess(u: Array, failure: Array, delta: Array) -> Array:
+        return np.logaddexp(log_ndtr(delta - u), log_ndtr(-delta - u)) - np.log(failure)
+
+    bracket = np.zeros(delta.shape), delta + 40.0  # where F is 1, and where it underflows
+    u = elementwise.find_root(excess, bracket, args=(failure, delta)).x
+    density = np.exp(-((delta - u) ** 2) / 2) / np.sqrt(2 * np.pi)
+    # (phi(delta - u) - phi(delta + u)) / delta, also for delta = 0
+    pull = 2 * u * density * exprel(-2 * delta * u)
+    return (2 * failure * (1 - failure) / pull)[()]
 
 
 def _law_of_ones(moves: Array, length: int) -> Array:

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
+from scipy.stats import norm
 from test_tokens import random_chain, responses
 
 from rlvrlib import CorrelatedWindow, MarkovTokens, TokenWindow, log_odds_gain, thresholds
-from rlvrlib.correlated import MECHANISMS, count_spread
+from rlvrlib.correlated import MECHANISMS, count_spread, limit_step
 
 seeds = st.integers(0, 2**32 - 1)
 UP = np.ones(1)
@@ -234,6 +235,44 @@ def test_second_moment_on_a_rare_event(seed):
     assert np.all(moment <= bound * (1 + 1e-10) + 1e-12)
 
 
+@pytest.mark.parametrize("correlation", [0.0, 0.4, 0.9])
+def test_windows_around_the_mean(correlation):
+    length, counts = 40, np.arange(41)
+    for mechanism in MECHANISMS:
+        window = CorrelatedWindow.around(length, correlation, mechanism, 0.7, 0.3)
+        unit = np.sqrt(window.count_law([0.0]) @ (counts - 20) ** 2)
+        inside = np.abs(counts - 20 - 0.3 * unit) <= 0.7 * unit
+        assert counts[inside][[0, -1]].tolist() == [window.low, window.high]
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+@pytest.mark.parametrize("offset", [0.0, 0.4])
+def test_limit_of_the_exact_step_of_many_decisions(mechanism, offset):
+    """On a long response, with the failure rate and the offset that the window has itself."""
+    window = CorrelatedWindow.around(4000, 0.5, mechanism, 1.5, offset)
+    log_odds, variance = window.log_odds([0.0]), window.conditional_variance([0.0], UP)
+    aside = (window.low + window.high - 4000) / 2 / count_spread(4000, 0.5)
+    step = (
+        thresholds.exact(window, [0.0], UP) / window.gradient_gap([0.0])[0]
+        if offset
+        else 2 / window.curvature([0.0], UP)
+    )
+    assert step * variance == pytest.approx(limit_step(expit(-log_odds), aside), rel=0.01)
+
+
+def test_limit_step_by_hand():
+    """The summit has the curvature ``2 u phi(u) / (J F)``; an offset has a sign to choose."""
+    u = 1.7
+    failure = 2 * norm.sf(u)
+    summit = failure * (1 - failure) / (u * norm.pdf(u))
+    assert limit_step(failure) == pytest.approx(summit, rel=1e-9)
+    assert limit_step(failure, 1e-6) == pytest.approx(summit, rel=1e-9)
+    failure = norm.sf(u - 0.3) + norm.sf(u + 0.3)
+    slope = (norm.pdf(0.3 - u) - norm.pdf(0.3 + u)) / (failure * (1 - failure))
+    assert limit_step([failure], [0.3, -0.3]) == pytest.approx([0.6 / slope] * 2, rel=1e-9)
+    assert limit_step(1e-300) > 0
+
+
 def test_variance_thresholds_by_hand():
     """The formulas written out, at a large, a middle and a small failure rate."""
     for failure in (0.6, 0.1, 1e-9):
@@ -294,6 +333,16 @@ def test_limits_of_the_variance_thresholds():
             lambda: CorrelatedWindow(8, 2, 4, 0.5).log_odds(np.zeros(2)),
             "theta must have last axis 1",
         ),
+        (
+            lambda: CorrelatedWindow.around(8, 0.5, "copying", 3.0),
+            "half_width and offset must leave correct counts, and wrong ones",
+        ),
+        (
+            lambda: CorrelatedWindow.around(9, 0.0, "copying", 0.1),
+            "half_width and offset must leave correct counts, and wrong ones",
+        ),
+        (lambda: limit_step(0.0), "failure_rate must be in"),
+        (lambda: limit_step(0.5, np.inf), "offset must be finite"),
         (lambda: thresholds.variance_fall(1.0, 0.0, -1.0, 1.0), "variance must be non-negative"),
         (
             lambda: thresholds.variance_local(1.0, 0.0, 1.0, -1.0),
