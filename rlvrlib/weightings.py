@@ -169,7 +169,8 @@ class LargestGain(Direction):
     A step of the share ``c`` of the largest threshold ``eta*`` of the batch raises the mean success
     rate by at least ``c (1-c) D eta*``, so the candidate with the largest ``D eta*`` has the
     largest guarantee, whatever ``c``. Each update notes as ``chosen`` the number of the candidate,
-    shape ``(...)``; -1 where none has a positive gain.
+    -1 where none has a positive gain, and as ``squared_gradient`` that of the mean success rate,
+    whose sum over a run is bounded; shape ``(...)`` each.
 
     Parameters
     ----------
@@ -188,7 +189,7 @@ class LargestGain(Direction):
                 f"got {self.candidates!r}"
             )
 
-    def update(self, at: At, state: Any) -> tuple[Array, np.ndarray]:
+    def update(self, at: At, state: Any) -> tuple[Array, tuple[np.ndarray, Array]]:
         log_odds, gap = at.log_odds, at.gap
         best = np.zeros((*log_odds.shape[:-1], 1, gap.shape[-1]))
         gain = np.zeros(log_odds.shape[:-1])
@@ -210,7 +211,8 @@ class LargestGain(Direction):
             better = moving[..., 0] & (product > gain)
             gain, chosen = np.where(better, product, gain), np.where(better, number, chosen)
             best = np.where(better[..., None, None], along, best)
-        return best, chosen
+        gradient = PromptWeighted("uniform", self.weights).update(at, None)[0]
+        return best, (chosen, np.sum(gradient**2, axis=(-2, -1)))
 
-    def notes(self, state: np.ndarray) -> Notes:
-        return {"chosen": state}
+    def notes(self, state: tuple[np.ndarray, Array]) -> Notes:
+        return dict(zip(("chosen", "squared_gradient"), state, strict=True))
