@@ -10,15 +10,15 @@ is the subject here.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from rlvrlib.bandits import LogLinearBandit
-from rlvrlib.checks import inside, shown
-from rlvrlib.problems import Array, Problem, Regularity, SampledProblem, sampled
+from rlvrlib.bandits import LogLinearBandit, SoftmaxBandit
+from rlvrlib.checks import inside, last_axis, shown
+from rlvrlib.problems import Array, Problem, Regularity, SampledProblem, sampled, unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,3 +206,55 @@ def noisy_bandit(bandit: LogLinearBandit, acceptance: ArrayLike) -> LogLinearBan
     return LogLinearBandit(
         np.concatenate([bandit.features] * 2)[possible], verdict[possible], log_prior[possible]
     )
+
+
+class ResponseNoise(NamedTuple):
+    """What errors that depend on the response do along the gap: ``slope >= learned - lost``.
+
+    Parameters
+    ----------
+    slope : of the acceptance rate ``p`` along the unit gap, shape ``(...)``.
+    learned : ``(a-b) J(1-J) ||Gap||``, what it is with errors that depend on the reward alone.
+    lost : ``delta R / 2``, at most what the dependence on the response takes away.
+    youden_index : ``a - b``, with the mean rates of acceptance in the two classes.
+    """
+
+    slope: Array
+    learned: Array
+    lost: Array
+    youden_index: Array
+
+
+def response_noise(bandit: SoftmaxBandit, theta: ArrayLike, acceptance: ArrayLike) -> ResponseNoise:
+    """Slope of the acceptance rate along the unit gap, and the two sides of its lower bound.
+
+    ``delta = E|q - E[q | r]|``, and ``R`` is the longer of the ranges of the scores along the gap
+    in the two classes.
+
+    Source: the book's chapter on noisy verifiers, response-dependent noise.
+
+    Parameters
+    ----------
+    bandit, theta : the policy and its parameters, shape ``(..., dim)``.
+    acceptance : ``q``, the probability that an arm is accepted, shape ``(..., N)``, in [0, 1].
+
+    Raises
+    ------
+    ValueError : a rate outside [0, 1], another number of arms, or a gap of 0.
+    """
+    rates = last_axis(bandit.num_arms, acceptance=inside("[0, 1]", acceptance=acceptance))
+    chance = np.exp(bandit.log_probabilities(theta))
+    log_odds, gap = bandit.log_odds_and_gap(theta)
+    along, (hit, alarm) = unit(gap), bandit.conditional_means(theta, rates)
+    expected = np.where(bandit.rewards, hit[..., None], alarm[..., None])
+    scores = bandit.scores(theta, along)
+    widths = [
+        np.max(scores, axis=-1, where=of_class, initial=-np.inf)
+        - np.min(scores, axis=-1, where=of_class, initial=np.inf)
+        for of_class in (bandit.rewards, ~bandit.rewards)
+    ]
+    excess = chance * (rates - np.sum(chance * rates, axis=-1, keepdims=True))
+    slope = np.sum(bandit.mean_logit_gradient(np.asarray(theta), excess) * along, axis=-1)
+    learned = (hit - alarm) * expit(log_odds) * expit(-log_odds) * np.linalg.norm(gap, axis=-1)
+    spread = np.sum(chance * np.abs(rates - expected), axis=-1)
+    return ResponseNoise(slope, learned, spread * np.maximum(*widths) / 2, hit - alarm)

@@ -28,6 +28,7 @@ from rlvrlib import (
     thresholds,
     unit,
 )
+from rlvrlib.verifiers import response_noise
 
 RATES = [
     (0.9, 0.1),
@@ -397,3 +398,42 @@ def test_no_better_than_chance_has_no_gap():
     assert noisy.curvature(theta, unit(direction)) == 0 and log_odds_gain(
         noisy, theta, direction, 3.0
     ) == pytest.approx(0, abs=1e-13)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_response_noise_against_differences_and_its_bound(seed):
+    problem, theta, _ = random_problem(KINDS[seed % 3], np.random.default_rng(seed))
+    rates = np.random.default_rng(seed).uniform(size=problem.num_arms)
+    found, along = response_noise(problem, theta, rates), unit(problem.gradient_gap(theta))
+
+    def accepted(point):
+        return np.exp(problem.log_probabilities(point)) @ rates
+
+    ends = [accepted(theta + sign * 1e-5 * along) for sign in (-1, 1)]
+    assert found.slope == pytest.approx((ends[1] - ends[0]) / 2e-5, abs=1e-8)
+    assert found.slope >= found.learned - found.lost
+    plain = response_noise(problem, theta, np.where(problem.rewards, 0.8, 0.3))
+    observed = NoisyVerifier(problem, 0.8, 0.3)
+    accepted_rate = expit(observed.log_odds(theta))
+    observed_gap = np.linalg.norm(observed.gradient_gap(theta))
+    assert plain.lost == pytest.approx(0, abs=1e-12) and plain.youden_index == pytest.approx(0.5)
+    assert plain.slope == pytest.approx(plain.learned, rel=1e-9)
+    assert plain.slope == pytest.approx(
+        accepted_rate * (1 - accepted_rate) * observed_gap, rel=1e-9
+    )
+
+
+@pytest.mark.parametrize(("success", "distance", "share"), [(0.3, 4.0, 0.05), (0.2, 8.0, 0.3)])
+def test_the_bound_on_response_noise_is_sharp(success, distance, share):
+    chances = np.log([success, 1 - success - share, share])
+    bandit = LogLinearBandit([[1.0], [0.0], [-distance]], [1, 0, 0], chances)
+    found = response_noise(bandit, np.zeros(1), [1.0, 0.0, 1.0])
+    assert found.slope == pytest.approx(found.learned - found.lost, rel=1e-12)
+    accepted = success + share
+    assert found.slope == pytest.approx((success - share * distance) * (1 - accepted), rel=1e-9)
+
+
+@pytest.mark.parametrize("rates", [[0.5, 1.2, 0.5], [0.5, 0.5]])
+def test_bad_rates_of_response_noise(rates):
+    with pytest.raises(ValueError, match="acceptance must"):
+        response_noise(LogLinearBandit(np.eye(3), [1, 0, 0]), np.zeros(3), rates)
