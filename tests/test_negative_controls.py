@@ -24,6 +24,8 @@ from rlvrlib import (
     correlated,
     directions,
     nonlinear,
+    optimizers,
+    plateaus,
     surrogates,
     thresholds,
     tokens,
@@ -84,6 +86,16 @@ def misses(original):
     return lambda bandit, acceptance: original(
         bandit, np.asarray(acceptance) * (1 - 0.2 * bandit.rewards)
     )
+
+
+def double_loss(original):
+    """Takes twice as much from what is learned."""
+
+    def doubled(*args):
+        found = original(*args)
+        return found._replace(lost=2 * found.lost)
+
+    return doubled
 
 
 def equal_shares(original):
@@ -261,7 +273,10 @@ PERTURBATIONS = [
     ("noisy_verifier", verifiers.NoisyVerifier, "_observed", times(1.1), {"rate-law", "group-law"}),
     ("noisy_verifier", verifiers.NoisyVerifier, "sample", flipped, {"reversed", "upright"}),
     ("noisy_verifier", rlvrlib, "noisy_bandit", misses, {"response-flip"}),
-    ("noisy_verifier", rlvrlib, "multiplier", times(1.2), {"group-law", "plateau-both"}),
+    ("noisy_verifier", rlvrlib, "multiplier", times(1.2), {"group-law"}),
+    ("noisy_verifier", plateaus, "multiplier", times(1.2), {"plateau-both", "plateau-misses"}),
+    ("noisy_verifier", plateaus, "inverse_failure_growth", times(1.5), {"infinity"}),
+    ("noisy_verifier", verifiers, "response_noise", double_loss, {"response-sharp"}),
     ("noisy_verifier", directions, "multiplier", times(1.2), {"late-constant"}),
     ("grpo_runs", run_log, "read_log", turned_over, {"fast-long", "fast-short"}),
     ("grpo_runs", change_points, "segments", unbroken, {"ramp-verdicts"}),
@@ -292,6 +307,9 @@ PERTURBATIONS = [
     ("optimizers", rlvrlib, "kl_gradient", times(-1), {"kl-gradient", "kl-estimator"}),
     ("optimizers", rlvrlib, "critical_step", times(1.1), {"clip-below"}),
     ("optimizers", thresholds, "log_linear", times(2), {"sign-threshold"}),
+    ("optimizers", optimizers, "adam_response", times(1.1), {"adam-response"}),
+    ("optimizers", optimizers, "adam_travel", times(1.1), {"rare-travel", "rare-limit"}),
+    ("optimizers", plateaus, "mean_square_distance", times(2), {"adam-plateau"}),
 ]
 
 
