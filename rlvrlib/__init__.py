@@ -20,6 +20,7 @@ from rlvrlib.directions import (
     RateSchedule,
     SampledGradient,
     TrainedOn,
+    Turned,
 )
 from rlvrlib.estimated import EstimatedMove, EstimatedStep
 from rlvrlib.frameworks import advantages, token_weights
@@ -35,7 +36,7 @@ from rlvrlib.moving import (
     harder,
     steps_back,
 )
-from rlvrlib.nonlinear import NetworkBandit, QuadraticBandit, segment_regularity
+from rlvrlib.nonlinear import NetworkBandit, QuadraticBandit, SuccessParabola, segment_regularity
 from rlvrlib.overshoot import OvershootInstance, critical_step
 from rlvrlib.problems import (
     Array,
@@ -97,11 +98,13 @@ __all__ = [
     "Shifted",
     "Steered",
     "Step",
+    "SuccessParabola",
     "TabularBandit",
     "ThresholdStep",
     "TokenWindow",
     "TrainedOn",
     "Trajectory",
+    "Turned",
     "UniformStarts",
     "WindowPrompts",
     "advantages",

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from rlvrlib.checks import inside, non_negative, positive, whole
+from rlvrlib.checks import inside, last_axis, non_negative, positive, whole
 from rlvrlib.methods import group_advantages, method_named, multiplier
 from rlvrlib.problems import Array, At, Notes, Problem, sampled
 
@@ -182,6 +182,34 @@ class Prescribed(Direction):
         if state >= len(self.vectors):
             raise ValueError(f"vectors must hold one direction per step, got {len(self.vectors)}")
         return np.broadcast_to(self.vectors[state], at.theta.shape), state + 1
+
+
+@dataclass(frozen=True)
+class Turned(OnTop):
+    """Another direction in the plane, turned to the left by a given angle at each step.
+
+    Parameters
+    ----------
+    direction : what is turned; ``theta`` has two entries.
+    cosines : of the angles, in [-1, 1], shape ``(steps,)``.
+    """
+
+    cosines: Array
+
+    def __post_init__(self) -> None:
+        inside("[-1, 1]", cosines=self.cosines)
+
+    def initial_state(self, theta: Array) -> tuple[Any, int]:
+        last_axis(2, theta=theta)
+        return self.direction.initial_state(theta), 0
+
+    def update(self, at: At, state: tuple[Any, int]) -> tuple[Array, tuple[Any, int]]:
+        inner, count = state
+        if count >= len(self.cosines):
+            raise ValueError(f"cosines must hold one per step, got {len(self.cosines)}")
+        update, inner = self.direction.update(at, inner)
+        across, cosine = np.stack([-update[..., 1], update[..., 0]], axis=-1), self.cosines[count]
+        return cosine * update + np.sqrt(1 - cosine**2) * across, (inner, count + 1)
 
 
 @dataclass(frozen=True)

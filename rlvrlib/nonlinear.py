@@ -4,12 +4,15 @@ cancel.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import expit
 
 from rlvrlib.bandits import SoftmaxBandit, inner_products, weighted_sum
-from rlvrlib.checks import finite
-from rlvrlib.problems import Array, Regularity, unit
+from rlvrlib.checks import finite, inside, last_axis, positive
+from rlvrlib.problems import Array, Problem, Regularity, unit
 
 # sup |d^2 tanh(u) / du^2|, reached at tanh(u)^2 = 1/3
 _TANH_CURVATURE = 4 / (3 * np.sqrt(3))
@@ -140,6 +143,58 @@ class QuadraticBandit(SoftmaxBandit):
     def _logit_change(self, theta: Array, direction: Array, step: Array) -> Array:
         slopes, bends = self.logit_slopes(theta, direction), self.logit_curvatures(theta, direction)
         return step[..., None] * (slopes + step[..., None] * bends / 2)
+
+
+@dataclass(frozen=True, eq=False)
+class SuccessParabola(Problem):
+    """``log J = log J0 + b theta - a theta^2 / 2``: one right and one wrong response, and one
+    parameter. The right one has ``h_w = -a`` everywhere, so the success-rise bound is exact.
+
+    Parameters
+    ----------
+    initial_success : ``J0``, success rate at ``theta = 0``, in (0, 1).
+    slope : ``b``, shape ``(...)``: one prompt for each.
+    bend : ``a``, positive; large enough that ``log J0 + b^2 / (2a) < 0``.
+    """
+
+    initial_success: float
+    slope: ArrayLike
+    bend: float
+
+    def __post_init__(self) -> None:
+        inside("(0, 1)", initial_success=self.initial_success)
+        least = np.max(finite(slope=self.slope) ** 2) / (-2 * np.log(self.initial_success))
+        if positive(bend=self.bend) <= least:
+            raise ValueError(
+                f"bend must be above {least:.6g} for this slope, got {self.bend!r}: "
+                "the success rate would reach 1"
+            )
+
+    @property
+    def dim(self) -> int:
+        return 1
+
+    def log_odds(self, theta: ArrayLike) -> Array:
+        """``log J - log(1-J)``, shape ``(...)``."""
+        along = last_axis(1, theta=theta)[..., 0]
+        rise = np.asarray(self.slope) * along - self.bend * along**2 / 2
+        log_success = np.log(self.initial_success) + rise
+        return log_success - np.log(-np.expm1(log_success))
+
+    def gradient_gap(self, theta: ArrayLike) -> Array:
+        """``(b - a theta) / (1-J)``, shape ``(..., 1)``."""
+        slope = np.asarray(self.slope)[..., None] - self.bend * last_axis(1, theta=theta)
+        return slope / expit(-self.log_odds(theta))[..., None]
+
+    def curvature(self, theta: ArrayLike, direction: ArrayLike) -> Array:
+        """``(a / (1-J) - J Gap^2) w^2``, shape ``(...)``."""
+        log_odds, gap = self.log_odds(theta), self.gradient_gap(theta)[..., 0]
+        bend = self.bend / expit(-log_odds) - expit(log_odds) * gap**2
+        return bend * last_axis(1, direction=direction)[..., 0] ** 2
+
+    def regularity(self, direction: ArrayLike) -> Regularity:
+        """``a`` bounds how the right response bends down; nothing bounds the scores."""
+        return Regularity(np.inf, np.inf, np.inf, np.inf, 1, correct_bend=self.bend)
 
 
 def segment_regularity(

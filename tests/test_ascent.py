@@ -26,6 +26,7 @@ from rlvrlib import (
     SampledGradient,
     ThresholdStep,
     TokenWindow,
+    Turned,
     ascend,
     contextual_bandit,
     log_odds_gain,
@@ -350,6 +351,17 @@ def test_the_first_move():
     assert number.tolist() == [3, 1, np.inf] and length.tolist() == [10, 2, 0]
 
 
+def test_a_turned_direction_keeps_its_length_and_its_angle():
+    bandit = LogLinearBandit([[3.0, 4.0], [0.0, 0.0]], [1, 0])
+    path = ascend(
+        bandit, [0.5, 0.5], Turned(PolicyGradient("log_odds"), [1.0, 0.6, 0.0]), Constant(0.1), 3
+    )
+    assert path.step_size == pytest.approx([0.5, 0.5, 0.5])
+    assert path.alignment == pytest.approx([5.0, 3.0, 0.0], abs=1e-14)
+    turns = np.array([[3.0, 4.0], [-1.4, 4.8], [-4.0, 3.0]])  # to the left, ever further
+    assert path.theta == pytest.approx(0.5 + 0.1 * turns.sum(axis=0))
+
+
 def test_adam_remembers_as_if_it_had_met_the_gradient():
     rng = np.random.default_rng(4)
     bandit, theta, vectors = (
@@ -415,6 +427,11 @@ def test_the_mean_over_prompts_is_that_of_the_exact_update():
         (
             lambda b: ascend(b, np.zeros(3), Prescribed(np.eye(3)), Constant(0.1), 4),
             "one direction per step",
+        ),
+        (lambda b: Turned(PolicyGradient(), [1.0, 1.1]), r"cosines must be in \[-1, 1\]"),
+        (
+            lambda b: ascend(b, np.zeros(3), Turned(PolicyGradient(), [1.0]), Constant(0.1), 1),
+            "theta must have last axis 2",
         ),
         (lambda b: ascend(b, np.zeros(3), Prescribed(np.eye(3)), Constant(1e308), 2), None),
     ],

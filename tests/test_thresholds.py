@@ -17,6 +17,7 @@ from rlvrlib import (
     OvershootInstance,
     Problem,
     QuadraticBandit,
+    SuccessParabola,
     TabularBandit,
     TokenWindow,
     WindowPrompts,
@@ -401,6 +402,23 @@ def test_exact_sees_an_arm_whose_probability_vanishes():
     assert thresholds.exact(bandit, np.zeros(1), np.ones(1)) == pytest.approx(1600, rel=1e-12)
 
 
+def test_the_success_parabola_meets_its_bound_exactly():
+    problem = SuccessParabola(0.3, np.array([0.05, 0.6]), 0.9)
+    theta, ahead, small = np.array([[-0.4], [0.2]]), np.ones((2, 1)), 1e-4
+    line = theta[:, 0]
+    parabola = np.log(0.3) + np.array([0.05, 0.6]) * line - 0.45 * line**2
+    assert log_expit(problem.log_odds(theta)) == pytest.approx(parabola, rel=1e-14)
+    below, here, above = (problem.log_odds(theta + shift) for shift in (-small, 0, small))
+    assert problem.gradient_gap(theta)[:, 0] == pytest.approx((above - below) / 2 / small, rel=1e-6)
+    bend = (2 * here - above - below) / small**2
+    assert problem.curvature(theta, ahead) == pytest.approx(bend, rel=1e-5)
+    assert problem.curvature(theta, 2 * ahead) == pytest.approx(4 * bend, rel=1e-5)
+    rise = {"among": ["success-rise"], "everywhere": True}
+    allowed = thresholds.guaranteed(problem, 0 * theta, ahead, **rise).step
+    assert allowed == pytest.approx(2 * np.array([0.05, 0.6]) / 0.9, rel=1e-12)
+    assert thresholds.exact(problem, 0 * theta, ahead) == pytest.approx(allowed, rel=1e-9)
+
+
 def test_exact_sees_a_dip_between_two_rises():
     """The gain dips below 0 around 1 and rises again: the first zero counts."""
 
@@ -430,6 +448,7 @@ def test_exact_sees_a_dip_between_two_rises():
     ("call", "message"),
     [
         (lambda: thresholds.trajectory(np.nan, 1, 1), "alignment must be finite"),
+        (lambda: SuccessParabola(0.5, [0.1, 1.0], 0.7), "bend must be above 0.721348"),
         (lambda: thresholds.trajectory(1, -1, 1), "score_bound must be non-negative"),
         (lambda: thresholds.paper(1, 1, np.nan), "score_lipschitz must be non-negative"),
         (lambda: thresholds.log_linear(1, -2.0), "feature_range must be non-negative"),
