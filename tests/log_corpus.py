@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import pprint
@@ -329,6 +330,7 @@ FORMATS: dict[str, Callable[[list[Row]], str | bytes]] = {
     "history of columns": lambda log: json.dumps({"args": [1], "history": columns(log)}),
     "by number": lambda log: json.dumps({row["step"]: without_step(row) for row in log}),
     "json lines": lambda log: "\n".join(map(json.dumps, log)),
+    "packed": lambda log: gzip.compress("\n".join(map(json.dumps, log)).encode()),
     "json over several lines": lambda log: "\n".join(json.dumps(row, indent=2) for row in log),
     "console": console,
     "carriage returns": lambda log: "\r".join(map(str, log)),

@@ -8,9 +8,11 @@ evaluated. Lines and documents are bounded in size, so that no file can exhaust 
 from __future__ import annotations
 
 import codecs
+import gzip
 import io
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -62,11 +64,11 @@ def read_records(path: Path, notes: Notes) -> Iterator[Record]:
 # ---- text
 
 
-def _lines(path: Path, notes: Notes) -> Iterator[str]:
+def _lines(path: Path, notes: Notes, opened: Callable[..., Any] = open) -> Iterator[str]:
     """Lines of bounded length; longer ones are skipped without being held in memory. A carriage
     return ends a line too.
     """
-    with path.open("rb") as file:
+    with opened(path, "rb") as file:
         wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
         file.seek(0)
         notes.add(int(wide), "the file is UTF-16 and was read as such", counted=False)
@@ -85,6 +87,36 @@ def _lines(path: Path, notes: Notes) -> Iterator[str]:
 
 def _text(path: Path, notes: Notes) -> Iterator[Record]:
     return text_formats.text_records(_lines(path, notes), notes)
+
+
+_MOST_UNPACKED = 1 << 32
+
+
+def _packed(path: Path, notes: Notes) -> Iterator[Record]:
+    """A log as gzip packs it; a cut one gives what is whole."""
+
+    def lines() -> Iterator[str]:
+        left = _MOST_UNPACKED
+        try:
+            for line in _lines(path, notes, gzip.open):
+                if (left := left - len(line)) < 0:
+                    raise ValueError(
+                        f"a packed log must hold less than {_MOST_UNPACKED >> 30} GB, got more in "
+                        f"{path.name!r}: unpack it, and keep its rows"
+                    )
+                yield line
+        except (EOFError, gzip.BadGzipFile, zlib.error):
+            notes.add(
+                1,
+                "the packed file is cut off or damaged: the lines before that were read",
+                counted=False,
+            )
+
+    return text_formats.text_records(lines(), notes)
+
+
+def _is_packed(head: bytes) -> bool:
+    return head.startswith(b"\x1f\x8b\x08")
 
 
 def _is_binary(head: bytes) -> bool:
@@ -291,6 +323,7 @@ FORMATS = (
         binary.is_tensorboard,
         binary.tensorboard_records,
     ),
+    Format("packed text (.gz)", (), _is_packed, _packed),
     Format("other binary file", (), _is_binary, _refuse),
     Format("Jupyter notebook", ("TRL", "Unsloth"), _is_notebook, _notebook),
     Format("web page with tables", ("TRL", "Unsloth"), _is_page, _page),
