@@ -11,7 +11,7 @@ pytest.importorskip("transformers", reason="needs the extra lm: torch, transform
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from rlvrlib.language_model.exact import exact as lm
+from rlvrlib.language_model import exact as lm
 from rlvrlib.language_model.sampled import sampled_gap
 from rlvrlib.language_model.vectors import inner, length_of, moved, num_parameters
 
