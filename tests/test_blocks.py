@@ -11,7 +11,9 @@ import pytest
 from rlvrlib import (
     Adam,
     Constant,
+    FixedLength,
     LogLinearBandit,
+    LongStep,
     MarkovTokens,
     PolicyGradient,
     SampledGradient,
@@ -38,6 +40,10 @@ REINFORCE = PolicyGradient("reinforce")
 
 def everything(path):
     return np.concatenate([path.log_odds, path.step_size, path.alignment, path.theta], axis=-1)
+
+
+def trials(path):
+    return path.notes["trials"]
 
 
 def last_success(path):
@@ -100,11 +106,41 @@ def test_an_executor_holds_few_blocks_at_a_time():
             executor=executor,
         )
         first = [next(found) for _ in range(3)]
-        assert len(drawn) < 100
+        assert len(drawn) == 1 + 64 + 2  # one is looked at, 64 are under way, two follow
         whole = np.concatenate([*first, *found])
     assert drawn[1:] == list(range(1000))
     path = ascend(PROBLEMS["tabular"], starts[:], REINFORCE, Constant(0.7), 1)
     assert whole == pytest.approx(last_success(path), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["tabular", "shared features"])
+def test_blocks_have_one_size_and_are_filled(name):
+    problem, sizes = PROBLEMS[name], []
+
+    def loop(problem, theta, *rest):
+        sizes.append(len(theta))
+        return ascend(problem, theta, *rest)
+
+    starts = UniformStarts(4000, problem.dim, seed=5)
+    found = ascend_blocks(problem, starts, REINFORCE, Constant(0.7), 1, last_success, loop=loop)
+    # at most 256 kB of arms, 1638 runs, and a multiple of 64
+    assert [len(block) for block in found] == sizes == [1344, 1344, 1312]
+    sizes.clear()
+    few = ascend_blocks(
+        problem, starts[:21], REINFORCE, Constant(0.7), 1, last_success, block_size=20, loop=loop
+    )
+    assert [len(block) for block in few] == [20, 1] and sizes == [32, 16]
+
+
+def test_one_run_and_what_its_step_notes():
+    step = LongStep(FixedLength(0.01), factors=(4.0, 2.0))
+    arguments = (REINFORCE, step, 3)
+    starts = UniformStarts(5, NUM_ARMS, seed=5)
+    whole = ascend(PROBLEMS["tabular"], starts[:], *arguments).notes["trials"]
+    blocks = ascend_blocks(PROBLEMS["tabular"], starts, *arguments, trials, block_size=2)
+    assert whole.any() and np.array_equal(np.concatenate(list(blocks)), whole)
+    (alone,) = ascend_blocks(PROBLEMS["tabular"], starts[:1], *arguments, trials)
+    assert np.array_equal(alone, whole[:1])
 
 
 def test_starts_are_the_same_however_they_are_cut():
@@ -113,6 +149,7 @@ def test_starts_are_the_same_however_they_are_cut():
     assert whole.shape == (100, 7) and 2 <= whole.min() < 2.1 and 2.9 < whole.max() < 3
     assert np.array_equal(np.concatenate([starts[:1], starts[1:40], starts[40:]]), whole)
     assert not np.array_equal(UniformStarts(100, 7, 2.0, 3.0, seed=10)[:], whole)
+    assert starts[5:3].shape == (0, 7) and UniformStarts(2, 1)[:].shape == (2, 1)
 
 
 def test_memory_does_not_grow_with_the_runs():
