@@ -72,6 +72,12 @@ class TokenWindow(LogLinearBandit):
         low, high = np.floor(middle - half) + 1, np.ceil(middle + half) - 1
         return cls(length, np.maximum(low, 1), np.minimum(high, np.subtract(length, 1)))
 
+    @classmethod
+    def holding(cls, length: int, center: float, count: int) -> TokenWindow:
+        """The ``count`` whole numbers from ``center T - count/2`` on, as far as they are below ``T``."""
+        low = int(np.ceil(round(center * length - count / 2, 9)))  # where it is whole, as such
+        return cls(length, low, min(low + count, length) - 1)
+
     def __getitem__(self, index: Any) -> TokenWindow:
         sizes = np.broadcast_arrays(self.length, self.low, self.high)
         return TokenWindow(*(size[index] for size in sizes))

@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from scipy.special import expit
 
-from rlvrlib.checks import positive, whole
+from rlvrlib.checks import last_axis, positive, whole
 from rlvrlib.first_zero import exact, zero_between
 from rlvrlib.methods import method_named, multiplier
 from rlvrlib.problems import Array, Problem, success_rate
@@ -178,6 +178,52 @@ def first_loss(m: PolicyMap, distances: Values) -> float:
     x = np.r_[np.negative(distances), distances]
     step = exact(m.problem, m.theta(x), -np.sign(x)[:, None]) / m.unit
     return float(np.min(step / np.abs(m.exact(x)[0])))
+
+
+class Tabulated(Problem):
+    """A problem with one parameter, solved exactly at some points and interpolated between them, so
+    that many or long runs are cheap.
+
+    Log-odds from their values and slopes by cubics, and the length-normalized gap by a cubic spline;
+    beyond the points all stay as they are at the last one.
+
+    Parameters
+    ----------
+    problem : with one parameter.
+    points : ascending, shape ``(n,)``.
+    """
+
+    dim = 1
+
+    def __init__(self, problem: Problem, points: Values):
+        from scipy.interpolate import CubicHermiteSpline, CubicSpline  # slow to load
+
+        self._points = np.asarray(points, dtype=float)
+        log_odds, gap = problem.log_odds_and_gap(self._points[:, None])
+        self._log_odds = CubicHermiteSpline(self._points, log_odds, gap[:, 0])
+        short = problem.length_normalized_gap(self._points[:, None], gap)
+        self._short = CubicSpline(self._points, short[:, 0])
+        self._length = problem.max_length
+
+    @property
+    def max_length(self) -> int:
+        return self._length
+
+    def log_odds(self, theta: Values) -> Array:
+        return self._log_odds(self._inside(theta))
+
+    def gradient_gap(self, theta: Values) -> Array:
+        return self._log_odds(self._inside(theta), 1)[..., None]
+
+    def curvature(self, theta: Values, direction: Values) -> Array:
+        return -self._log_odds(self._inside(theta), 2) * np.asarray(direction)[..., 0] ** 2
+
+    def length_normalized_gap(self, theta: Values, gap: Array | None = None) -> Array:
+        return self._short(self._inside(theta))[..., None]
+
+    def _inside(self, theta: Values) -> Array:
+        theta = last_axis(1, theta=theta)[..., 0]
+        return np.clip(theta, self._points[0], self._points[-1])
 
 
 # ---- two-cycles

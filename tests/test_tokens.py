@@ -170,6 +170,15 @@ def test_around_is_the_open_interval():
     assert stack.low.tolist() == [[8, 37], [4, 29]] and stack.high.tolist() == [[15, 52], [15, 60]]
 
 
+def test_a_window_that_holds_so_many_counts():
+    for length, center, count in ((100, 0.7, 20), (256, 0.7, 32), (64, 0.45, 7), (81, 0.5, 1)):
+        window, counts = TokenWindow.holding(length, center, count), np.arange(length + 1)
+        away = counts - center * length
+        inside = counts[(away >= -count / 2 - 1e-9) & (away < count / 2 - 1e-9)]
+        assert len(inside) == count and (window.low, window.high) == (inside[0], inside[-1])
+    assert TokenWindow.holding(16, 0.7, 12).high == 15
+
+
 def test_summit_middle_and_natural_units():
     window = TokenWindow(64, 37, 52)
     assert window.max_length == window.length == 64

@@ -15,6 +15,7 @@ from rlvrlib import (
     kl_gradient,
     update_map,
 )
+from rlvrlib.markov_tokens import bracket_chain
 from rlvrlib.update_map import LEFT, RIGHT, UpdateMap
 
 # r y (1 - y) with r = 1 + rate and the summit at y = 1 - 1/r: only the left side has a peak.
@@ -306,6 +307,21 @@ def test_time_back_is_at_least_its_closed_form(method):
         time = update_map.time_back(m, distance, 2.0, RIGHT, inside)
         bound = update_map.closed_form_back(m, distance, 2.0, RIGHT, inside)
         assert np.all(bound <= time) and np.all(bound >= close * time)
+
+
+def test_a_table_is_the_problem_between_its_points():
+    chain = bracket_chain(9)
+    table = update_map.Tabulated(chain, np.linspace(-3, 3, 481))
+    theta, up = np.linspace(-2.9, 2.9, 37)[:, None], np.ones(1)
+    assert table.dim == 1 and table.max_length == 9
+    assert table.log_odds(theta) == pytest.approx(chain.log_odds(theta), abs=1e-6)
+    assert table.gradient_gap(theta) == pytest.approx(chain.gradient_gap(theta), abs=1e-4)
+    bend = 4 * chain.curvature(theta, up)
+    assert table.curvature(theta, 2 * up) == pytest.approx(bend, rel=2e-3, abs=2e-2)
+    short = chain.length_normalized_gap(theta)
+    assert table.length_normalized_gap(theta) == pytest.approx(short, abs=1e-4)
+    far = table.log_odds([[9.0]])
+    assert far == pytest.approx(chain.log_odds([[3.0]]))
 
 
 @pytest.mark.parametrize(
