@@ -19,6 +19,7 @@ from scipy.special import log_softmax
 from rlvrlib import (
     Constant,
     LogLinearBandit,
+    Loop,
     MarkovTokens,
     PolicyGradient,
     TabularBandit,
@@ -26,7 +27,6 @@ from rlvrlib import (
     ascend,
     ascend_blocks,
 )
-from rlvrlib.blocks import Loop
 
 Array = np.ndarray
 Call = Callable[[], tuple[Array, Array]]

@@ -20,6 +20,8 @@ from rlvrlib.moving import MovingProblem
 from rlvrlib.problems import Array, At, Notes, Problem, unit_or_zero
 from rlvrlib.steps import Step
 
+__all__ = ["Trajectory", "ascend"]
+
 
 @dataclass(frozen=True)
 class Trajectory:

@@ -19,6 +19,8 @@ from scipy.special import log_softmax
 from rlvrlib.checks import finite, last_axis, shown, whole
 from rlvrlib.problems import Array, Regularity, SampledProblem, log_sum_exp, unit
 
+__all__ = ["LogLinearBandit", "TabularBandit"]
+
 # The logarithm below which exp underflows to zero.
 _LOG_TINY = -745.0
 # The share of a class below which its arms lose digits when the largest logit of all is subtracted

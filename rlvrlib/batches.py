@@ -21,6 +21,8 @@ from scipy.special import expit, log_expit, logit
 from rlvrlib.checks import finite, inside, prompt_weights, shown
 from rlvrlib.problems import Array, Problem, unit
 
+__all__ = ["BatchMean"]
+
 
 def log_odds_of_rates(success_rate: ArrayLike, *, strict: bool = False) -> tuple[Array, Array]:
     """Log-odds of estimated success rates, and how many prompts have none.

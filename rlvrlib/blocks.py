@@ -24,6 +24,8 @@ from rlvrlib.directions import Direction
 from rlvrlib.problems import Array, Problem
 from rlvrlib.steps import Step
 
+__all__ = ["Loop", "UniformStarts", "ascend_blocks"]
+
 # Numbers in one array of a block, 256 kB: fewer runs and the calls cost more than the work, more
 # runs and they leave the cache.
 _BLOCK_NUMBERS = 1 << 15

@@ -13,6 +13,8 @@ from rlvrlib.bandits import LogLinearBandit, SoftmaxBandit, inner_products
 from rlvrlib.checks import finite, whole
 from rlvrlib.problems import Array
 
+__all__ = ["ContextualBandit", "contextual_bandit"]
+
 
 class ContextualBandit(LogLinearBandit):
     """Contexts with one weight vector per arm: ``z_a = <theta_a, x>``, ``theta`` of length ``arms *

@@ -17,6 +17,8 @@ from scipy.special import expit, exprel, log_ndtr
 from rlvrlib.checks import finite, inside, last_axis, non_negative, one_of, whole
 from rlvrlib.problems import Array, Problem, Regularity, unit
 
+__all__ = ["CorrelatedWindow"]
+
 MECHANISMS = ("persistence", "copying")
 
 

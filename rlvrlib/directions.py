@@ -19,6 +19,20 @@ from rlvrlib.checks import inside, last_axis, non_negative, positive, whole
 from rlvrlib.methods import group_advantages, method_named, multiplier
 from rlvrlib.problems import Array, At, Notes, Problem, sampled
 
+__all__ = [
+    "Adam",
+    "Clipped",
+    "Direction",
+    "Momentum",
+    "PolicyGradient",
+    "Prescribed",
+    "PromptMean",
+    "RateSchedule",
+    "SampledGradient",
+    "TrainedOn",
+    "Turned",
+]
+
 
 class Direction(ABC):
     """Where to go from where a run stands."""

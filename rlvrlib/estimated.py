@@ -19,6 +19,8 @@ from rlvrlib.problems import Array, At, sampled, unit_or_any
 from rlvrlib.steps import Step
 from rlvrlib.thresholds import guaranteed
 
+__all__ = ["EstimatedMove", "EstimatedStep"]
+
 
 def estimate(rewards: ArrayLike, scores: ArrayLike) -> tuple[Array, Array, Array]:
     """Alignment, its standard error, and log-odds, from one group of responses.

@@ -8,6 +8,8 @@ from numpy.typing import ArrayLike
 from rlvrlib.methods import METHODS, Group
 from rlvrlib.problems import Array
 
+__all__ = ["advantages", "token_weights"]
+
 # What a framework adds to the sample standard deviation (ddof 1) of a group.
 _EPSILON = {"trl": 1e-4, "verl": 1e-6}
 _METHODS = ("grpo", "dr_grpo", "rloo")

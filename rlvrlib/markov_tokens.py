@@ -17,6 +17,8 @@ from scipy.special import logit, logsumexp, softmax
 from rlvrlib.checks import inside, last_axis, whole
 from rlvrlib.problems import Array, Regularity, SampledProblem, unit
 
+__all__ = ["MarkovTokens"]
+
 
 class MarkovTokens(SampledProblem):
     """Tokens of a Markov chain with a stop token and a hard cap, judged by a finite automaton.

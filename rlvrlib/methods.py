@@ -16,6 +16,8 @@ from scipy.special import gammaln, xlogy
 
 from rlvrlib.checks import Array, inside, one_of, whole
 
+__all__ = ["METHODS", "SAMPLED_METHODS", "method_named", "multiplier"]
+
 RatioWeight = Callable[[Array, Array, Array, Array, Array], Array]
 
 

@@ -21,6 +21,17 @@ from rlvrlib.checks import finite, last_axis, positive, whole
 from rlvrlib.first_zero import zero_between
 from rlvrlib.problems import Array, Problem, Regularity, SampledProblem, sampled
 
+__all__ = [
+    "Curriculum",
+    "MovingProblem",
+    "Schedule",
+    "Shifted",
+    "Steered",
+    "following_lag",
+    "harder",
+    "steps_back",
+]
+
 
 class MovingProblem(ABC):
     """A problem for each step. The states that it hands out belong to one run of `ascend`, so it

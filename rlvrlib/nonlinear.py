@@ -14,6 +14,8 @@ from rlvrlib.bandits import SoftmaxBandit, inner_products, weighted_sum
 from rlvrlib.checks import finite, inside, last_axis, positive
 from rlvrlib.problems import Array, Problem, Regularity, unit
 
+__all__ = ["NetworkBandit", "QuadraticBandit", "SuccessParabola", "segment_regularity"]
+
 # sup |d^2 tanh(u) / du^2|, reached at tanh(u)^2 = 1/3
 _TANH_CURVATURE = 4 / (3 * np.sqrt(3))
 

@@ -19,6 +19,8 @@ from rlvrlib.bandits import LogLinearBandit
 from rlvrlib.checks import inside, last_axis, positive, whole
 from rlvrlib.problems import Array, Problem, Regularity, unit
 
+__all__ = ["OvershootInstance", "critical_step"]
+
 # Below this delta the first two terms of the critical step are all its digits.
 _SERIES = 1e-5
 

@@ -19,6 +19,19 @@ from scipy.special import expit
 from rlvrlib.checks import Array as Array
 from rlvrlib.checks import shown
 
+__all__ = [
+    "Array",
+    "At",
+    "Problem",
+    "Regularity",
+    "SampledProblem",
+    "alignment",
+    "failure_rate",
+    "log_odds_gain",
+    "success_rate",
+    "unit",
+]
+
 # What a direction or a step tells of one step: see `Trajectory`.
 Notes: TypeAlias = dict[str, NDArray[Any]]
 

@@ -18,6 +18,8 @@ from rlvrlib.checks import inside, positive
 from rlvrlib.problems import Array, At, Notes, Problem, unit_or_any
 from rlvrlib.thresholds import guaranteed
 
+__all__ = ["Constant", "FixedLength", "GuaranteedStep", "LongStep", "Step", "ThresholdStep"]
+
 
 class Step(ABC):
     """How far to go from where a run stands."""

@@ -21,6 +21,8 @@ from rlvrlib.first_zero import first_zero
 from rlvrlib.methods import group_advantages, method_named, multiplier
 from rlvrlib.problems import Array, At, Problem
 
+__all__ = ["ClippedSurrogate", "KLPenalty", "kl_gradient"]
+
 _LOG_LARGE = 700.0
 _ORDERS = ("policy-reference", "reference-policy")
 

@@ -15,6 +15,8 @@ from rlvrlib.checks import finite, positive, whole
 from rlvrlib.first_zero import zero_between
 from rlvrlib.problems import Array, Problem, Regularity, log_sum_exp, unit
 
+__all__ = ["TokenWindow", "WindowPrompts"]
+
 # A smaller success or failure rate is computed as a logarithm, by summing over its counts: SciPy's
 # incomplete beta function can lose all its digits below 1e-250. The curvature from rates loses a
 # factor of 2 log(1/rate) to cancellation, so it changes over sooner.

@@ -20,6 +20,8 @@ from rlvrlib.bandits import LogLinearBandit, SoftmaxBandit
 from rlvrlib.checks import inside, last_axis, shown
 from rlvrlib.problems import Array, Problem, Regularity, SampledProblem, sampled, unit
 
+__all__ = ["NoisyVerifier", "noisy_bandit"]
+
 
 @dataclass(frozen=True, eq=False)
 class NoisyVerifier(SampledProblem):

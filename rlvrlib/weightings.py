@@ -21,6 +21,8 @@ from rlvrlib.methods import multiplier
 from rlvrlib.problems import Array, At, Notes, unit_or_any
 from rlvrlib.thresholds import guaranteed
 
+__all__ = ["LargestGain", "MiniBatch", "PromptWeighted"]
+
 WEIGHTINGS = ("uniform", "grpo", "log_odds", "own_step", "max_min")
 
 # The bounds by which a prompt moves on its own.

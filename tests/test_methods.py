@@ -22,6 +22,7 @@ from rlvrlib import (
     TabularBandit,
     methods,
     multiplier,
+    renamed,
 )
 from rlvrlib.methods import SAMPLED_METHODS, group_advantages
 
@@ -297,7 +298,7 @@ def test_an_old_name_says_where_its_content_is():
         _ = rlvrlib.sise
 
 
-@pytest.mark.parametrize(("old", "new"), rlvrlib._MOVED.items())
+@pytest.mark.parametrize(("old", "new"), renamed.MOVED.items())
 def test_the_new_home_of_an_old_name_exists(old, new):
     assert importlib.util.find_spec(f"rlvrlib.{new.split()[0]}")
     assert importlib.util.find_spec(f"rlvrlib.{old}") is None

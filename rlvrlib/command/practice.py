@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rlvrlib.methods import SAMPLED_METHODS
+from rlvrlib import SAMPLED_METHODS
 from rlvrlib.practice.formats import known_formats
 from rlvrlib.practice.records import printable
 

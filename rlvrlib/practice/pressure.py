@@ -20,9 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rlvrlib import Array, multiplier, thresholds
+from rlvrlib import Array, method_named, multiplier, thresholds
 from rlvrlib.checks import inside, one_of
-from rlvrlib.methods import method_named
 from rlvrlib.practice.run_log import RunLog
 
 # What the loss divides the sum over tokens by. The length cap is constant in a run; the mean length
