@@ -26,7 +26,6 @@ __all__ = [
     "Momentum",
     "PolicyGradient",
     "Prescribed",
-    "PromptMean",
     "RateSchedule",
     "SampledGradient",
     "TrainedOn",
@@ -275,19 +274,6 @@ class TrainedOn(Direction):
 
     def notes(self, state: Any) -> Notes:
         return self.direction.notes(state)
-
-
-@dataclass(frozen=True)
-class PromptMean(OnTop):
-    """The mean of another direction over a stack of prompts, its last axis, that share one
-    ``theta`` of shape ``(..., 1, dim)``.
-    """
-
-    prompts: Problem
-
-    def update(self, at: At, state: tuple[Any]) -> tuple[Array, tuple[Any]]:
-        update, inner = self.direction.update(At.of(self.prompts, at.theta), state[0])
-        return update.mean(axis=-2, keepdims=True), (inner,)
 
 
 @dataclass(frozen=True)

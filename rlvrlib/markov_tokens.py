@@ -17,7 +17,13 @@ from scipy.special import logit, logsumexp, softmax
 from rlvrlib.checks import inside, last_axis, whole
 from rlvrlib.problems import Array, Regularity, SampledProblem, unit
 
-__all__ = ["MarkovTokens"]
+__all__ = [
+    "MarkovTokens",
+    "bracket_chain",
+    "burst_chain",
+    "stopping_start",
+    "stopping_walk",
+]
 
 
 class MarkovTokens(SampledProblem):

@@ -15,7 +15,7 @@ from rlvrlib.checks import finite, positive, whole
 from rlvrlib.first_zero import zero_between
 from rlvrlib.problems import Array, Problem, Regularity, log_sum_exp, unit
 
-__all__ = ["TokenWindow", "WindowPrompts"]
+__all__ = ["NormalWindow", "TokenWindow", "WindowPrompts"]
 
 # A smaller success or failure rate is computed as a logarithm, by summing over its counts: SciPy's
 # incomplete beta function can lose all its digits below 1e-250. The curvature from rates loses a

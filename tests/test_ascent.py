@@ -22,7 +22,6 @@ from rlvrlib import (
     Momentum,
     PolicyGradient,
     Prescribed,
-    PromptMean,
     SampledGradient,
     ThresholdStep,
     TokenWindow,
@@ -376,20 +375,6 @@ def test_adam_remembers_as_if_it_had_met_the_gradient():
     for _ in range(4):
         (expected, state), (update, fresh) = whole.update(at, state), later.update(at, fresh)
         assert update == pytest.approx(expected, rel=1e-14)
-
-
-def test_the_mean_over_prompts_is_that_of_the_exact_update():
-    prompts, theta = TokenWindow(16, np.array([4, 8]), np.array([8, 11])), np.zeros((3, 1, 1)) + 0.3
-    at = At.of(TokenWindow(16, 7, 9), theta)
-    for name in ("reinforce", "grpo"):
-        mean = PromptMean(PolicyGradient(name), prompts)
-        update, _ = mean.update(at, mean.initial_state(theta))
-        each = [
-            PolicyGradient(name).update(At.of(TokenWindow(16, *edges), theta), None)[0]
-            for edges in ((4, 8), (8, 11))
-        ]
-        assert update.shape == (3, 1, 1)
-        assert update == pytest.approx(np.mean(each, axis=0), rel=1e-12)
 
 
 @pytest.mark.parametrize(
