@@ -33,6 +33,8 @@ PATH = re.compile(
     r"(?<![\w.:/])/(?:home|root|tmp|usr|opt|work|private|Users|var|mnt)/|site-packages|[A-Z]:\\\\"
 )
 MAX_BYTES = 500_000
+# What reads like a lecture.
+MAX_COLUMNS, MAX_CELL, MAX_DEFINITIONS, MAX_HIDDEN = 100, 30, 12, 0.15
 
 
 def lint(notebook: NotebookNode) -> list[str]:
@@ -46,6 +48,7 @@ def lint(notebook: NotebookNode) -> list[str]:
         *_parameters([cell for cell in code if "parameters" in tags(cell)]),
         *(problem for cell in code for problem in _figures(cell)),
         *_claims(code[-1]),
+        *_form(code[1:]),
         *_traces(notebook),
     ]
 
@@ -141,6 +144,49 @@ def _claims(cell: NotebookNode) -> list[str]:
     if not rows or any(set(row) < ROW_KEYS for row in rows):
         return ["the claims cell holds no rows in its output's metadata, or incomplete ones"]
     return []
+
+
+def _form(code: list[NotebookNode]) -> list[str]:
+    """A lecture has short cells and lines, few definitions, no class, and hides little."""
+    problems = []
+    lengths = [sum(map(bool, map(str.strip, cell.source.splitlines()))) for cell in code]
+    hidden = sum(n for n, cell in zip(lengths, code, strict=True) if "hide-input" in tags(cell))
+    if hidden > MAX_HIDDEN * sum(lengths):
+        problems.append(f"{hidden} of {sum(lengths)} lines are hidden, more than {MAX_HIDDEN:.0%}")
+    statements = [node for cell in code for node in ast.parse(cell.source).body]
+    if any(isinstance(node, ast.ClassDef) for node in statements):
+        problems.append("defines a class: what is not an experiment belongs into the library")
+    definitions = sum(isinstance(node, ast.FunctionDef) for node in statements)
+    if definitions > MAX_DEFINITIONS:
+        problems.append(f"has {definitions} definitions, more than {MAX_DEFINITIONS}")
+    for length, cell in zip(lengths, code, strict=True):
+        where = f"In [{cell.execution_count}]"
+        if length > MAX_CELL:
+            problems.append(f"{where} has {length} lines, more than {MAX_CELL}")
+        if wide := [line for line in cell.source.splitlines() if len(line) > MAX_COLUMNS]:
+            problems.append(f"{where} has a line of {len(wide[0])} columns: {wide[0][:60]}...")
+    return problems + _drawn_names(code)
+
+
+def _drawn_names(code: list[NotebookNode]) -> list[str]:
+    """A cell with a figure only draws: what it binds is bound again before another cell reads it."""
+    problems, drawn = [], dict[str, int]()
+    for cell in code:
+        nodes = list(ast.walk(ast.parse(cell.source)))
+        names = [node for node in nodes if isinstance(node, ast.Name)]
+        bound = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+        arguments = {node.arg for node in nodes if isinstance(node, ast.arg)}
+        read = {node.id for node in names if isinstance(node.ctx, ast.Load)} - bound - arguments
+        if "figure" in cell.metadata.get("mystnb", {}):
+            drawn |= dict.fromkeys(bound, cell.execution_count)
+            continue
+        problems += [
+            f"In [{cell.execution_count}] reads {name}, which the figure of In [{drawn[name]}] binds"
+            for name in sorted(read & drawn.keys())
+        ]
+        for name in bound:
+            drawn.pop(name, None)
+    return problems
 
 
 def _traces(notebook: NotebookNode) -> list[str]:

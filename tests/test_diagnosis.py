@@ -261,7 +261,9 @@ def test_sampled_collapses_are_warned_of_and_stable_runs_are_not():
 def test_sampled_runs_take_one_rate_for_each_step():
     problem, start = TokenWindow(16, 9, 13), np.array([0.1])
     one = sampled_runs(problem, start, 2.0, 6, num_runs=3, rng=np.random.default_rng(3))
-    each = sampled_runs(problem, start, np.full(6, 2.0), 6, num_runs=3, rng=np.random.default_rng(3))
+    each = sampled_runs(
+        problem, start, np.full(6, 2.0), 6, num_runs=3, rng=np.random.default_rng(3)
+    )
     assert one.logs == each.logs
     with pytest.raises(ValueError, match=r"rate must be .* each of 6 steps, got shape \(5,\)"):
         sampled_runs(problem, start, np.ones(5), 6, num_runs=3, rng=np.random.default_rng(3))

@@ -159,6 +159,17 @@ FAULTS: dict[str, Callable[[list[NotebookNode]], object]] = {
     "output beside a figure": lambda cells: cells[2].outputs.append(
         new_output("stream", name="stdout", text="[<Line>]")
     ),
+    "class": lambda cells: cells[3].update(source="class A: ...\nprint(0.5)"),
+    "definitions": lambda cells: cells[3].update(
+        source="\n".join(f"def f{n}(): ..." for n in range(13))
+    ),
+    "long cell": lambda cells: cells[3].update(source="print(0.5)\n" * 31),
+    "wide line": lambda cells: cells[3].update(source="print(0.5)  # " + "x" * 90),
+    "hidden code": lambda cells: cells[3].metadata.update(tags=["hide-input"]),
+    "a figure's name": lambda cells: (
+        cells[2].update(source="top = 1\nplt.show()"),
+        cells[3].update(source="print(top)"),
+    ),
     "no claims tag": lambda cells: cells[4].metadata.update(tags=[]),
     "no claims rows": lambda cells: cells[4].outputs[0].metadata.pop("claims"),
     "cell after the claims": lambda cells: cells.append(new_code_cell("1", execution_count=6)),
