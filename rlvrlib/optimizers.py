@@ -19,7 +19,8 @@ def adam_bound(beta1: ArrayLike, beta2: ArrayLike) -> Array:
     """Largest size of Adam's update, ``(1-beta1) / sqrt((1-beta2) (1 - beta1^2/beta2))``, shape
     ``(...)``.
 
-    No sequence of gradients makes a longer one; one that grows by ``beta2/beta1`` a step attains it.
+    No sequence of gradients makes a longer one; one that grows by ``beta2/beta1`` a step attains
+    it.
 
     Source: the book's chapter on optimizers, length of a step.
 

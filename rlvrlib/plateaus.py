@@ -28,8 +28,8 @@ def noise_and_pull(
     *,
     length_normalized: bool = True,
 ) -> tuple[Array, Array]:
-    r"""Variance ``V`` of the sampled update of GRPO at a summit, and its mean pull ``c`` per unit of
-    distance.
+    r"""Variance ``V`` of the sampled update of GRPO at a summit, and its mean pull ``c`` per unit
+    of distance.
 
     A group with a share ``k/G`` of accepted responses has the variance
     ``((1 - k/G) v_acc + k/G v_rej) / (G T^2)``, with ``v`` the mean square score; ``V`` is its mean
@@ -98,7 +98,8 @@ def mean_square_distance(
     room = 2 * ahead - rate * pull
     if np.any(room <= 0):
         raise ValueError(
-            f"rate must be below 2 (1 + momentum) / pull, got {np.max(rate * pull / (2 * ahead)):.4g}"
+            "rate must be below 2 (1 + momentum) / pull, got "
+            f"{np.max(rate * pull / (2 * ahead)):.4g}"
             " times as much"
         )
     return ahead / (2 - ahead) * rate * non_negative(noise=noise) / (pull * room)
@@ -125,8 +126,8 @@ def inverse_failure_growth(
     """Growth of the mean of ``1/(1-J)`` per step, late, where all tokens must be right.
 
     ``G E[exp(jump) - 1]`` over the verdicts of one wrong and ``G-1`` correct responses, which have
-    the scores ``-1`` and 0 per step of ``theta``: ``jump = -eta A / G``, with ``A`` the advantage of
-    the wrong one; shape ``(...)``.
+    the scores ``-1`` and 0 per step of ``theta``: ``jump = -eta A / G``, with ``A`` the advantage
+    of the wrong one; shape ``(...)``.
 
     Source: the book's chapter on noisy verifiers, finite groups.
 

@@ -54,9 +54,8 @@ class TokenWindow(LogLinearBandit):
             sizes = np.broadcast_arrays(length, low, high)
             first = [size[bad].flat[0] for size in sizes]
             raise ValueError(
-                "low and high must leave correct and wrong counts from 0 to {}, got {} and {}".format(
-                    *first
-                )
+                "low and high must leave correct and wrong counts from 0 to {}, got {} and "
+                "{}".format(*first)
             )
         super().__init__(counts[:, None], rewards)
         self.length, self.low, self.high = map(_plain, (length, low, high))
@@ -76,7 +75,7 @@ class TokenWindow(LogLinearBandit):
 
     @classmethod
     def holding(cls, length: int, center: float, count: int) -> TokenWindow:
-        """The ``count`` whole numbers from ``center T - count/2`` on, as far as they are below ``T``."""
+        """``count`` whole numbers from ``center T - count/2`` on, as far as they are below T."""
         low = int(np.ceil(round(center * length - count / 2, 9)))  # where it is whole, as such
         return cls(length, low, min(low + count, length) - 1)
 
@@ -172,7 +171,7 @@ class TokenWindow(LogLinearBandit):
         return log_odds[()], gap[..., None]
 
     def curvature(self, theta: ArrayLike, direction: ArrayLike) -> Array:
-        """``(1-2J) Gap^2 - J'' / (J(1-J))``, which is ``-l''``, times the square of the direction."""
+        """``(1-2J) Gap^2 - J'' / (J(1-J))``, that is ``-l''``, times the direction squared."""
         theta, direction = self._theta(theta), self._direction(direction)
         success, failure, slope, bend = self._rates(theta)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -187,7 +186,7 @@ class TokenWindow(LogLinearBandit):
         return value * direction[..., 0] ** 2
 
     def wrong_feature_range(self, direction: ArrayLike) -> Array:
-        """``D_-``, the range of the wrong counts, times the size of the direction's one entry, 1."""
+        """``D_-``, the range of the wrong counts, times the size of the direction's one entry."""
         length, low, high = np.asarray(self.length), np.asarray(self.low), np.asarray(self.high)
         width = np.where(high < length, length, low - 1) - np.where(low > 0, 0, high + 1)
         return width * np.ones(unit(direction).shape[:-1])
@@ -484,7 +483,7 @@ def _deviance(counts: Array, mean: Array) -> Array:
 
 
 def _stirling_error(count: ArrayLike) -> Array:
-    """``log n! - (log(2 pi n)/2 + n log n - n)``; 0 for ``n = 0``, which the caller treats apart."""
+    """``log n! - (log(2 pi n)/2 + n log n - n)``; 0 for ``n = 0``, a case of the caller's."""
     count = np.asarray(count, dtype=float)
     n = np.maximum(count, 1.0)
     plain = gammaln(n + 1) - (0.5 * np.log(2 * np.pi * n) + n * np.log(n) - n)

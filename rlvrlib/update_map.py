@@ -87,7 +87,7 @@ def policy_velocity(problem: Problem, method: str, theta: Array) -> tuple[Array,
 
 @dataclass(frozen=True)
 class PolicyMap(UpdateMap):
-    """One exact update of a policy in the units ``x = (theta - summit) / unit``; see `policy_map`."""
+    """One exact update of a policy, in ``x = (theta - summit) / unit``; see `policy_map`."""
 
     problem: Problem
     method: str
@@ -184,7 +184,7 @@ class Tabulated(Problem):
     """A problem with one parameter, solved exactly at some points and interpolated between them, so
     that many or long runs are cheap.
 
-    Log-odds from their values and slopes by cubics, and the length-normalized gap by a cubic spline;
+    Log-odds from their values and slopes by cubics, the length-normalized gap by a cubic spline;
     beyond the points all stay as they are at the last one.
 
     Parameters

@@ -169,7 +169,7 @@ def _form(code: list[NotebookNode]) -> list[str]:
 
 
 def _drawn_names(code: list[NotebookNode]) -> list[str]:
-    """A cell with a figure only draws: what it binds is bound again before another cell reads it."""
+    """A cell with a figure only draws: what it binds no other cell reads."""
     problems, drawn = [], dict[str, int]()
     for cell in code:
         nodes = list(ast.walk(ast.parse(cell.source)))
@@ -181,7 +181,7 @@ def _drawn_names(code: list[NotebookNode]) -> list[str]:
             drawn |= dict.fromkeys(bound, cell.execution_count)
             continue
         problems += [
-            f"In [{cell.execution_count}] reads {name}, which the figure of In [{drawn[name]}] binds"
+            f"In [{cell.execution_count}] reads {name}, bound by the figure of In [{drawn[name]}]"
             for name in sorted(read & drawn.keys())
         ]
         for name in bound:

@@ -329,7 +329,7 @@ def test_markov_chain_against_enumeration(seed):
 
 
 def test_curvature_of_a_chain_is_that_of_its_window():
-    """Tokens 0 and 1 that do not depend on the past, and a stop token that comes only at the cap."""
+    """Tokens 0 and 1 that do not depend on the past; a stop token that comes only at the cap."""
     length, low, high = 12, 4, 7
     base = np.array([[0.0, 0.0, -np.inf]] * 4)
     base[2] = 0.0  # never reached; a chain must be able to stop

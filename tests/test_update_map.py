@@ -1,6 +1,6 @@
 """The dynamics of one-dimensional maps against maps that are solved in closed form: the logistic
-map, the cubic one, and a speed whose time is an elementary integral; and the map of a policy against
-its updates.
+map, the cubic one, and a speed whose time is an elementary integral; and the map of a policy
+against its updates.
 """
 
 import numpy as np
@@ -46,7 +46,7 @@ def superstable(periods, rates=None):
 
 
 def test_two_cycles_of_the_logistic_map():
-    """The multiplier of its two-cycle is 4 + 2r - r^2; it is born at 3 and doubles at 1 + sqrt 6."""
+    """Its two-cycle has the multiplier 4 + 2r - r^2, is born at 3 and doubles at 1 + sqrt 6."""
     main, rest = update_map.branches(LOGISTIC)
     r = 1 + main.rate
     assert len(r) == 2400 and len(rest.rate) == 0

@@ -167,7 +167,8 @@ def explorer(
         texts = [", ".join(f"{n} {fate}" for fate, n in row.items() if n) for row in counts]
         sentences.append(
             [
-                f"{names[key]}, c = {rate:.3g}: in the long run, of {len(starts)} runs from the way up, "
+                f"{names[key]}, c = {rate:.3g}: in the long run, of {len(starts)} runs from the "
+                "way up, "
                 f"{text}."
                 for rate, text in zip(rates, texts, strict=True)
             ]

@@ -185,9 +185,10 @@ def logistic_law(
     ``(n,)``, from 0.
 
     The logistic law (the two-sided bound for small steps) says ``dl = eta m norm(Gap)^2``, and a
-    gradient norm is ``m norm(Gap)`` (over ``T`` where the loss divides by the length: ``a = 1``). It holds
-    for plain gradient steps without clipping, momentum or Adam, for one prompt or many that are
-    alike. The noise of sampled gradients counts as gradient: with few samples the sum is too large.
+    gradient norm is ``m norm(Gap)`` (over ``T`` where the loss divides by the length: ``a = 1``).
+    It holds for plain gradient steps without clipping, momentum or Adam, for one prompt or many
+    that are alike. The noise of sampled gradients counts as gradient: with few samples the sum
+    is too large.
 
     Raises
     ------
