@@ -5,7 +5,7 @@ A step is the length ``eta`` of a move along a unit vector ``w`` whose alignment
 is given. The bounds that a function takes must hold on the whole segment that the step covers.
 Every threshold is 0 where the alignment is not positive and infinite where nothing limits the step.
 
-`paper` is Theorem 1 of the paper (arXiv 2510.08539); the others are this book's, each named as its
+`paper` is the paper's Theorem 1 (arXiv 2510.08539); the others are this book's, each named as its
 box in the book.
 """
 
@@ -36,8 +36,8 @@ def paper(alignment: ArrayLike, score_bound: ArrayLike, score_lipschitz: ArrayLi
     Parameters
     ----------
     alignment : ``dmu``, any shape.
-    score_bound : ``G_o`` of Assumption A1, non-negative, broadcast against ``alignment``.
-    score_lipschitz : ``L_o`` of Assumption A1, likewise.
+    score_bound : ``G_o`` of the bounded scores, non-negative, broadcast against ``alignment``.
+    score_lipschitz : ``L_o`` of the bounded scores, likewise.
     """
     score, lipschitz = _score_bounds(score_bound, score_lipschitz)
     return _ratio(_positive_part(alignment), 2 * (lipschitz + 8 * score**2))

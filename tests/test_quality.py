@@ -127,7 +127,11 @@ SECOND_NUMBERING = re.compile(
     r"\b(?:Identity|Identities|Propositions?|Lemma|Corollary|Assumption A) ?\d|"
     rf"\b(?:[Cc]hapters?|[Nn]otebooks?|theory section) \d|\b\d\d_(?:{STEMS})\b"
 )
-NUMBERED_BY_THE_SITE = [*PROSE, *sorted((ROOT / "params").glob("*.yml"))]
+NUMBERED_BY_THE_SITE = [
+    *PROSE,
+    *sorted((ROOT / "params").glob("*.yml")),
+    *sorted((ROOT / "rlvrlib").rglob("*.py")),
+]
 
 
 @pytest.mark.parametrize("path", NUMBERED_BY_THE_SITE, ids=lambda path: path.name)
@@ -138,7 +142,14 @@ def test_results_and_chapters_are_named_and_the_site_numbers_them(path: Path) ->
     assert SECOND_NUMBERING.findall(text) == []
 
 
-@pytest.mark.parametrize("path", NUMBERED_BY_THE_SITE, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebooks_name_results_too(path: Path) -> None:
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    shown = [[*cell["source"], str(cell["metadata"].get("mystnb", ""))] for cell in cells]
+    assert SECOND_NUMBERING.findall("\n".join(map("".join, shown))) == []
+
+
+@pytest.mark.parametrize("path", PROSE, ids=lambda path: path.name)
 def test_names_of_the_library_exist(path: Path) -> None:
     text = re.sub(r"^\|.*$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     for name in re.findall(r"`(rlvrlib(?:\.\w+)+)`", text):

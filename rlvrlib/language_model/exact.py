@@ -116,8 +116,8 @@ def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
 
 @dataclass(frozen=True)
 class TokenScores:
-    """How the tokens of an answer respond to a move along a unit direction (Assumption A2), shape
-    ``(tokens,)`` each.
+    """How the tokens of an answer respond to a move along a unit direction (bounded token
+    scores), shape ``(tokens,)`` each.
 
     Attributes
     ----------

@@ -198,7 +198,7 @@ def first_warning(
     at any length: by Ville's inequality at most ``alpha / (s (s + 1))`` for each start, and these
     sum to ``alpha``. A row says at most 5 nats, which keeps the inequality and keeps single wild
     rows from deciding. Level and noise are estimated here, rates are not normal, and drivers follow
-    success: so this is a guide, and how often it errs is measured (notebook 20). A run may fall
+    success: so this is a guide, and how often it errs is measured (diagnose_a_run). A run may fall
     before any level is known: `silence_evidence` is a further witness. Each witness has the same
     part of ``alpha``.
 

@@ -229,7 +229,7 @@ class Case:
         if lost and (no_signal or not np.isfinite(idle).any()):
             supports.append(
                 "there is no group with spread left, so no gradient: waiting does not help "
-                "(Proposition 2)"
+                "(collapse)"
             )
             return (
                 COLLAPSE,
