@@ -105,8 +105,8 @@ class TokenWindow(LogLinearBandit):
 
     @property
     def limit(self) -> NormalWindow:
-        """The `NormalWindow` of the same middle and number of counts: what long responses tend to
-        in natural units, as they grow with the width in proportion to ``sqrt(T)``.
+        """What long responses tend to in natural units, as they grow with the width in proportion
+        to ``sqrt(T)``. It is the `NormalWindow` of the same middle and number of counts.
         """
         share = (self.low + self.high) / (2 * self.length)
         spread = np.sqrt(share * (1 - share))
