@@ -200,8 +200,8 @@ def multiplier(
     if group_size is not None:
         whole(2, group_size=group_size)
     success = inside("[0, 1]", success_rate=success_rate)
-    failure = 1 - success if failure_rate is None else inside("[0, 1]", failure_rate=failure_rate)
-    if not np.all(np.abs(success + failure - 1) < 1e-9):
+    failure = 1 - success if failure_rate is None else np.asarray(failure_rate, dtype=float)
+    if not ((failure >= 0) & (np.abs(success + failure - 1) < 1e-9)).all():
         raise ValueError(
             f"failure_rate must be 1 - success_rate, got {failure_rate!r} beside {success_rate!r}"
         )
