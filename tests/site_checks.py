@@ -202,6 +202,11 @@ REACHABLE = """() => [...document.querySelectorAll(
     && box.tabIndex < 0 && !box.closest("[tabindex='0']"))
   .map(box => `scrolls, but not by the keyboard: ${box.outerHTML.slice(0, 90)}`)"""
 
+SETTLED = """async () => {
+  for (let wait = 0; wait < 40 && (REACHABLE)().length; wait++)
+    await new Promise(resolve => setTimeout(resolve, 50));
+}"""
+
 
 def look(page: Any, base: str, name: str) -> list[str]:
     """What is wrong with a page in a browser: at three widths, in the light theme and after a
@@ -236,6 +241,8 @@ def look(page: Any, base: str, name: str) -> list[str]:
         for width in widths:
             page.set_viewport_size({"width": width, "height": 900})
             problems += [f"{scheme}, {width} px: {problem}" for problem in page.evaluate(LOOK)]
+    # The theme looks again at what scrolls a moment after the last change of the width.
+    page.evaluate(SETTLED.replace("REACHABLE", REACHABLE))
     problems += page.evaluate(REACHABLE)
     # What happens to the page from here on is no fault of its scripts.
     for event, listener in listeners.items():
