@@ -150,6 +150,7 @@ def plan(
     a run that was stable, there are only factors: constants that nobody knows cancel between two
     settings and do not vanish in one.
     """
+    from rlvrlib.practice.measured import measured
     from rlvrlib.practice.planning import Setting
     from rlvrlib.practice.planning import plan as compare
 
@@ -179,6 +180,9 @@ def plan(
             f"\n{found.rate:.3g} is as far below its threshold as {lr:g} was before, "
             "if what is not known stays the same."
         )
+    if said := measured(before, after, lr, optimizer):
+        typer.echo("\nWhat was measured")
+        typer.echo("\n".join(f"  - {sentence}" for sentence in said))
 
 
 def _setting(setting: Any) -> str:
