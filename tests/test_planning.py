@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rlvrlib import thresholds
-from rlvrlib.practice.planning import Setting, plan
+from rlvrlib.practice.planning import BESIDE, OPTIMIZERS, Setting, plan
 from rlvrlib.practice.pressure import success_factor
 from rlvrlib.thresholds import longest_guarantee
 
@@ -25,11 +27,14 @@ setting = st.builds(
 
 @given(setting, setting, setting)
 def test_factors_multiply_and_plans_compose(one, two, three):
-    there, on, whole = plan(one, two), plan(two, three), plan(one, three)
-    assert there.total == pytest.approx(np.prod([factor.value for factor in there.factors]))
-    assert there.total * on.total == pytest.approx(whole.total)
-    assert plan(one, one).total == pytest.approx(1)
-    assert plan(one, two, 1e-6).rate == pytest.approx(1e-6 * there.total)
+    for optimizer in OPTIMIZERS:
+        pairs = (one, two), (two, three), (one, three)
+        there, on, whole = (plan(*pair, optimizer=optimizer) for pair in pairs)
+        assert there.total == pytest.approx(np.prod([factor.value for factor in there.factors]))
+        assert there.total * on.total == pytest.approx(whole.total)
+        assert plan(one, one, optimizer=optimizer).total == pytest.approx(1)
+        rate = plan(one, two, 1e-6, optimizer).rate
+        assert rate == pytest.approx(1e-6 * there.total)
 
 
 def test_length_counts_as_the_loss_has_it():
@@ -41,15 +46,14 @@ def test_length_counts_as_the_loss_has_it():
         ("dr_grpo", "sum", 1 / 8),
     ):
         found = plan(
-            Setting(short, 0.3, method, 8, aggregation), Setting(long, 0.3, method, 8, aggregation)
+            Setting(short, 0.3, method, 8, aggregation),
+            Setting(long, 0.3, method, 8, aggregation),
+            optimizer="sgd",
         )
         assert found.total == pytest.approx(expected)
-    assert plan(Setting(512, 0.3), Setting(512, 0.3, aggregation="sum")).total == pytest.approx(
-        1 / 512
-    )
-    assert plan(Setting(short, 0.3), Setting(long, 0.3), optimizer="adam").total == pytest.approx(
-        1 / 8
-    )
+    mean, total = Setting(512, 0.3), Setting(512, 0.3, aggregation="sum")
+    assert plan(mean, total, optimizer="sgd").total == pytest.approx(1 / 512)
+    assert plan(Setting(short, 0.3), Setting(long, 0.3)).total == pytest.approx(1 / 8)
 
 
 def test_the_rate_of_reinforce_grows_as_failures_vanish():
@@ -59,20 +63,50 @@ def test_the_rate_of_reinforce_grows_as_failures_vanish():
     variance = 8 * 0.5**2 / 4
     for success in (0.995, 0.999):
         rates = [thresholds.reinforce_rate(8, 0.5, np.log(j / (1 - j))) for j in (0.99, success)]
-        assert plan(
-            Setting(8, 0.99, "reinforce"), Setting(8, success, "reinforce")
-        ).total == pytest.approx(rates[1] / rates[0])
+        pair = Setting(8, 0.99, "reinforce"), Setting(8, success, "reinforce")
+        assert plan(*pair, optimizer="sgd").total == pytest.approx(rates[1] / rates[0])
     assert rates[1] == pytest.approx(1 / (success_factor(0.999, "reinforce") * variance))
 
 
-def test_adam_leaves_only_the_threshold():
+def test_adam_is_assumed_and_leaves_only_the_threshold():
     before, after = Setting(100, 0.5, "grpo", 4), Setting(100, 0.9, "reinforce", 16)
-    found = plan(before, after, optimizer="adam")
+    found = plan(before, after)
+    assert found == plan(before, after, optimizer="adamw") and found.optimizer == "adamw"
+    assert [factor.value for factor in found.factors[:4]] == [1.0] * 4
     assert found.total == pytest.approx(float(longest_guarantee(0.9) / longest_guarantee(0.5)))
 
 
 def test_a_plan_without_a_run_has_no_rate():
     assert plan(Setting(100, 0.5), Setting(200, 0.5)).rate is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "optimizer", "warned"),
+    [
+        (Setting(512, 0.3), Setting(64, 0.3), "adamw", []),  # exactly 8
+        (Setting(512, 0.3), Setting(63, 0.3), "adamw", ["length", "in all"]),
+        (Setting(64, 0.3), Setting(513, 0.3), "adamw", ["length", "in all"]),
+        (Setting(64, 0.3), Setting(640, 0.3), "sgd", ["length", "loss divisor"]),  # they cancel
+        (Setting(512, 0.3, aggregation="sum"), Setting(512, 0.3), "adamw", []),
+        (Setting(9, 0.3, aggregation="sum"), Setting(9, 0.3), "sgd", ["loss divisor", "in all"]),
+    ],
+)
+def test_a_factor_above_eight_in_either_direction_carries_a_warning(
+    before, after, optimizer, warned
+):
+    warnings = plan(before, after, optimizer=optimizer).warnings
+    assert [warning.partition(":")[0] for warning in warnings] == warned
+
+
+def test_what_has_no_factor_names_a_chapter_that_exists():
+    root = Path(__file__).resolve().parent.parent / "book"
+    texts = [page.read_text(encoding="utf-8") for page in root.glob("*.md")]
+    for answer, place in BESIDE.values():
+        title, _, section = place.partition(", ")
+        (page,) = [text for text in texts if text.startswith(f"# {title}\n")]
+        section = section.partition(", for ")[0]
+        assert f"\n## {section}\n" in page or f"**{section}.**" in page
+        assert answer and not answer.endswith(".")
 
 
 @pytest.mark.parametrize(

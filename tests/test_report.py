@@ -17,6 +17,7 @@ from rlvrlib.command.app import app
 from rlvrlib.practice import report
 from rlvrlib.practice.diagnosis import diagnose
 from rlvrlib.practice.formats import known_formats
+from rlvrlib.practice.planning import BESIDE
 from rlvrlib.practice.run_log import from_rows
 
 runner = CliRunner()
@@ -131,34 +132,51 @@ def test_options_reach_the_diagnosis(tmp_path):
         assert runner.invoke(app, ["diagnose", str(path), *option]).exit_code == 2
 
 
+def planned(*options: str):
+    length = ["--from-length", "512", "--success", "0.3"]
+    return runner.invoke(app, ["plan", *length, *options])
+
+
 def test_plan_gives_factors_and_a_rate_only_from_a_run():
-    options = [
-        "plan",
-        "--from-length",
-        "512",
-        "--to-length",
-        "4096",
-        "--success",
-        "0.3",
-        "--method",
-        "dr_grpo",
-    ]
-    result = runner.invoke(app, options)
-    assert (
-        result.exit_code == 0
-        and "No rate is given" in result.output
-        and result.output.count("not known:") == 5
-    )
-    result = runner.invoke(app, [*options, "--aggregation", "sum", "--lr", "1e-6"])
-    assert "1.25e-07" in result.output
-    assert (
-        runner.invoke(app, [*options, "--optimizer", "adam", "--lr", "1e-6"]).output.count(
-            "not known:"
-        )
-        == 2
-    )
-    result = runner.invoke(app, [*options, "--to-success", "1.5"])
+    longer = "--to-length", "4096", "--method", "dr_grpo"
+    result = planned(*longer)
+    assert result.exit_code == 0 and "No rate is given" in result.output
+    assert result.output.count("not known:") == 5
+    result = planned(*longer, "--aggregation", "sum", "--lr", "1e-6")
+    assert "1.25e-07 with adamw, assumed has" in result.output
+    assert planned(*longer, "--optimizer", "sgd", "--lr", "1e-6").output.count("1e-06") == 2
+    result = planned("--to-success", "1.5")
     assert result.exit_code == 2 and "success_rate must be in (0, 1)" in result.output
+
+
+def test_plan_says_which_optimizer_and_what_the_other_would_give():
+    assert "with  adamw, assumed: moves of a fixed length" in planned().output
+    assert "with --optimizer" not in planned().output  # nothing changes under either
+    to_sum = "--aggregation", "mean", "--to-aggregation", "sum", "--lr", "1e-5"
+    said = planned(*to_sum).output
+    assert "1e-05 with adamw, assumed has" in said and "Warning" not in said
+    assert "0.001953  in all with --optimizer sgd" in said
+    said = planned(*to_sum, "--optimizer", "sgd").output
+    assert "with  sgd: moves in proportion" in said and "1  in all with --optimizer adamw" in said
+    assert "in all: 0.00195 is a factor above 8 in one direction" in said
+
+
+def test_plan_answers_what_has_no_factor():
+    names = {
+        "mini_batches": ["--mini-batches", "--steps_per_generation", "--ppo_mini_batch_size"],
+        "epochs": ["--epochs", "--num_iterations", "--ppo-epochs"],
+        "lora_rank": ["--lora-rank", "--lora_r"],
+        "beta": ["--beta", "--kl_loss_coef"],
+        "clip_range": ["--clip-range", "--epsilon", "--clip_ratio"],
+        "max_grad_norm": ["--max_grad_norm", "--grad-clip"],
+        "batch_size": ["--batch-size", "--train_batch_size"],
+    }
+    assert set(names) == set(BESIDE)
+    for name, spellings in names.items():
+        answer = f"--{name.replace('_', '-')} 4: {BESIDE[name][0]} (see {BESIDE[name][1]})"
+        assert all(answer in planned(spelling, "4").output for spelling in spellings)
+    assert "Not in the factors" not in planned().output
+    assert planned("--lora-rang", "4").exit_code == 2  # a slip is none of them
 
 
 def test_pictures_of_a_long_run_stay_light():

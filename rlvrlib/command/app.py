@@ -55,7 +55,9 @@ def one_line(command: Callable[..., Any]) -> Callable[..., Any]:
 app.command(cls=notebooks.Pairs, no_args_is_help=True)(one_line(notebooks.run))
 app.command(no_args_is_help=True)(one_line(notebooks.sweep))
 app.command(help=practice.DIAGNOSE)(one_line(practice.diagnose))
-app.command()(one_line(practice.plan))
+app.command(context_settings={"token_normalize_func": lambda name: name.replace("_", "-")})(
+    one_line(practice.plan)
+)
 for _name, _function in calculator.functions().items():
     threshold.command(_name, help=calculator.summary(_function), no_args_is_help=True)(
         one_line(calculator.command(_name, _function))

@@ -116,6 +116,11 @@ def diagnose(
         raise typer.Exit(BAD_INPUT)
 
 
+def _beside(*names: str) -> Any:
+    """An option for a setting without a factor, under the names that trainers give it."""
+    return typer.Option(*names, help="Has no factor: answered with what is known.")
+
+
 def plan(
     from_length: Annotated[
         float, typer.Option(help="Cap on the response length of the run that is known, in tokens.")
@@ -137,22 +142,47 @@ def plan(
         float | None, typer.Option(help="Learning rate at which the known run stayed stable.")
     ] = None,
     optimizer: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="gradient (moves in proportion to the gradient) or adam (moves of a fixed length)."
+            help="adamw or adam (moves of a fixed length), sgd or gradient (moves in proportion to "
+            "the gradient). Assumed to be adamw, and said, where omitted."
         ),
-    ] = "gradient",
+    ] = None,
+    mini_batches: Annotated[
+        str | None, _beside("--mini-batches", "--steps-per-generation", "--ppo-mini-batch-size")
+    ] = None,
+    epochs: Annotated[str | None, _beside("--epochs", "--num-iterations", "--ppo-epochs")] = None,
+    lora_rank: Annotated[str | None, _beside("--lora-rank", "--lora-r")] = None,
+    beta: Annotated[str | None, _beside("--beta", "--kl-loss-coef", "--kl-coef")] = None,
+    clip_range: Annotated[
+        str | None, _beside("--clip-range", "--epsilon", "--epsilon-high", "--clip-ratio")
+    ] = None,
+    max_grad_norm: Annotated[str | None, _beside("--max-grad-norm", "--grad-clip")] = None,
+    batch_size: Annotated[
+        str | None, _beside("--batch-size", "--train-batch-size", "--num-prompts")
+    ] = None,
 ) -> None:
     """Say how the safe learning rate moves when length, success rate, group size, method or loss
     aggregation changes.
 
-    Every factor comes with its theorem and with what it leaves open. Without ``--lr``, the rate of
-    a run that was stable, there are only factors: constants that nobody knows cancel between two
-    settings and do not vanish in one.
+    Every factor comes with its theorem and with what it leaves open, and beside it stands what was
+    measured. Without ``--lr``, the rate of a run that was stable, there are only factors: constants
+    that nobody knows cancel between two settings and do not vanish in one. Names of options may be
+    written with underscores, as trainers do.
     """
     from rlvrlib.practice.measured import measured
-    from rlvrlib.practice.planning import Setting
+    from rlvrlib.practice.planning import BESIDE, OPTIMIZERS, Setting
     from rlvrlib.practice.planning import plan as compare
+
+    asked = {
+        "mini_batches": mini_batches,
+        "epochs": epochs,
+        "lora_rank": lora_rank,
+        "beta": beta,
+        "clip_range": clip_range,
+        "max_grad_norm": max_grad_norm,
+        "batch_size": batch_size,
+    }
 
     same_method = to_method is None or to_method == method
     before = Setting(from_length, success, method, group_size, aggregation)
@@ -163,13 +193,35 @@ def plan(
         to_group_size or group_size,
         to_aggregation or (before.aggregation if same_method else None),
     )
+    said, optimizer = "" if optimizer else ", assumed", optimizer or "adamw"
     found = compare(before, after, lr, optimizer)
-    typer.echo(f"from  {_setting(before)}\nto    {_setting(after)}\n")
-    typer.echo("The safe learning rate is multiplied by")
+    fixed = OPTIMIZERS[optimizer]
+    kinds = "of a fixed length", "in proportion to the gradient"
+    typer.echo(f"from  {_setting(before)}\nto    {_setting(after)}")
+    typer.echo(f"with  {optimizer}{said}: moves {kinds[not fixed]}\n")
+    typer.echo("What the theory moves: the safe learning rate is multiplied by")
     for factor in found.factors:
         typer.echo(f"  {factor.value:10.4g}  {factor.name}: {factor.reason}")
         typer.echo(f"              not known: {factor.unknown}")
     typer.echo(f"  {found.total:10.4g}  in all")
+    other = "sgd" if fixed else "adamw"
+    total = compare(before, after, lr, other).total
+    if abs(total / found.total - 1) > 1e-9:
+        typer.echo(f"  {total:10.4g}  in all with --optimizer {other}: moves {kinds[fixed]}")
+    for title, sentences in (
+        ("What was measured", measured(before, after, lr, optimizer)),
+        ("Warning", found.warnings),
+        (
+            "Not in the factors",
+            [
+                f"--{name.replace('_', '-')} {value}: {{}} (see {{}})".format(*BESIDE[name])
+                for name, value in asked.items()
+                if value is not None
+            ],
+        ),
+    ):
+        if sentences:
+            typer.echo("\n".join(["", title, *(f"  - {sentence}" for sentence in sentences)]))
     if found.rate is None:
         typer.echo(
             "\nNo rate is given without --lr, "
@@ -177,12 +229,9 @@ def plan(
         )
     else:
         typer.echo(
-            f"\n{found.rate:.3g} is as far below its threshold as {lr:g} was before, "
-            "if what is not known stays the same."
+            f"\n{found.rate:.3g} with {optimizer}{said} has the same step over its longest "
+            f"guaranteed one as {lr:g} had, if what is not known stays the same."
         )
-    if said := measured(before, after, lr, optimizer):
-        typer.echo("\nWhat was measured")
-        typer.echo("\n".join(f"  - {sentence}" for sentence in said))
 
 
 def _setting(setting: Any) -> str:

@@ -28,7 +28,7 @@ def table() -> dict[str, Any]:
 
 
 def measured(
-    before: Setting, after: Setting, rate: float | None = None, optimizer: str = "gradient"
+    before: Setting, after: Setting, rate: float | None = None, optimizer: str = "adamw"
 ) -> tuple[str, ...]:
     """Sentences about what was measured between two settings, each with its limits; none where
     nothing was.
@@ -70,7 +70,7 @@ def _of_runs(
         )
         untrained = f"untrained {runs[0]['untrained']:.2f}"
         lines.append(f"{setting.method}, {setting.length:g} tokens, {untrained}: {ends}.")
-    planned = plan(before, after, rate, "gradient").rate
+    planned = plan(before, after, rate, "sgd").rate
     then, now = _at(known, before, rate), _at(new, after, planned)
     if then and now:
         held, ended = outcome(then), outcome(now)
