@@ -132,7 +132,12 @@ def test_bad_input_is_named(call, message):
 def test_the_factors_have_names_and_reasons():
     factors = plan(Setting(100, 0.5), Setting(200, 0.8)).factors
     assert {"length", "success rate"} <= {factor.name for factor in factors}
-    assert all(factor.reason and factor.unknown for factor in factors if factor.value != 1)
+    assert all(factor.reason and factor.unknown for factor in factors)
+    assert [factor.name for factor in factors if factor.changed] == [
+        "length",
+        "loss divisor",
+        "success rate",
+    ]
 
 
 def test_a_rate_above_one_is_no_success_rate():

@@ -141,7 +141,8 @@ def test_plan_gives_factors_and_a_rate_only_from_a_run():
     longer = "--to-length", "4096", "--method", "dr_grpo"
     result = planned(*longer)
     assert result.exit_code == 0 and "No rate is given" in result.output
-    assert result.output.count("not known:") == 5
+    said = result.output  # the cap is the divisor of this loss
+    assert said.count("not known:") == 2 and said.count("not changed") == 3
     result = planned(*longer, "--aggregation", "sum", "--lr", "1e-6")
     assert "1.25e-07 with adamw, assumed has" in result.output
     assert planned(*longer, "--optimizer", "sgd", "--lr", "1e-6").output.count("1e-06") == 2

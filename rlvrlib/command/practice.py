@@ -201,8 +201,10 @@ def plan(
     typer.echo(f"with  {optimizer}{said}: moves {kinds[not fixed]}\n")
     typer.echo("What the theory moves: the safe learning rate is multiplied by")
     for factor in found.factors:
-        typer.echo(f"  {factor.value:10.4g}  {factor.name}: {factor.reason}")
-        typer.echo(f"              not known: {factor.unknown}")
+        reason = factor.reason if factor.changed else "not changed"
+        typer.echo(f"  {factor.value:10.4g}  {factor.name}: {reason}")
+        if factor.changed:
+            typer.echo(f"              not known: {factor.unknown}")
     typer.echo(f"  {found.total:10.4g}  in all")
     other = "sgd" if fixed else "adamw"
     total = compare(before, after, lr, other).total

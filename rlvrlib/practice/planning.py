@@ -99,11 +99,12 @@ class Setting:
 
 @dataclass(frozen=True)
 class Factor:
-    """The safe rate is multiplied by ``value`` because of ``name``; ``reason`` is the theorem,
-    ``unknown`` what it leaves open.
+    """The safe rate is multiplied by ``value`` because of ``name``, if that ``changed``; ``reason``
+    is the theorem, ``unknown`` what it leaves open.
     """
 
     name: str
+    changed: bool
     value: float
     reason: str
     unknown: str
@@ -153,24 +154,28 @@ def plan(
     factors = (
         Factor(
             "length",
+            before.length != after.length,
             before.length / after.length,
             "the threshold falls like 1/T at a given alignment (failure-fall bound)",
             f"{_ALIGNMENT}; lengths far below the cap",
         ),
         Factor(
             "loss divisor",
+            before.divisor != after.divisor,
             divisor,
             _CANCELS if fixed else "a loss that divides by the length makes shorter moves",
             "how the lengths scatter: the cap stands for all of them",
         ),
         Factor(
             "method",
+            before.method != after.method,
             start / method,
             _CANCELS if fixed else "multiplier m(J) of the family of methods",
             "the length bias, where the divisor is each response's own length",
         ),
         Factor(
             "group size",
+            before.group_size != after.group_size,
             method / group,
             _CANCELS if fixed else "law of finite groups: the mean step grows with the group",
             "the noise of the update, which is in no factor here. It shrinks with the group, and "
@@ -179,6 +184,7 @@ def plan(
         ),
         Factor(
             "success rate",
+            before.success_rate != after.success_rate,
             group / end,
             "threshold over alignment: the longest of success-rise, failure-fall and angle bound"
             if fixed
