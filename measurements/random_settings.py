@@ -117,7 +117,7 @@ def main() -> int:
             verdict = f"not finished in {options.limit} s" if late else f"RAISED {error.reason}"
             bad += not late
         else:
-            failed = [str(row["key"]) for row in rows if row["verdict"] == claims.FAILS]
+            failed = [str(row["key"]) for row in claims.unexplained(rows)]
             verdict = claims.summary(rows) + (f": FAILED {', '.join(failed)}" if failed else "")
             bad += bool(failed)
         values = " ".join(f"{name}={value}" for name, value in setting.items())

@@ -5,16 +5,60 @@ is.
 from __future__ import annotations
 
 import ast
+import builtins
 import json
 import re
 import socket
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from nbformat import NotebookNode
 
+from rlvrlib.evidence import claims
 from rlvrlib.running import parameters
 
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "book" / "_ext"))
+from sources import results  # noqa: E402
+
+RESULTS = results(ROOT)
+CITED = re.findall(
+    r"(?m)^@\w+\{([^,]+),", (ROOT / "book" / "references.bib").read_text(encoding="utf-8")
+)
+RELATIONS = {"equals", "at_most", "at_least", "less_than", "more_than"}
+LEANS = re.compile(
+    r"(?i)(^|: )(the same|and|although|but|while|it|its|they|their|these|this|that|those|there)\b"
+)
+# Notebooks whose rows are not of two kinds yet.
+NOT_YET = {
+    "blind_spots",
+    "convergence",
+    "diagnose_a_run",
+    "grpo_runs",
+    "language_model",
+    "length",
+    "length_bias",
+    "log_odds",
+    "logistic_law",
+    "moving_success_rates",
+    "noisy_verifier",
+    "optimizers",
+    "overshoot",
+    "plan_a_step_size",
+    "prompt_adaptive",
+    "prompt_batches",
+    "regularity",
+    "route_to_collapse",
+    "success_rate",
+    "threshold_following",
+    "token_correlations",
+    "token_threshold",
+}
 ROW_KEYS = {
+    "kind",
     "key",
     "statement",
     "source",
@@ -141,9 +185,115 @@ def _claims(cell: NotebookNode) -> list[str]:
     rows: list[dict[str, Any]] = [
         row for output in cell.outputs for row in output.metadata.get("claims", [])
     ]
-    if not rows or any(set(row) < ROW_KEYS for row in rows):
+    if not rows or any(ROW_KEYS - {"kind"} - set(row) for row in rows):
         return ["the claims cell holds no rows in its output's metadata, or incomplete ones"]
     return []
+
+
+def lint_rows(notebook: NotebookNode) -> list[str]:
+    """What is wrong with the predictions and records of a notebook."""
+    rows = claims.rows_of(notebook)
+    problems = [
+        f"{row['key']}: neither a prediction nor a record"
+        for row in rows
+        if row.get("kind") not in ("prediction", "record")
+    ]
+    for row in rows:
+        if LEANS.search(row["statement"]):
+            problems.append(f"{row['key']}: does not stand alone: {row['statement']}")
+        if row.get("kind") != "record":
+            unknown = [p for p in row["source"].split("; ") if not _resolves(p)]
+            problems += [f"{row['key']}: no such result or citation: {p!r}" for p in unknown]
+    said = Counter(row["statement"] for row in rows)
+    problems += [f"two rows say: {text}" for text, times in said.items() if times > 1]
+    return problems + _echoes(notebook)
+
+
+def _resolves(source: str) -> bool:
+    return (
+        source.lower() in RESULTS
+        or source.removeprefix("@") in CITED
+        or bool(re.fullmatch(r"approximation: \S.*", source))
+    )
+
+
+def _echoes(notebook: NotebookNode) -> list[str]:
+    """Predictions whose predicted value is computed from what their measured value reads. The
+    parameters, imports and functions of the notebook may feed both.
+    """
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    cells = [cell for cell in code if "remove-cell" not in tags(cell)]
+    trees = [ast.parse(cell.source) for cell in cells]
+    known, made = set[str](), dict[str, ast.expr]()
+    for cell, tree in zip(cells, trees, strict=True):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                known |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.FunctionDef):
+                known.add(node.name)
+            elif isinstance(node, ast.AnnAssign) and "parameters" in tags(cell):
+                known.add(ast.unparse(node.target))
+            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                made[node.targets[0].id] = node.value
+    problems = []
+    for call in (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        if (sides := _sides(call)) is None:
+            continue
+        predicted, measured = (_reads(side, known) for side in sides)
+        behind = set[str]()
+        while new := predicted - behind:
+            behind |= new
+            predicted |= {p for name in new & made.keys() for p in _reads(made[name], known)}
+        if both := sorted(m for m in measured for p in behind if _overlap(m, p)):
+            problems.append(f"{ast.unparse(call.args[0])}: {both[0]} feeds predicted and measured")
+    return problems
+
+
+def _sides(call: ast.Call) -> tuple[ast.expr, ast.expr] | None:
+    """The predicted and the measured argument of a call that makes predictions."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+    if name not in RELATIONS | {"each"} or not call.args:
+        return None
+    if stars := [argument for argument in call.args if isinstance(argument, ast.Starred)]:
+        return stars[0].value, stars[0].value  # one name holds both
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
+    first = 4 if name == "each" else 3
+    sides = dict(zip(("predicted", "measured"), call.args[first:], strict=False)) | given
+    return sides.get("bound", sides.get("predicted", ast.Constant(0))), sides["measured"]
+
+
+def _reads(expression: ast.expr, known: Iterable[str]) -> set[str]:
+    """What an expression reads: ``found['a']`` is not ``found['b']``; an index is not read."""
+
+    def paths(node: ast.AST) -> Iterator[str]:
+        root = node
+        while isinstance(root, ast.Subscript | ast.Attribute):
+            root = root.value
+        if isinstance(root, ast.Name):
+            yield ast.unparse(node)
+            return
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            parts: list[ast.AST] = [node.func.value, *node.args, *node.keywords]
+        else:
+            parts = list(ast.iter_child_nodes(node))
+        for part in parts:
+            yield from paths(part)
+
+    inner = {n.id for n in ast.walk(expression) if isinstance(n, ast.Name)} & {
+        n.id
+        for c in ast.walk(expression)
+        if isinstance(c, ast.comprehension)
+        for n in ast.walk(c.target)
+        if isinstance(n, ast.Name)
+    }
+    roots = set(known) | inner | set(dir(builtins))
+    return {path for path in paths(expression) if re.split(r"[.\[]", path)[0] not in roots}
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one == other or one.startswith((f"{other}[", f"{other}.")) or other.startswith(
+        (f"{one}[", f"{one}.")
+    )
 
 
 def _form(code: list[NotebookNode]) -> list[str]:

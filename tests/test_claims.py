@@ -1,5 +1,5 @@
-"""Claims: the verdict follows from the numbers, the rows travel with the notebook, and nothing
-reaches a page unescaped.
+"""Claims: the verdict of a prediction follows from the numbers, a record has none, the rows travel
+with the notebook, and nothing reaches a page unescaped.
 """
 
 import json
@@ -14,7 +14,7 @@ from rlvrlib.evidence import claims
 
 
 def claim(relation, predicted, measured, tolerance=0.0, outside=""):
-    return claims.Claim(
+    return claims.Prediction(
         "a-key", "statement", "source", relation, predicted, measured, tolerance, outside
     )
 
@@ -47,6 +47,34 @@ def test_outside_the_assumptions_never_passes():
     assert claim("=", 1.0, 1.0, outside="delta is too large").verdict == claims.OUTSIDE
 
 
+def test_a_known_failure_still_fails_and_stops_nothing():
+    known = claims.equals("a", "s", "t", 1.0, 2.0, failure="the walk is short").row()
+    unknown, held = (claims.equals("a", "s", "t", 1.0, m, failure="") for m in (2.0, 1.0))
+    assert claims.cells(known).verdict == "✗ fails: the walk is short"
+    assert claims.unexplained([known, unknown.row(), held.row()]) == [unknown.row()]
+    assert claims.equals("a", "s", "t", 1.0, 1.0, failure="not so").row()["reason"] == ""
+
+
+def test_a_record_has_no_verdict():
+    row = claims.record("a", "share of runs", 0.123456, uncertainty=0.02).row()
+    assert (row["kind"], row["verdict"], row["predicted"]) == ("record", claims.RECORDED, None)
+    assert json.loads(json.dumps(row, allow_nan=False)) == row
+    said = claims.cells(row)
+    assert said[1:] == ("", "", "0.1235 ± 0.02", "", "recorded", "")
+    assert claims.cells(claims.record("a", "s", 3).row()).measured == "3"
+    rows = [row, claims.equals("b", "s", "t", 1, 1).row(), claims.equals("c", "s", "t", 1, 2).row()]
+    assert claims.summary(rows) == (
+        "2 predictions: 1 hold, 1 fail, 0 outside the assumptions; 1 records"
+    )
+    with pytest.raises(ValueError, match="uncertainty must be non-negative and finite, got -1"):
+        claims.record("a", "s", 1.0, uncertainty=-1)
+
+
+def test_a_citation_is_shown_by_author_and_year():
+    row = claims.equals("a", "s", "Rates; @feigenbaum1978quantitative", 1, 1).row()
+    assert claims.cells(row).source == "Rates; Feigenbaum 1978"
+
+
 def test_makers():
     assert claims.equals("a", "s", "t", 2.0, 2.01, relative=0.01).tolerance == pytest.approx(0.02)
     assert (
@@ -74,7 +102,7 @@ def test_what_is_printed():
 
 
 def test_all_tables_of_claims_write_the_same_texts():
-    row = claims.Claim("a", "$x$ is < 1", "a bound", "<=", 1.0, 2.0, 0.5, "too $large$").row()
+    row = claims.Prediction("a", "$x$ is < 1", "a bound", "<=", 1.0, 2.0, 0.5, "too $large$").row()
     said = claims.cells(row)
     assert said == (
         "$x$ is < 1",
@@ -100,7 +128,7 @@ def test_every_row_is_json(predicted, measured, tolerance):
 
 
 def test_hostile_text_is_escaped():
-    row = claims.Claim(
+    row = claims.Prediction(
         "a", "<script>alert(1)</script> $x<y$", "<b>", "=", 1, 1, 0.0, "<img src=x>"
     ).row()
     html = claims.to_html([row])
@@ -134,11 +162,12 @@ def test_bad_input_is_named(tmp_path):
     for arguments, message in (
         (("A key", "s", "t", "=", 1, 1), "key must be"),
         (("a", "s", "t", "~", 1, 1), "relation must be"),
+        (("a", "s", " ", "=", 1, 1), "source must name what implies a"),
         (("a", "s", "t", "=", 1, 1, -1.0), "tolerance must be"),
         (("a", "s", "t", "=", 1, 1, math.inf), "tolerance must be"),  # a check that could not fail
     ):
         with pytest.raises(ValueError, match=message):
-            claims.Claim(*arguments)
+            claims.Prediction(*arguments)
     with pytest.raises(ValueError, match="each with its own key"):
         claims.show(claim("=", 1, 1), claim("=", 2, 2))
 
@@ -157,7 +186,7 @@ def test_the_same_claim_for_each_case():
     )
     assert [(c.key, c.statement, c.predicted, c.measured, c.verdict) for c in found] == [
         ("rate-grpo", "GRPO: largest rate", 2.0, 2.1, claims.HOLDS),
-        ("rate-walk", "walk: the same", 3.0, 3.5, claims.FAILS),
+        ("rate-walk", "walk: largest rate", 3.0, 3.5, claims.FAILS),
     ]
     assert [c.tolerance for c in found] == [0.2, 0.1]
     assert [

@@ -23,7 +23,13 @@ PAGE = """Claims
 
    notebooks/a
 
-Of *one* it is :measured:`a:one`, and :predicted:`a:one` was predicted.
+.. prf:theorem:: Second bound
+   :label: second
+
+   One is at most two.
+
+Of *one* it is :measured:`a:one`, and :predicted:`a:one` was predicted; of *three*
+:measured:`a:three`.
 
 .. claims-table::
 """
@@ -31,8 +37,9 @@ Of *one* it is :measured:`a:one`, and :predicted:`a:one` was predicted.
 
 def write_notebook(folder: Path, measured: float) -> None:
     rows = [
-        claims.equals("one", "the first", "Theorem 1", 2.0, measured, tolerance=0.5).row(),
-        claims.at_most("two", "the second", "Theorem 2", 1.0, 0.5).row(),
+        claims.equals("one", "first", "approximation: halves", 2.0, measured, tolerance=0.5).row(),
+        claims.at_most("two", "second", "Second bound", 1.0, 0.5).row(),
+        claims.record("three", "third", 7.5).row(),
     ]
     cells = [
         new_code_cell("seed: int = 7  # any", metadata={"tags": ["parameters"]}),
@@ -71,9 +78,11 @@ def book(tmp_path: Path) -> Path:
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "conf.py").write_text(
         f"import sys; sys.path.insert(0, {str(EXTENSIONS)!r})\n"
-        "extensions = ['claims_page']\nexclude_patterns = ['out']\n"
+        "extensions = ['claims_page', 'sphinx_proof']\nexclude_patterns = ['book', 'out']\n"
     )
     (tmp_path / "index.rst").write_text(PAGE)
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "theorems.md").write_text("| Second bound | {prf:ref}`second` | |\n")
     (tmp_path / "_toc.yml").write_text("root: index\nparts: [{chapters: [{file: notebooks/a}]}]\n")
     (tmp_path / "notebooks" / "a.rst").write_text("A notebook\n==========\n")
     return tmp_path
@@ -88,23 +97,37 @@ def test_another_value_of_one_claim_changes_the_appendix_and_the_prose(book: Pat
 
     write_notebook(book, 2.25)
     page = built(book)
-    assert [row[3] for row in cells(page)] == ["2.25", "0.5"]
+    assert [row[3] for row in cells(page)] == ["2.25", "0.5", "7.5"]
     assert (
         cells(page)[0][2::3] == ["2", "✓ holds", "7"]
         and "it is 2.25, and 2 was predicted" in page.get_text()
     )
-    assert "2 claims: 2 hold, 0 fail" in page.get_text() and not page.select(".verdict-fails")
+    total = "2 predictions: 2 hold, 0 fail, 0 outside the assumptions; 1 records"
+    assert total in page.get_text() and not page.select(".verdict-fails")
+
+    (link,) = page.select("table.evidence a[href$=second]")
+    assert link.get_text() == "Second bound" and cells(page)[2][2::3] == ["", "recorded", "7"]
 
     write_notebook(book, 3.75)
     page = built(book)
-    assert [row[3] for row in cells(page)] == ["3.75", "0.5"]
+    assert [row[3] for row in cells(page)] == ["3.75", "0.5", "7.5"]
     assert cells(page)[0][5] == "✗ fails" and "it is 3.75, and 2 was predicted" in page.get_text()
-    assert "2 claims: 1 hold, 1 fail" in page.get_text() and len(page.select(".verdict-fails")) == 1
+    assert "2 predictions: 1 hold, 1 fail" in page.get_text()
+    assert len(page.select(".verdict-fails")) == 1
 
 
 def test_a_number_that_no_claim_has_fails_the_build(book: Path) -> None:
     write_notebook(book, 2.25)
-    (book / "index.rst").write_text(PAGE.replace("a:one", "a:three", 1))
+    (book / "index.rst").write_text(PAGE.replace("a:one", "a:four", 1))
     with pytest.raises(subprocess.CalledProcessError) as failure:
         built(book)
-    assert "no claim 'three' in notebook 'a' (there are: one, two)" in failure.value.stderr
+    message = "no measured of a claim 'four' in notebook 'a' (there are: one, two, three)"
+    assert message in failure.value.stderr
+
+
+def test_nothing_is_predicted_of_a_record(book: Path) -> None:
+    write_notebook(book, 2.25)
+    (book / "index.rst").write_text(PAGE.replace("predicted:`a:one", "predicted:`a:three", 1))
+    with pytest.raises(subprocess.CalledProcessError) as failure:
+        built(book)
+    assert "no predicted of a claim 'three' in notebook 'a'" in failure.value.stderr

@@ -60,7 +60,7 @@ def test_run_writes_notebook_and_page_and_prints_the_claims(notebook: Path, tmp_
     (tmp_path / "mine.yml").write_text("seed: 8\ndelta: 1e-1\n")
     result = rlvr("run", notebook, "-f", tmp_path / "mine.yml", "-p", "seed", "3", folder=tmp_path)
     assert result.exit_code == 0, result.output
-    assert "2 claims: 2 hold, 0 fail, 0 outside the assumptions" in result.stdout
+    assert "2 predictions: 2 hold, 0 fail, 0 outside the assumptions; 0 records" in result.stdout
     folder = tmp_path / "_build" / "run" / "small"
     assert sorted(path.name for path in folder.iterdir()) == ["small.html", "small.ipynb"]
     rows = claims.collect(folder / "small.ipynb")
@@ -181,7 +181,8 @@ def test_sweep_writes_table_and_overview(notebook: Path, tmp_path: Path) -> None
     result = rlvr("sweep", notebook, "-g", "seed=2,3", "--jobs", "1", folder=tmp_path)
     assert result.exit_code == 0, result.output
     assert (
-        "2 points. 4 claims: 4 hold, 0 fail, 0 outside the assumptions. 0 points did not run."
+        "2 points. 4 predictions: 4 hold, 0 fail, 0 outside the assumptions; 0 records. "
+        "0 points did not run."
         in result.stdout
     )
     folder = tmp_path / "_build" / "sweep" / "small"

@@ -197,14 +197,16 @@ def test_overview_has_a_panel_for_each_claim_and_lists_what_fails():
             claims.equals("one", "one $x$", "s", 1.0, p.parameters["a"], tolerance=0.1),
             claims.at_most("two", "two", "s", float("inf"), float("nan")),
             claims.at_most("three", "three", "s", 1, 2, outside="too far"),
+            claims.record("four", "four", p.parameters["a"], uncertainty=0.1),
         ],
     )
     outcomes[5] = {"rows": [], "error": "ValueError: five", "seconds": 0.0}
     text = overview.overview("name", points, outcomes, {})
     soup = BeautifulSoup(text, "html.parser")
-    assert [tag.get_text() for tag in soup.select(".panels h3")] == ["one", "two", "three"]
+    assert [tag.get_text() for tag in soup.select(".panels h3")] == ["one", "two", "three", "four"]
     assert (
-        "6 points. 15 claims: 2 hold, 8 fail, 5 outside the assumptions. 1 points did not run."
+        "6 points. 15 predictions: 2 hold, 8 fail, 5 outside the assumptions; 5 records. "
+        "1 points did not run."
         in soup.get_text()
     )
     assert "ValueError: five" in soup.get_text() and dangers(text) == []

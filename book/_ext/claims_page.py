@@ -1,8 +1,8 @@
 """Claims of the executed notebooks, in the appendix and in the prose.
 
-``{claims-table}`` lists every claim of every notebook. The roles ``{measured}`` and ``{predicted}``
-put the value of one claim into a sentence: ``{measured}`overshoot:flip` ``. An unknown name is a
-warning, which fails the build.
+``{claims-table}`` lists every prediction and every record of every notebook. The roles
+``{measured}`` and ``{predicted}`` put the value of one of them into a sentence:
+``{measured}`overshoot:flip` ``. An unknown name is a warning, which fails the build.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
-from sources import executed, notebook_path, notebooks
+from sources import executed, notebook_path, notebooks, results
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
@@ -36,7 +36,7 @@ COLUMNS = {
 
 
 class ClaimsTable(SphinxDirective):
-    """All claims in one table, which ``book.js`` lets a reader sort and filter."""
+    """All rows in one table, which ``book.js`` lets a reader sort and filter."""
 
     def run(self) -> list[nodes.Node]:
         found = self.env.found_docs
@@ -45,7 +45,7 @@ class ClaimsTable(SphinxDirective):
         collected = {stem: rows_of(executed(notebook_path(self.env, stem))) for stem in stems}
         total = f"{summary(row for rows in collected.values() for row in rows)}."
         body = [
-            [*_cells(row), [self._link(stem)], *run_parameters(notebook_path(self.env, stem))]
+            [*self._cells(row), [self._link(stem)], *run_parameters(notebook_path(self.env, stem))]
             for stem, rows in collected.items()
             for row in rows
         ]
@@ -54,17 +54,29 @@ class ClaimsTable(SphinxDirective):
     def _link(self, stem: str) -> nodes.Node:
         return reference(self.env, "doc", f"/notebooks/{stem}", nodes.Text(stem))
 
+    def _cells(self, row: dict[str, Any]) -> list[Cell]:
+        said = cells(row)
+        return [
+            text_and_math(said.statement),
+            self._source(str(row["source"])),
+            number_and_math(said.sign + said.predicted),
+            number_and_math(said.measured),
+            number_and_math(said.tolerance),
+            entry(text_and_math(said.verdict), classes=[verdict_class(row)]),
+        ]
 
-def _cells(row: dict[str, Any]) -> list[Cell]:
-    said = cells(row)
-    return [
-        text_and_math(said.statement),
-        text_and_math(said.source),
-        number_and_math(said.sign + said.predicted),
-        number_and_math(said.measured),
-        number_and_math(said.tolerance),
-        entry(text_and_math(said.verdict), classes=[verdict_class(row)]),
-    ]
+    def _source(self, source: str) -> list[nodes.Node]:
+        """The results by name, each with a link to its box, and the citations."""
+        labels, found = results(Path(self.env.srcdir)), list[nodes.Node]()
+        for piece in source.split("; "):
+            found += [nodes.Text("; ")] * bool(found)
+            if piece.startswith("@"):
+                found.append(reference(self.env, "t", piece[1:], domain="cite"))
+            elif label := labels.get(piece.lower()):
+                found.append(reference(self.env, "ref", label, nodes.Text(piece), domain="prf"))
+            else:
+                found += text_and_math(piece)
+        return found
 
 
 def run_parameters(path: Path) -> tuple[str, str]:
@@ -92,12 +104,13 @@ class ClaimValue(SphinxRole):
         path = notebook_path(self.env, stem)
         rows = rows_of(executed(path)) if path.is_file() else []
         for row in rows:
-            if row["key"] == key:
+            if row["key"] == key and row[self.field]:  # nothing is predicted of a record
                 said = number_and_math(row[self.field])
                 return [nodes.inline("", "", *said, classes=["claim-value"])], []
         known = ", ".join(str(row["key"]) for row in rows) or "none"
         logger.warning(
-            "no claim %r in notebook %r (there are: %s)",
+            "no %s of a claim %r in notebook %r (there are: %s)",
+            self.field.removesuffix("_text"),
             key,
             stem,
             known,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -32,6 +33,15 @@ def notebooks(source: Path) -> list[str]:
 
 def _contents(source: Path) -> dict[str, list[dict[str, list[dict[str, str]]]]]:
     return yaml.safe_load((source / "_toc.yml").read_text(encoding="utf-8"))
+
+
+def results(source: Path) -> dict[str, str]:
+    """The label of each result by its name in lower case, as ``book/theorems.md`` lists them."""
+    rows = (source / "book" / "theorems.md").read_text(encoding="utf-8")
+    return {
+        name.lower(): label
+        for name, label in re.findall(r"(?m)^\| ([^|]+?) \| \{prf:ref\}`([^`]+)`", rows)
+    }
 
 
 def notebook_path(env: BuildEnvironment, stem: str) -> Path:

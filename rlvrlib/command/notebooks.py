@@ -83,10 +83,11 @@ def run(
     """Execute a notebook with other parameters.
 
     Checks names, types and ranges first. Writes the executed notebook and one self-contained HTML
-    page, and prints the claims: what was predicted, what was measured, and the verdict.
+    page, and prints the claims: predictions with what was measured and the verdict, and records.
 
-    Exit status: 0 no claim fails, 1 a claim fails or the notebook did not run, 2 bad input. Claims
-    outside their assumptions are counted apart: they neither hold nor fail.
+    Exit status: 0 no prediction fails, 1 one fails for a reason that the notebook does not name, or
+    the notebook did not run, 2 bad input. Predictions outside their assumptions are counted apart:
+    they neither hold nor fail.
     """
     from rlvrlib.running import notebook_page  # slow to import, as below
 
@@ -109,7 +110,7 @@ def run(
     execution.write_whole(page, notebook_page.notebook_page(notebook.stem, done))
     _print_claims(done.claims)
     typer.echo(page)
-    if any(row["verdict"] == claims.FAILS for row in done.claims):
+    if claims.unexplained(done.claims):
         raise typer.Exit(DOES_NOT_HOLD)
 
 
@@ -208,7 +209,7 @@ def sweep(
         values = ", ".join(f"{name} = {value}" for name, value in point.parameters.items())
         typer.echo(f"  did not run: {values}: {reason}", err=True)
     typer.echo(folder / "overview.html")
-    if failures or any(row["verdict"] == claims.FAILS for row in rows):
+    if failures or claims.unexplained(rows):
         raise typer.Exit(DOES_NOT_HOLD)
 
 
@@ -302,7 +303,7 @@ def _print_claims(rows: list[dict[str, Any]]) -> None:
     table = _table("claim", "predicted", "measured", "verdict")
     colours = {claims.HOLDS: "green", claims.FAILS: "red", claims.OUTSIDE: "yellow"}
     for row in rows:
-        said, style = claims.cells(row), colours[row["verdict"]]
+        said, style = claims.cells(row), colours.get(row["verdict"], "")
         predicted = f"{said.sign}{said.predicted} {said.tolerance}".rstrip()
         entries = (said.statement, predicted, said.measured)
         table.add_row(*map(Text, entries), Text(said.verdict, style=style))

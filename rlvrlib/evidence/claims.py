@@ -1,4 +1,5 @@
-"""Claims and evidence: every statement of the book is a row whose verdict is computed.
+"""Claims and evidence: what theory predicts, with a verdict that is computed, and what was
+measured without a prediction.
 
 A notebook ends with ``claims.show(...)``. The table is what a reader sees; the same rows stand in
 the output's metadata, so that an executed notebook carries its evidence (``collect`` reads it
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-HOLDS, FAILS, OUTSIDE = "holds", "fails", "outside the assumptions"
+HOLDS, FAILS, OUTSIDE, RECORDED = "holds", "fails", "outside the assumptions", "recorded"
 
 # Differences below this are rounding; their digits change from one processor to the next and are
 # not printed.
@@ -27,20 +28,22 @@ ROUNDING = 1e-11
 
 
 @dataclass(frozen=True)
-class Claim:
-    """One statement with its evidence. Use ``equals``, ``at_most``, ``at_least``, ``less_than`` or
-    ``more_than`` to make one.
+class Prediction:
+    """What a theorem or a named approximation says, beside what was measured. Use ``equals``,
+    ``at_most``, ``at_least``, ``less_than`` or ``more_than`` to make one.
 
     Parameters
     ----------
-    key : short name, unique in its notebook; prose refers to the claim by it.
-    statement : the statement in words; ``$...$`` is typeset.
-    source : the theorem or section that says so.
+    key : short name, unique in its notebook; prose refers to the row by it.
+    statement : a sentence that stands alone; ``$...$`` is typeset.
+    source : what implies it, pieces separated by "; ": the name of a result of the book,
+        ``@key`` of its bibliography, or "approximation: " and its name.
     relation : ``"="`` (measured equals predicted within the tolerance), ``"<="``, ``">="``, ``"<"``
         or ``">"``.
-    predicted, measured : numbers. NaN never holds.
+    predicted, measured : numbers, the first not computed from the second. NaN never holds.
     tolerance : allowed absolute deviation.
     outside : why the parameters leave the theorem's assumptions; empty where they do not.
+    failure : why the prediction fails, where that is known. It does not change the verdict.
     """
 
     key: str
@@ -51,16 +54,14 @@ class Claim:
     measured: float
     tolerance: float = 0.0
     outside: str = ""
+    failure: str = ""
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", self.key):
-            raise ValueError(
-                f"key must be lower-case letters, digits and hyphens, got {self.key!r}"
-            )
+        _check(self.key, "tolerance", self.tolerance)
+        if not self.source.strip():
+            raise ValueError(f"source must name what implies {self.key}, got {self.source!r}")
         if self.relation not in _SIGNS:
             raise ValueError(f"relation must be one of {', '.join(_SIGNS)}, got {self.relation!r}")
-        if not 0 <= self.tolerance < math.inf:
-            raise ValueError(f"tolerance must be non-negative and finite, got {self.tolerance!r}")
 
     @property
     def verdict(self) -> str:
@@ -83,11 +84,12 @@ class Claim:
         return HOLDS if holds else FAILS
 
     def row(self) -> dict[str, object]:
-        """The claim as plain JSON values; infinities and NaN travel as text."""
+        """The prediction as plain JSON values; infinities and NaN travel as text."""
         plain = {
             name: _plain(getattr(self, name)) for name in ("predicted", "measured", "tolerance")
         }
         return {
+            "kind": "prediction",
             "key": self.key,
             "statement": self.statement,
             "source": self.source,
@@ -98,8 +100,58 @@ class Claim:
             or _text(self.measured, self.tolerance),
             "tolerance_text": f"± {_text(self.tolerance)}" if self.tolerance else "",
             "verdict": self.verdict,
-            "reason": self.outside,
+            "reason": {OUTSIDE: self.outside, FAILS: self.failure}.get(self.verdict, ""),
         }
+
+
+@dataclass(frozen=True)
+class Record:
+    """A measurement that no theorem predicts. It has no verdict.
+
+    Parameters
+    ----------
+    key, statement : as of a prediction.
+    measured : the value.
+    uncertainty : half of the 95% interval where the value is sampled; 0 where nothing is drawn.
+    """
+
+    key: str
+    statement: str
+    measured: float
+    uncertainty: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self.key, "uncertainty", self.uncertainty)
+
+    @property
+    def verdict(self) -> str:
+        """Always ``recorded``."""
+        return RECORDED
+
+    def row(self) -> dict[str, object]:
+        """The record with the entries of a prediction's row; its uncertainty is the tolerance."""
+        return {
+            "kind": "record",
+            "key": self.key,
+            "statement": self.statement,
+            "source": "",
+            "relation": "",
+            "predicted": None,
+            "measured": _plain(self.measured),
+            "tolerance": _plain(self.uncertainty),
+            "predicted_text": "",
+            "measured_text": _rounding(self.measured, 0) or _text(self.measured, self.uncertainty),
+            "tolerance_text": f"± {_text(self.uncertainty)}" if self.uncertainty else "",
+            "verdict": self.verdict,
+            "reason": "",
+        }
+
+
+def _check(key: str, name: str, allowed: float) -> None:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", key):
+        raise ValueError(f"key must be lower-case letters, digits and hyphens, got {key!r}")
+    if not 0 <= allowed < math.inf:
+        raise ValueError(f"{name} must be non-negative and finite, got {allowed!r}")
 
 
 def equals(
@@ -112,42 +164,76 @@ def equals(
     tolerance: float = 0.0,
     relative: float = 0.0,
     outside: str = "",
-) -> Claim:
+    failure: str = "",
+) -> Prediction:
     """Measured equals predicted within ``tolerance + relative * |predicted|``."""
     allowed = tolerance + (relative * abs(predicted) if math.isfinite(predicted) else 0.0)
-    return Claim(key, statement, source, "=", predicted, measured, allowed, outside)
+    return Prediction(key, statement, source, "=", predicted, measured, allowed, outside, failure)
 
 
 def at_most(
-    key: str, statement: str, source: str, bound: float, measured: float, *, outside: str = ""
-) -> Claim:
+    key: str,
+    statement: str,
+    source: str,
+    bound: float,
+    measured: float,
+    *,
+    outside: str = "",
+    failure: str = "",
+) -> Prediction:
     """Measured is at most the bound."""
-    return Claim(key, statement, source, "<=", bound, measured, outside=outside)
+    return Prediction(key, statement, source, "<=", bound, measured, 0.0, outside, failure)
 
 
 def at_least(
-    key: str, statement: str, source: str, bound: float, measured: float, *, outside: str = ""
-) -> Claim:
+    key: str,
+    statement: str,
+    source: str,
+    bound: float,
+    measured: float,
+    *,
+    outside: str = "",
+    failure: str = "",
+) -> Prediction:
     """Measured is at least the bound."""
-    return Claim(key, statement, source, ">=", bound, measured, outside=outside)
+    return Prediction(key, statement, source, ">=", bound, measured, 0.0, outside, failure)
 
 
 def less_than(
-    key: str, statement: str, source: str, bound: float, measured: float, *, outside: str = ""
-) -> Claim:
+    key: str,
+    statement: str,
+    source: str,
+    bound: float,
+    measured: float,
+    *,
+    outside: str = "",
+    failure: str = "",
+) -> Prediction:
     """Measured is strictly less than the bound."""
-    return Claim(key, statement, source, "<", bound, measured, outside=outside)
+    return Prediction(key, statement, source, "<", bound, measured, 0.0, outside, failure)
 
 
 def more_than(
-    key: str, statement: str, source: str, bound: float, measured: float, *, outside: str = ""
-) -> Claim:
+    key: str,
+    statement: str,
+    source: str,
+    bound: float,
+    measured: float,
+    *,
+    outside: str = "",
+    failure: str = "",
+) -> Prediction:
     """Measured is strictly more than the bound."""
-    return Claim(key, statement, source, ">", bound, measured, outside=outside)
+    return Prediction(key, statement, source, ">", bound, measured, 0.0, outside, failure)
+
+
+def record(key: str, statement: str, measured: float, *, uncertainty: float = 0.0) -> Record:
+    """Measured, and predicted by nothing."""
+    return Record(key, statement, measured, uncertainty)
 
 
 def each(
-    relation: Callable[..., Claim],
+    relation: Callable[..., Prediction],
     key: str,
     statement: str,
     source: str,
@@ -155,34 +241,35 @@ def each(
     measured: Mapping[str, float],
     names: Mapping[str, str] | None = None,
     **more: Any,
-) -> list[Claim]:
-    """The same claim for each of several cases, by one of the relations above.
+) -> list[Prediction]:
+    """The same prediction for each of several cases, by one of the relations above.
 
     Parameters
     ----------
-    key, statement : of the claims: ``key-case``, and "Case: statement", "Case: the same".
-    measured : by case, in the order of the claims.
+    key, statement : of the rows: ``key-case`` and "Case: statement".
+    measured : by case, in the order of the rows.
     predicted, more : by case, or one for all; ``more`` is what the relation takes by name.
     names : what a case is called, where not by its key.
     """
-    found: list[Claim] = []
+    found: list[Prediction] = []
     for case, value in measured.items():
-        said = f"{(names or {}).get(case, case)}: {'the same' if found else statement}"
         own = {
             name: given[case] if isinstance(given, Mapping) else given
             for name, given in ({"predicted": predicted} | more).items()
         }
-        expected = own.pop("predicted")
-        found.append(relation(f"{key}-{case}", said, source, expected, value, **own))
+        said = f"{(names or {}).get(case, case)}: {statement}"
+        found.append(
+            relation(f"{key}-{case}", said, source, own.pop("predicted"), value, **own)
+        )
     return found
 
 
-def show(*claims: Claim) -> None:
-    """Display the claims as a table; their rows go into the output's metadata.
+def show(*claims: Prediction | Record) -> None:
+    """Display predictions and records as a table; their rows go into the output's metadata.
 
     Raises
     ------
-    ValueError : two claims share a key, or there is none.
+    ValueError : two rows share a key, or there is none.
     """
     from IPython.display import display  # the library itself does not need a notebook
 
@@ -216,12 +303,19 @@ def rows_of(notebook: Mapping[str, Any]) -> list[dict[str, object]]:
 
 
 def summary(rows: Iterable[Mapping[str, object]]) -> str:
-    """How many claims there are, and how many hold, fail, or lie outside the assumptions."""
+    """How many predictions there are, how many of them hold, fail, or lie outside the assumptions,
+    and how many records.
+    """
     count = Counter(row["verdict"] for row in rows)
     return (
-        f"{sum(count.values())} claims: {count[HOLDS]} hold, {count[FAILS]} fail, "
-        f"{count[OUTSIDE]} outside the assumptions"
+        f"{sum(count.values()) - count[RECORDED]} predictions: {count[HOLDS]} hold, "
+        f"{count[FAILS]} fail, {count[OUTSIDE]} outside the assumptions; {count[RECORDED]} records"
     )
+
+
+def unexplained(rows: Iterable[Mapping[str, object]]) -> list[Mapping[str, object]]:
+    """The predictions that fail without a reason that their notebook knows."""
+    return [row for row in rows if row["verdict"] == FAILS and not row["reason"]]
 
 
 class Cells(NamedTuple):
@@ -230,7 +324,8 @@ class Cells(NamedTuple):
 
     Attributes
     ----------
-    statement, source, predicted, measured, tolerance : of the row, as it prints them.
+    statement, source, predicted, measured, tolerance : of the row, as it prints them; the
+        uncertainty of a record stands behind its measured value.
     verdict : with its mark, and the reason where there is one.
     sign : of the relation, which stands before the predicted value; none for an equality.
     """
@@ -246,21 +341,28 @@ class Cells(NamedTuple):
 
 COLUMNS = ("Claim", "Predicted", "Measured", "Tolerance", "Verdict")
 _SIGNS = {"=": "", "<=": "≤ ", ">=": "≥ ", "<": "< ", ">": "> "}
-_MARKS = {HOLDS: "✓ ", FAILS: "✗ ", OUTSIDE: "– "}
+_MARKS = {HOLDS: "✓ ", FAILS: "✗ ", OUTSIDE: "– ", RECORDED: ""}
 
 
 def cells(row: Mapping[str, object]) -> Cells:
     """The texts of one row."""
     verdict, reason = str(row["verdict"]), f": {row['reason']}" if row["reason"] else ""
+    measured, tolerance = str(row["measured_text"]), str(row["tolerance_text"])
+    if verdict == RECORDED:
+        measured, tolerance = f"{measured} {tolerance}".rstrip(), ""
     return Cells(
         str(row["statement"]),
-        str(row["source"]),
+        re.sub(r"@([a-z]+)(\d{4})\w*", _author_and_year, str(row["source"])),
         str(row["predicted_text"]),
-        str(row["measured_text"]),
-        str(row["tolerance_text"]),
+        measured,
+        tolerance,
         f"{_MARKS[verdict]}{verdict}{reason}",
-        _SIGNS[str(row["relation"])],
+        _SIGNS.get(str(row["relation"]), ""),
     )
+
+
+def _author_and_year(key: re.Match[str]) -> str:
+    return f"{key[1].title()} {key[2]}"
 
 
 def text_and_math(text: object) -> list[tuple[str, bool]]:

@@ -5,6 +5,7 @@ prediction drawn over it.
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,12 +50,12 @@ def overview(
     summary = f"{len(points)} points. {claims.summary(row for _, row in rows)}."
     if failed:
         summary += f" {len(failed)} points did not run."
-    bad = [(p, row) for p, row in rows if row["verdict"] != claims.HOLDS]
+    bad = [(p, row) for p, row in rows if row["verdict"] in _MARKS]
     body = [
         f"<h1>Sweep of {html.escape(name)}</h1>",
         f"<p>{html.escape(summary)}</p>",
         page.facts_table(facts),
-        "<h2>Measured and predicted</h2>",
+        "<h2>Predictions and records</h2>",
         legend,
         f"<div class='panels'>{''.join(panels)}</div>",
     ]
@@ -139,10 +140,11 @@ def _panel(
             )
             drawn.add(shape)
             if any(tolerance := np.array([float(row["tolerance"]) for _, row in mine])):
+                middle = np.where(np.isnan(predicted), measured, predicted)
                 axes.fill_between(
                     x,
-                    predicted - tolerance,
-                    predicted + tolerance,
+                    middle - tolerance,
+                    middle + tolerance,
                     color=figures.GREY,
                     alpha=0.25,
                     lw=0,
@@ -162,6 +164,8 @@ def _panel(
     alt = f"{key}: measured and predicted against {axis}"
     said = claims.cells(first)
     caption = f"{said.statement}. {said.source}. Measured {said.sign or '= '}predicted."
+    if first["verdict"] == claims.RECORDED:
+        caption = f"{said.statement}. Recorded."
     drawing = page.figure(figures.to_svg(figure), f"{key}-", alt, caption)
     return f"<div><h3>{html.escape(key)}</h3>{drawing}</div>"
 
@@ -219,7 +223,8 @@ def _scales(axes: Axes, labels: Sequence[str], x: Sequence[float], y: np.ndarray
 
 def _legend(axis: str, lines: Sequence[dict[str, Any]], verdicts: set[str], failed: bool) -> str:
     """What the signs mean, once for all plots."""
-    handles = [Line2D([], [], **figures.role("predicted"), label="predicted (band: tolerance)")]
+    band = "predicted (band: tolerance; of a record: uncertainty)"
+    handles = [Line2D([], [], **figures.role("predicted"), label=band)]
     if len(lines) <= len(figures.SERIES):
         named = [(_short(_words(others), 60) or "measured") for others in lines]
         handles += [
@@ -260,8 +265,10 @@ def _legend(axis: str, lines: Sequence[dict[str, Any]], verdicts: set[str], fail
 
 
 def _finite(values: Sequence[object]) -> np.ndarray:
-    """Numbers, with gaps for infinities and NaN, which a claim row holds as text."""
-    numbers = np.array([float(str(value)) for value in values])
+    """Numbers, with gaps for infinities and NaN, which a row holds as text, and for what a record
+    does not predict.
+    """
+    numbers = np.array([math.nan if value is None else float(str(value)) for value in values])
     return np.where(np.isfinite(numbers), numbers, np.nan)
 
 

@@ -36,7 +36,7 @@ from rlvrlib.running.pool import side_by_side
 
 Outcome = dict[str, Any]  # rows: the claims; error: why there are none; seconds
 
-COLUMNS = ("claim", "relation", "predicted", "measured", "tolerance", "verdict", "reason")
+COLUMNS = ("claim", "kind", "relation", "predicted", "measured", "tolerance", "verdict", "reason")
 FAILED = "did not run"
 
 
@@ -165,7 +165,7 @@ def table(points: Sequence[Point], outcomes: Mapping[int, Outcome]) -> str:
         ]
         if outcome["error"] or not outcome["rows"]:
             verdict = FAILED if outcome["error"] else "no claims"
-            rows.append([*start, "", "", "", "", "", verdict, outcome["error"]])
+            rows.append([*start, *[""] * 6, verdict, outcome["error"]])
     return _csv(["point", *names, *COLUMNS], rows)
 
 
