@@ -49,16 +49,21 @@ def read_records(path: Path, notes: Notes) -> Iterator[Record]:
         ``MAX_DOCUMENT`` bytes.
     """
     try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD)
-        if not head.strip(_SPACE):
+        form = format_of(path)
+        if form is None:
             raise ValueError("the log must not be empty: there is no line to read")
-        form = next(form for form in FORMATS if form.recognizes(head))
         yield from form.records(path, notes)
     except OSError as error:
         raise ValueError(
             f"path must name a readable file, got {str(path)!r}: {error.strerror}"
         ) from error
+
+
+def format_of(path: Path) -> Format | None:
+    """The format of a file by its first bytes; None while there are none."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    return next(form for form in FORMATS if form.recognizes(head)) if head.strip(_SPACE) else None
 
 
 # ---- text
@@ -69,12 +74,12 @@ def _lines(path: Path, notes: Notes, opened: Callable[..., Any] = open) -> Itera
     return ends a line too.
     """
     with opened(path, "rb") as file:
-        wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-        file.seek(0)
+        wide = file.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
         notes.add(int(wide), "the file is UTF-16 and was read as such", counted=False)
-        text = io.TextIOWrapper(file, "utf-16" if wide else "utf-8-sig", "replace", newline=None)
+        encoding = "utf-16" if wide else "utf-8-sig"
+        decoded = io.TextIOWrapper(file, encoding, "replace", newline=None)
         too_long = False
-        while line := text.readline(records.MAX_LINE):
+        while line := decoded.readline(records.MAX_LINE):
             whole = line.endswith("\n")
             if too_long or (len(line) >= records.MAX_LINE and not whole):
                 notes.add(int(not too_long), f"lines longer than {records.MAX_LINE} bytes skipped")
@@ -85,8 +90,9 @@ def _lines(path: Path, notes: Notes, opened: Callable[..., Any] = open) -> Itera
             yield line
 
 
-def _text(path: Path, notes: Notes) -> Iterator[Record]:
-    return text_formats.text_records(_lines(path, notes), notes)
+def text(path: Path, notes: Notes, opened: Callable[..., Any] = open) -> Iterator[Record]:
+    """The records of a text, line by line, as far as it has been written."""
+    return text_formats.text_records(_lines(path, notes, opened), notes)
 
 
 _MOST_UNPACKED = 1 << 32
@@ -156,25 +162,25 @@ def _document(path: Path, notes: Notes) -> Iterator[Record]:
     """An array of rows, an object that holds one, or an object of columns. A cut one gives what is
     whole; what is no JSON is read line by line.
     """
-    text = _whole(path, notes)
-    if text is None:
-        yield from _text(path, notes)
+    whole = _whole(path, notes)
+    if whole is None:
+        yield from text(path, notes)
         return
-    start = text.find("[", max(text.find('"log_history"'), text.find('"history"'), 0))
-    if (value := json_value(text)) is not None:
+    start = whole.find("[", max(whole.find('"log_history"'), whole.find('"history"'), 0))
+    if (value := json_value(whole)) is not None:
         lists = list(_lists_of_rows(value))
         rows = max(lists, key=len, default=[])
         others = sum(len(other) > 1 for other in lists if other is not rows)
         notes.add(others, "shorter lists of rows in the document left out")
-    elif text.startswith("[") or '"log_history"' in text[: 1 << 20]:
-        rows = list(_salvage(text, start + 1))
+    elif whole.startswith("[") or '"log_history"' in whole[: 1 << 20]:
+        rows = list(_salvage(whole, start + 1))
         notes.add(
             1,
             "the JSON document is cut off or damaged: the rows before that place were read",
             counted=False,
         )
     else:
-        yield from _text(path, notes)
+        yield from text(path, notes)
         return
     kept = [row for row in rows if isinstance(row, dict)]
     notes.add(len(rows) - len(kept), "entries of the array that are not rows skipped")
@@ -332,7 +338,7 @@ FORMATS = (
         "text",
         tuple(dict.fromkeys(t for form in LINES for t in form.trainers)),
         lambda _: True,
-        _text,
+        text,
     ),
 )
 

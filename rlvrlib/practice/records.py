@@ -38,6 +38,11 @@ class Notes:
         if count:
             self.counts[text] = (self.counts.get(text) or 0) + count if counted else None
 
+    def copy(self) -> Notes:
+        found = Notes()
+        found.counts = dict(self.counts)
+        return found
+
     def texts(self) -> list[str]:
         return [
             text if count is None else f"{text}: {count}" for text, count in self.counts.items()

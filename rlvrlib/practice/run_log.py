@@ -91,10 +91,11 @@ def read_log(
     ValueError : no such file, nothing in it that is a row of a training log, no reward, an unknown
         quantity or column.
     """
-    path, notes = Path(path), Notes()
+    path, rows = Path(path), Rows(columns, run)
     with _without_collector():
-        records = read_records(path, notes)
-        return _run_log(records, path.name, columns, run, notes)
+        for record in read_records(path, rows.notes):
+            rows.add(record)
+        return rows.log(path.name)
 
 
 def from_rows(
@@ -108,8 +109,11 @@ def from_rows(
     """A `RunLog` from rows (dictionaries from key to number) in the order in which they were
     logged. See `read_log`.
     """
-    records = (Record("rows", row) for row in rows if isinstance(row, dict))
-    return _run_log(records, source, columns, run, Notes(notes))
+    kept = Rows(columns, run, notes)
+    for row in rows:
+        if isinstance(row, dict):
+            kept.add(Record("rows", row))
+    return kept.log(source)
 
 
 @contextmanager
@@ -126,37 +130,55 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _run_log(
-    records: Iterable[Record],
-    source: str,
-    columns: Mapping[str, str] | None,
-    run: str | None,
-    notes: Notes,
-) -> RunLog:
-    columns = {quantity: _clean(key) for quantity, key in (columns or {}).items()}
-    if unknown := set(columns) - set(QUANTITIES) - {STEP}:
-        raise ValueError(
-            f"columns must name quantities among step, {', '.join(QUANTITIES)}, "
-            f"got {', '.join(sorted(unknown))}"
-        )
-    wanted = {
-        key: Meaning(STEP if quantity == STEP else quantity, -1)
-        for quantity, key in columns.items()
-    }
-    tables: dict[tuple[str, str], _Columns] = {}
-    for record in records:
-        table = tables.get((record.form, record.run))
-        if table is None:
-            table = tables[record.form, record.run] = _Columns(wanted)
-        table.add(record.row, record.stream)
-    (form, _), table = _chosen(tables, run, notes)
-    for quantity, key in columns.items():
-        if key not in table.values and key not in table.names:
+class Rows:
+    """The rows of a log as they come; `log` gives the run so far, as often as it is asked for.
+
+    Parameters
+    ----------
+    columns, run : see `read_log`.
+    notes : what is already known of the log, in words.
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[str, str] | None = None,
+        run: str | None = None,
+        notes: Iterable[str] = (),
+    ):
+        self.columns = {quantity: _clean(key) for quantity, key in (columns or {}).items()}
+        if unknown := set(self.columns) - set(QUANTITIES) - {STEP}:
             raise ValueError(
-                f"columns must name columns of the log, got {key!r} for {quantity}; "
-                f"it has {some([*table.means, *table.names]) or 'no columns'}"
+                f"columns must name quantities among step, {', '.join(QUANTITIES)}, "
+                f"got {', '.join(sorted(unknown))}"
             )
-    return _assembled(table, printable(source), form, notes)
+        self.run, self.notes = run, Notes(notes)
+        self._wanted = {
+            key: Meaning(STEP if quantity == STEP else quantity, -1)
+            for quantity, key in self.columns.items()
+        }
+        self._tables: dict[tuple[str, str], _Columns] = {}
+
+    def __len__(self) -> int:
+        return sum(table.rows for table in self._tables.values())
+
+    def add(self, record: Record) -> None:
+        """One more row."""
+        table = self._tables.get((record.form, record.run))
+        if table is None:
+            table = self._tables[record.form, record.run] = _Columns(self._wanted)
+        table.add(record.row, record.stream)
+
+    def log(self, source: str) -> RunLog:
+        """The run so far. The errors are those of `read_log`."""
+        notes = self.notes.copy()
+        (form, _), table = _chosen(self._tables, self.run, notes)
+        for quantity, key in self.columns.items():
+            if key not in table.values and key not in table.names:
+                raise ValueError(
+                    f"columns must name columns of the log, got {key!r} for {quantity}; "
+                    f"it has {some([*table.means, *table.names]) or 'no columns'}"
+                )
+        return _assembled(table, printable(source), form, notes)
 
 
 def _chosen(
