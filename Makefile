@@ -11,7 +11,7 @@ export OPENBLAS_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book pdf test test-all serve lm test-lm bench clean refresh lock
+.PHONY: help setup book pdf test test-all serve binary lm test-lm bench clean refresh lock
 # The notebooks that need the extra lm name it in their metadata.
 LM_NOTEBOOKS = $(shell grep -l '"requires"' notebooks/*.ipynb)
 
@@ -44,6 +44,12 @@ test-all: setup ## the same, and what takes long: every page in a browser, wrong
 
 serve: book ## build the site and serve it on http://127.0.0.1:8000 (PORT=...)
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(SITE) $(PORT)
+
+binary: .venv/.binary-ready ## add the readers of W&B's and TensorBoard's files (120 MB): make test tests them from then on
+
+.venv/.binary-ready: .venv/.ready requirements-binary.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-binary.txt
+	@touch $@
 
 lm: .venv/.lm-ready ## add PyTorch, transformers and a small language model (3 GB), execute the notebooks that need them
 	@$(BIN)/python tools/make_book.py --requiring torch --jobs 1

@@ -8,6 +8,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -16,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 # conda's matplotlib brings a desktop toolkit, its dask a whole distribution.
 CONDA_NAMES = {"matplotlib-base": "matplotlib", "dask-core": "dask"}
-EXTRAS = ("book", "practice", "cluster", "fast", "test")  # in the lock; `lm` is not
+EXTRAS = ("book", "practice", "cluster", "fast", "test")  # in the lock; `lm`, `binary` are not
 
 
 def locked() -> dict[str, str]:
@@ -71,17 +72,11 @@ def test_environment_pins_what_the_lock_pins() -> None:
     }
 
 
-def test_the_extra_for_language_models_has_exact_versions_of_its_own() -> None:
-    pins = dict(
-        re.findall(
-            r"^([a-z0-9-]+)==(\S+)$",
-            (ROOT / "requirements-lm.txt").read_text(encoding="utf-8"),
-            flags=re.MULTILINE,
-        )
-    )
-    extra = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
-        "optional-dependencies"
-    ]["lm"]
-    for requirement in map(Requirement, extra):
+@pytest.mark.parametrize("name", ["lm", "binary"])
+def test_an_extra_outside_the_lock_has_exact_versions_of_its_own(name: str) -> None:
+    text = (ROOT / f"requirements-{name}.txt").read_text(encoding="utf-8")
+    pins = dict(re.findall(r"^([a-z0-9-]+)==(\S+)$", text, flags=re.MULTILINE))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for requirement in map(Requirement, project["optional-dependencies"][name]):
         assert requirement.specifier.contains(pins[requirement.name]), requirement
     assert not set(pins) & set(locked())  # two places for one version would drift apart

@@ -7,6 +7,7 @@ define them (extra ``binary``).
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from importlib import import_module
@@ -108,10 +109,10 @@ def _blocks(file: BinaryIO, notes: Notes) -> Iterator[bytes]:
             return
         if len(head) < 7:
             break
-        _, length, kind = struct.unpack("<IHB", head)
+        checksum, length, kind = struct.unpack("<IHB", head)
         piece = file.read(length)
         place += 7 + length
-        if len(piece) < length or kind not in (1, 2, 3, 4):
+        if len(piece) < length or checksum != zlib.crc32(piece, zlib.crc32(head[6:])):
             break
         whole = piece if kind in (1, 2) else whole + piece  # whole, first; middle, last
         if kind in (1, 4):
