@@ -23,6 +23,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 logger = logging.getLogger(__name__)
+ASKS = ("Question.", "What this part answers.")
 
 NOT_FOUND = """<!doctype html>
 <html lang="en">
@@ -84,8 +85,12 @@ def parts(app: Sphinx) -> Iterator[tuple[str, list[str]]]:
             for item in subtree.items:
                 yield from below(str(item))
 
-    for subtree in tree.root.subtrees:
-        yield subtree.caption, [page for item in subtree.items for page in below(str(item))]
+    listed: dict[str, list[str]] = {}
+    for subtree in tree.root.subtrees:  # the chapters of a part stand apart from its overview
+        caption = subtree.caption or list(listed)[-1]
+        pages = [page for item in subtree.items for page in below(str(item))]
+        listed.setdefault(caption, []).extend(pages)
+    yield from listed.items()
 
 
 def pages(app: Sphinx) -> list[str]:
@@ -126,13 +131,13 @@ def llms(app: Sphinx, base: str) -> str:
 
 
 def question(page: nodes.document) -> str:
-    """The paragraph that begins with **Question.**; on other pages the first paragraph's first
-    sentence; else nothing.
+    """The paragraph that begins with **Question.** or **What this part answers.**; on other pages
+    the first paragraph's first sentence; else nothing.
     """
     for paragraph in page.findall(nodes.paragraph):
         first = next((child for child in paragraph.children if child.astext()), None)
-        if isinstance(first, nodes.strong) and first.astext() == "Question.":
-            return _plain(paragraph).removeprefix("Question.").strip()
+        if isinstance(first, nodes.strong) and first.astext() in ASKS:
+            return _plain(paragraph).removeprefix(first.astext()).strip()
     return re.split(r"(?<=[.?:])\s", _first_words(page), maxsplit=1)[0].rstrip(":")
 
 
