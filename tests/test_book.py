@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urljoin
 
+import home
+import numpy as np
 import pytest
 import symbols
 from bs4 import BeautifulSoup
@@ -228,6 +230,32 @@ def test_a_fault_is_found(fault: str) -> None:
     assert page_problems(SITE, name, page) != []
 
 
+def test_every_page_describes_itself_and_brings_no_script_of_all_icons() -> None:
+    for name in READ:
+        page = parsed(SITE / name)
+        assert len(page.select_one("meta[name=description]")["content"]) > 10, name
+        picture = page.select_one("meta[property='og:image']")["content"].rpartition("/_static/")[2]
+        assert (SITE / "_static" / picture).is_file()
+        text = (SITE / name).read_text(encoding="utf-8")
+        assert "fontawesome" not in text and not page.select("i[class*='fa-']"), name
+        drawn = {use["href"][1:] for use in page.select("svg.svg-inline--fa use")}
+        assert drawn and drawn <= {path["id"] for path in page.select("svg path[id]")}, name
+    assert not list(SITE.rglob("fontawesome*.js"))
+
+
+def test_next_leads_from_the_overview_of_a_part_through_its_chapters() -> None:
+    def after(name: str) -> str:
+        link = parsed(SITE / f"{name}.html").select_one(".prev-next-area a.right-next")
+        return urljoin(name, link["href"]).removesuffix(".html") if link else ""
+
+    way = ["book/index"]
+    while following := after(way[-1]):
+        way.append(following)
+    chapters_met = [name for name in way if name in CHAPTERS]
+    assert chapters_met == CHAPTERS and not [name for name in way if "notebooks" in name]
+    assert way[1].startswith("book/part_") and way[2] == CHAPTERS[0]
+
+
 # ---- in a browser
 
 
@@ -275,6 +303,27 @@ def test_claims_are_sorted_and_filtered_by_the_keyboard(browser: Any, base: str)
     shown = page.locator("table.evidence tbody tr:not([hidden])")
     assert 0 < shown.count() < all_rows and "overshoot" in shown.first.text_content()
     page.close()
+
+
+def test_the_home_page_is_light_and_its_step_moves(browser: Any, base: str) -> None:
+    page = browser.new_page()
+    sizes: list[int] = []
+    page.on("requestfinished", lambda request: sizes.append(_size(request.url, base)))
+    page.goto(f"{base}/book/index.html")
+    slider, play = page.locator(".home-play input"), page.locator(".home-play")
+    for key in ("Home", "End"):
+        slider.press(key)
+        size, end = (float(play.get_attribute(f"data-{name}")) for name in ("size", "end"))
+        assert end == pytest.approx(float(home.success_rates(np.array([size]))[0]), abs=1e-12)
+    assert "above" in page.locator(".home-says").text_content()
+    page.wait_for_load_state("networkidle")
+    assert 200_000 < sum(sizes) < 1_200_000
+    page.close()
+
+
+def _size(url: str, base: str) -> int:
+    path = SITE / url.removeprefix(f"{base}/").partition("?")[0]
+    return path.stat().st_size if path.is_file() else 0
 
 
 def test_the_keyboard_starts_at_the_content(browser: Any, base: str) -> None:

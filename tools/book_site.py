@@ -17,7 +17,13 @@ from book_execution import BookError, cleaned
 
 HERE = Path(__file__).resolve().parent
 # Beside book/ and the notebooks.
-SOURCES = ("_config.yml", "_toc.yml", "CITATION.cff", "CHANGELOG.md")
+SOURCES = (
+    "_config.yml",
+    "_toc.yml",
+    "CITATION.cff",
+    "CHANGELOG.md",
+    "notebooks/data/grpo/summary.csv",  # the home page draws its runs
+)
 PDF_NAME = "the-safe-step.pdf"
 PACKAGES = ("rlvrlib", "numpy", "scipy", "matplotlib", "jupyter-book")
 
@@ -78,10 +84,10 @@ def build_site(root: Path, work: Path, facts: dict[str, object]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(root / "book", source / "book", ignore=shutil.ignore_patterns("__pycache__"))
     for name in SOURCES:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / name, source / name)
     if (root / "benchmarks" / "results").is_dir():
         shutil.copytree(root / "benchmarks" / "results", source / "benchmarks" / "results")
-    (source / "notebooks").mkdir()
     for path in (work / "notebooks").glob("*.ipynb"):
         nbformat.write(cleaned(path), source / "notebooks" / path.name)
     (source / "provenance.json").write_text(

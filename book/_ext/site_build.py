@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import shutil
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import nbformat
+from site_files import question
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx_proof.domain import ProofDomain  # type: ignore[import-untyped]
@@ -44,6 +47,50 @@ def shorten_navigation(app: Sphinx, config: Config) -> None:
     sections of every page into every page.
     """
     config.html_theme_options["max_navbar_depth"] = 2
+
+
+def leave_out_notebooks(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """*Previous* and *next* lead from chapter to chapter, and from a notebook to its chapter."""
+    builder: Any = app.builder
+    relations = builder.relations if builder.name == "html" else {}
+    for side, place in (("prev", 1), ("next", 2)):
+        other = relations.get(page, (None, None, None))[place]
+        while other and other.startswith("notebooks/"):
+            other = relations[other][place]
+        title = builder.render_partial(app.env.titles[other])["title"] if other else ""
+        uri = builder.get_relative_uri(page, other) if other else ""
+        context[side] = {"link": uri, "title": title} if other else None
+
+
+def describe(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """What a search engine or a shared link shows of a page: its question, and a picture."""
+    if doctree is None or app.builder.name != "html":
+        return
+    base = app.config.html_baseurl
+    text = question(doctree) or app.env.titles[page].astext()
+    facts = {
+        "og:title": app.env.titles[page].astext(),
+        "og:description": text,
+        "og:type": "article",
+        "og:url": base + app.builder.get_target_uri(page),
+        "og:image": f"{base}_static/preview.png",
+    }
+    rows = [f'<meta name="description" content="{escape(text)}">']
+    rows += [f'<meta property="{k}" content="{escape(v)}">' for k, v in facts.items()]
+    context["metatags"] = "\n".join([context.get("metatags", ""), *rows])
+
+
+def spare_mathjax(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """A page without a formula is a page without the script that sets them."""
+    if not re.search(r"\\[(\[]", context.get("body", "")):
+        scripts = context.get("script_files", [])
+        context["script_files"] = [s for s in scripts if "mathjax" not in str(s)]
 
 
 def complete_handlers(app: Sphinx) -> None:
@@ -82,9 +129,12 @@ def setup(app: Sphinx) -> dict[str, Any]:
     # Tables of claims are HTML of a notebook: Sphinx does not see their mathematics, and would
     # leave MathJax out of a page without other.
     app.set_html_assets_policy("always")
+    app.connect("html-page-context", spare_mathjax, priority=900)
     app.add_domain(Proofs, override=True)
     app.connect("config-inited", work_side_by_side)
     app.connect("config-inited", shorten_navigation)
+    app.connect("html-page-context", leave_out_notebooks)
+    app.connect("html-page-context", describe)
     app.connect("builder-inited", complete_handlers)
     app.connect("build-finished", prune)
     gc.disable()
