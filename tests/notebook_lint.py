@@ -34,27 +34,18 @@ LEANS = re.compile(
 )
 # Notebooks whose rows are not of two kinds yet.
 NOT_YET = {
-    "blind_spots",
     "convergence",
     "diagnose_a_run",
-    "grpo_runs",
     "language_model",
     "length",
     "length_bias",
     "log_odds",
     "logistic_law",
-    "moving_success_rates",
-    "noisy_verifier",
-    "optimizers",
     "overshoot",
-    "plan_a_step_size",
-    "prompt_adaptive",
     "prompt_batches",
     "regularity",
     "route_to_collapse",
     "success_rate",
-    "threshold_following",
-    "token_correlations",
     "token_threshold",
 }
 ROW_KEYS = {

@@ -7,7 +7,6 @@ library replaced.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +30,7 @@ from rlvrlib import (
     weightings,
 )
 from rlvrlib.evidence import claims
-from rlvrlib.practice import change_points, planning, pressure, run_log
+from rlvrlib.practice import change_points, pressure
 from rlvrlib.running.execution import missing_packages, read_notebook
 
 pytestmark = pytest.mark.thorough
@@ -110,24 +109,6 @@ def longer(original):
     return update
 
 
-def turned_over(original):
-    """Takes failures for successes in the second half of a log."""
-
-    def read(path):
-        log = original(path)
-        late = np.arange(len(log.step)) >= len(log.step) / 2
-        return replace(
-            log, values={**log.values, "reward": np.where(late, 1 - log["reward"], log["reward"])}
-        )
-
-    return read
-
-
-def unbroken(original):
-    """Finds no change in any log."""
-    return lambda values, generator: [change_points.segment(values, 0, len(values))]
-
-
 # Notebook, object, attribute, what is put in its place, the claims of which at least one must fail.
 PERTURBATIONS = [
     (
@@ -199,7 +180,7 @@ PERTURBATIONS = [
         times(30),
         {"falls", "all-falls", "collapses"},
     ),
-    ("prompt_adaptive", weightings, "batch_alignment", times(-1), {"arrives", "step-gain"}),
+    ("prompt_adaptive", weightings, "batch_alignment", times(-1), {"step-gain"}),
     ("prompt_adaptive", weightings, "min_norm_coefficients", equal_shares, {"max-min-dual"}),
     ("token_correlations", thresholds, "variance_local", times(1.5), {"never-above"}),
     (
@@ -236,7 +217,7 @@ PERTURBATIONS = [
         thresholds,
         "success_rise",
         times(6),
-        {"lengths-threshold", "grpo-closer"},
+        {"lengths-threshold", "kept-up-threshold"},
     ),
     (
         "moving_success_rates",
@@ -266,21 +247,19 @@ PERTURBATIONS = [
     ("noisy_verifier", plateaus, "multiplier", times(1.2), {"plateau-clean", "plateau-alarms"}),
     ("noisy_verifier", verifiers, "response_noise", double_loss, {"response-sharp"}),
     ("noisy_verifier", directions, "multiplier", times(1.2), {"late-constant"}),
-    ("grpo_runs", run_log, "read_log", turned_over, {"fast-long", "fast-short"}),
-    ("grpo_runs", change_points, "segments", unbroken, {"ramp-verdicts"}),
+    ("grpo_runs", rlvrlib, "advantages", squared, {"grpo-ratio"}),
     ("diagnose_a_run", change_points, "reached_level", times(0.3), {"early", "right-rate-jumps"}),
     ("diagnose_a_run", change_points, "reached_level", times(1.4), {"level", "false-alarms"}),
     ("diagnose_a_run", pressure, "success_factor", squared, {"trust"}),
     ("diagnose_a_run", pressure, "multiplier", times(1.2), {"logistic-exact"}),
-    ("plan_a_step_size", planning, "success_factor", squared, {"exact-method", "exact-group-size"}),
-    ("plan_a_step_size", directions, "multiplier", squared, {"exact-method", "exact-group-size"}),
+    ("plan_a_step_size", thresholds, "angle", times(1.2), {"guaranteed-success"}),
     ("blind_spots", directions, "multiplier", times(1.1), {"mode-law"}),
     (
         "optimizers",
         directions.Adam,
         "update",
         longer,
-        {"sign-length", "adam-attained", "adam-response", "noise-length"},
+        {"network-adam", "adam-attained", "adam-response", "noise-length"},
     ),
     ("optimizers", directions.Momentum, "update", longer, {"momentum"}),
     (
@@ -296,7 +275,7 @@ PERTURBATIONS = [
     ("optimizers", rlvrlib, "critical_step", times(1.1), {"clip-below"}),
     ("optimizers", thresholds, "log_linear", times(2), {"sign-threshold"}),
     ("optimizers", optimizers, "adam_response", times(1.1), {"adam-response"}),
-    ("optimizers", optimizers, "adam_travel", times(1.1), {"rare-travel", "rare-limit"}),
+    ("optimizers", optimizers, "adam_travel", times(1.1), {"rare-travel"}),
     ("optimizers", plateaus, "mean_square_distance", times(2), {"adam-plateau"}),
 ]
 
@@ -319,7 +298,7 @@ def test_a_perturbed_theorem_fails_its_claims(stem, owner, name, perturb, must_f
 def test_the_unperturbed_claims_hold(stem, monkeypatch):
     """The positive control of this file: the same run without a perturbation."""
     found = made_claims(stem, monkeypatch).values()
-    verdicts = [claim.verdict for claim in found]
+    verdicts = [claim.verdict for claim in found if claim.verdict != claims.RECORDED]
     assert found and not claims.unexplained(claim.row() for claim in found)
     # A few leave the assumptions when they have few samples.
     assert verdicts.count(claims.HOLDS) >= 0.8 * len(verdicts)
