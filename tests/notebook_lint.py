@@ -34,16 +34,11 @@ LEANS = re.compile(
 )
 # Notebooks whose rows are not of two kinds yet.
 NOT_YET = {
-    "convergence",
     "diagnose_a_run",
     "language_model",
     "length",
     "length_bias",
-    "log_odds",
-    "logistic_law",
-    "overshoot",
     "prompt_batches",
-    "regularity",
     "route_to_collapse",
     "success_rate",
     "token_threshold",
@@ -265,6 +260,8 @@ def _reads(expression: ast.expr, known: Iterable[str]) -> set[str]:
             return
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             parts: list[ast.AST] = [node.func.value, *node.args, *node.keywords]
+        elif isinstance(node, ast.DictComp):  # its keys name the cases
+            parts = [node.value, *node.generators]
         else:
             parts = list(ast.iter_child_nodes(node))
         for part in parts:

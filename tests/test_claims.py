@@ -66,8 +66,24 @@ def test_a_record_has_no_verdict():
     assert claims.summary(rows) == (
         "2 predictions: 1 hold, 1 fail, 0 outside the assumptions; 1 records"
     )
-    with pytest.raises(ValueError, match="uncertainty must be non-negative and finite, got -1"):
+    with pytest.raises(ValueError, match="uncertainty must be non-negative, got -1"):
         claims.record("a", "s", 1.0, uncertainty=-1)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_uncertainties_cover_the_truth(seed):
+    """Of 200 samples 95% +- 5 standard errors cover it."""
+    draws = np.random.default_rng(seed).random((200, 60))
+    for make, truth in (
+        (claims.mean, 0.5),
+        (claims.median, 0.5),
+        (lambda key, said, values: claims.share(key, said, values < 0.3), 0.3),
+    ):
+        found = [make("a", "s", sample) for sample in draws]
+        covered = np.mean([abs(row.measured - truth) <= row.uncertainty for row in found])
+        assert 0.87 <= covered <= 1
+    assert claims.mean("a", "s", [1.0]).row()["tolerance_text"] == "± ∞"
+    assert claims.share("a", "s", [True] * 500).uncertainty == pytest.approx(0.0038, rel=0.02)
 
 
 def test_a_citation_is_shown_by_author_and_year():

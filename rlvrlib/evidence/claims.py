@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 HOLDS, FAILS, OUTSIDE, RECORDED = "holds", "fails", "outside the assumptions", "recorded"
 
@@ -57,7 +58,9 @@ class Prediction:
     failure: str = ""
 
     def __post_init__(self) -> None:
-        _check(self.key, "tolerance", self.tolerance)
+        _check_key(self.key)
+        if not 0 <= self.tolerance < math.inf:
+            raise ValueError(f"tolerance must be non-negative and finite, got {self.tolerance!r}")
         if not self.source.strip():
             raise ValueError(f"source must name what implies {self.key}, got {self.source!r}")
         if self.relation not in _SIGNS:
@@ -106,7 +109,8 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Record:
-    """A measurement that no theorem predicts. It has no verdict.
+    """A measurement that no theorem predicts. It has no verdict. ``record`` makes one; ``mean``,
+    ``share`` and ``median`` make one of independent draws.
 
     Parameters
     ----------
@@ -121,7 +125,9 @@ class Record:
     uncertainty: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self.key, "uncertainty", self.uncertainty)
+        _check_key(self.key)
+        if not self.uncertainty >= 0:
+            raise ValueError(f"uncertainty must be non-negative, got {self.uncertainty!r}")
 
     @property
     def verdict(self) -> str:
@@ -140,18 +146,17 @@ class Record:
             "measured": _plain(self.measured),
             "tolerance": _plain(self.uncertainty),
             "predicted_text": "",
-            "measured_text": _rounding(self.measured, 0) or _text(self.measured, self.uncertainty),
-            "tolerance_text": f"± {_text(self.uncertainty)}" if self.uncertainty else "",
+            "measured_text": (not self.uncertainty and _rounding(self.measured, 0))
+            or _text(self.measured),
+            "tolerance_text": f"± {_text(self.uncertainty, digits=2)}" if self.uncertainty else "",
             "verdict": self.verdict,
             "reason": "",
         }
 
 
-def _check(key: str, name: str, allowed: float) -> None:
+def _check_key(key: str) -> None:
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", key):
         raise ValueError(f"key must be lower-case letters, digits and hyphens, got {key!r}")
-    if not 0 <= allowed < math.inf:
-        raise ValueError(f"{name} must be non-negative and finite, got {allowed!r}")
 
 
 def equals(
@@ -230,6 +235,30 @@ def more_than(
 def record(key: str, statement: str, measured: float, *, uncertainty: float = 0.0) -> Record:
     """Measured, and predicted by nothing."""
     return Record(key, statement, measured, uncertainty)
+
+
+def mean(key: str, statement: str, values: ArrayLike) -> Record:
+    """The mean of independent draws with half of its 95% interval, 1.96 standard errors."""
+    drawn = np.ravel(values)
+    error = np.std(drawn, ddof=1) / math.sqrt(len(drawn)) if len(drawn) > 1 else math.inf
+    return Record(key, statement, float(np.mean(drawn)), 1.96 * float(error))
+
+
+def share(key: str, statement: str, hits: ArrayLike) -> Record:
+    """The share of independent draws that hit, with half of Wilson's 95% interval."""
+    drawn = np.ravel(hits)
+    found, per_draw = float(np.mean(drawn)), 1.96**2 / len(drawn)
+    variance = found * (1 - found) + per_draw / 4
+    return Record(key, statement, found, math.sqrt(per_draw * variance) / (1 + per_draw))
+
+
+def median(key: str, statement: str, values: ArrayLike) -> Record:
+    """The median of independent draws with half of the 95% interval between order statistics."""
+    drawn = np.sort(np.ravel(values))
+    reach = 0.98 * math.sqrt(len(drawn))  # 1.96 standard deviations of the rank
+    ends = np.round((len(drawn) - 1) / 2 + np.array([-reach, reach])).astype(int)
+    low, high = drawn[np.clip(ends, 0, len(drawn) - 1)]
+    return Record(key, statement, float(np.median(drawn)), float(high - low) / 2)
 
 
 def each(
@@ -424,7 +453,7 @@ def _rounding(measured: float, predicted: float) -> str:
     return f"< {ROUNDING:.0e}".replace("e-", "e−")
 
 
-def _text(value: float, tolerance: float = 0.0) -> str:
+def _text(value: float, tolerance: float = 0.0, digits: int = 4) -> str:
     """Four significant digits, or as many as the tolerance speaks of; counts whole."""
     if _is_count(value):
         return str(int(value))
@@ -433,8 +462,9 @@ def _text(value: float, tolerance: float = 0.0) -> str:
         return "undefined"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    spoken_of = math.log10(abs(value)) - math.log10(tolerance) if value and tolerance else 0
-    return f"{value:.{min(max(4, math.ceil(spoken_of) + 1), 14)}g}".replace("-", "−")
+    says = value and 0 < tolerance < math.inf
+    spoken_of = math.log10(abs(value)) - math.log10(tolerance) if says else 0
+    return f"{value:.{min(max(digits, math.ceil(spoken_of) + 1), 14)}g}".replace("-", "−")
 
 
 def _plain(value: float) -> float | int | str:
