@@ -70,10 +70,8 @@ def test_a_record_has_no_verdict():
         claims.record("a", "s", 1.0, uncertainty=-1)
 
 
-@given(st.integers(0, 2**32 - 1))
-def test_uncertainties_cover_the_truth(seed):
-    """Of 200 samples 95% +- 5 standard errors cover it."""
-    draws = np.random.default_rng(seed).random((200, 60))
+def test_uncertainties_cover_the_truth_in_95_of_100_samples():
+    draws = np.random.default_rng(1).random((4000, 60))
     for make, truth in (
         (claims.mean, 0.5),
         (claims.median, 0.5),
@@ -81,9 +79,9 @@ def test_uncertainties_cover_the_truth(seed):
     ):
         found = [make("a", "s", sample) for sample in draws]
         covered = np.mean([abs(row.measured - truth) <= row.uncertainty for row in found])
-        assert 0.87 <= covered <= 1
+        assert 0.94 <= covered <= 0.98, (make, covered)
     assert claims.mean("a", "s", [1.0]).row()["tolerance_text"] == "± ∞"
-    assert claims.share("a", "s", [True] * 500).uncertainty == pytest.approx(0.0038, rel=0.02)
+    assert claims.share("a", "s", [True] * 500).uncertainty == pytest.approx(0.0076, rel=0.02)
 
 
 def test_a_citation_is_shown_by_author_and_year():

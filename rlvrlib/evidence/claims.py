@@ -116,7 +116,8 @@ class Record:
     ----------
     key, statement : as of a prediction.
     measured : the value.
-    uncertainty : half of the 95% interval where the value is sampled; 0 where nothing is drawn.
+    uncertainty : the longer side of the 95% interval where the value is sampled; 0 where nothing is
+        drawn.
     """
 
     key: str
@@ -245,20 +246,23 @@ def mean(key: str, statement: str, values: ArrayLike) -> Record:
 
 
 def share(key: str, statement: str, hits: ArrayLike) -> Record:
-    """The share of independent draws that hit, with half of Wilson's 95% interval."""
+    """The share of independent draws that hit, with the longer side of Wilson's 95% interval."""
     drawn = np.ravel(hits)
     found, per_draw = float(np.mean(drawn)), 1.96**2 / len(drawn)
     variance = found * (1 - found) + per_draw / 4
-    return Record(key, statement, found, math.sqrt(per_draw * variance) / (1 + per_draw))
+    side = math.sqrt(per_draw * variance) + per_draw * abs(0.5 - found)
+    return Record(key, statement, found, side / (1 + per_draw))
 
 
 def median(key: str, statement: str, values: ArrayLike) -> Record:
-    """The median of independent draws with half of the 95% interval between order statistics."""
+    """The median of independent draws with the longer side of the 95% interval between two of them.
+    """
     drawn = np.sort(np.ravel(values))
     reach = 0.98 * math.sqrt(len(drawn))  # 1.96 standard deviations of the rank
     ends = np.round((len(drawn) - 1) / 2 + np.array([-reach, reach])).astype(int)
     low, high = drawn[np.clip(ends, 0, len(drawn) - 1)]
-    return Record(key, statement, float(np.median(drawn)), float(high - low) / 2)
+    middle = float(np.median(drawn))
+    return Record(key, statement, middle, max(high - middle, middle - low))
 
 
 def each(
