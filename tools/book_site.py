@@ -23,6 +23,7 @@ SOURCES = (
     "CITATION.cff",
     "CHANGELOG.md",
     "notebooks/data/grpo/summary.csv",  # the home page draws its runs
+    "notebooks/data/grpo/ramp-seed1.json",  # the practitioner's guide reads this log
 )
 PDF_NAME = "the-safe-step.pdf"
 PACKAGES = ("rlvrlib", "numpy", "scipy", "matplotlib", "jupyter-book")
