@@ -22,7 +22,6 @@ FOLDER = ROOT / "notebooks" / "data" / "grpo"
 CONFIG = yaml.safe_load((ROOT / "measurements" / "grpo_runs.yml").read_text(encoding="utf-8"))
 LOGS = sorted(FOLDER.glob("*-seed*.json"))
 RAMPS = [path for path in LOGS if path.name.startswith("ramp")]
-FALLEN = {v.COLLAPSE, v.OVERSHOOT, v.RECOVERY}
 
 
 def rows_of(path: Path) -> list[dict[str, float]]:
@@ -83,9 +82,18 @@ def test_the_provenance_names_what_made_them() -> None:
 @pytest.mark.parametrize("path", RAMPS, ids=lambda path: path.stem)
 def test_a_rate_that_rises_too_far_is_called_a_fall(path: Path) -> None:
     rows = rows_of(path)
-    assert judged(rows).verdict in FALLEN
+    assert judged(rows).verdict in v.FALLEN
     backwards = judged([{**row, "step": place + 1} for place, row in enumerate(rows[::-1])])
-    assert backwards.verdict not in FALLEN
+    assert backwards.verdict not in v.FALLEN
+
+
+def test_most_short_logs_are_decided_and_none_blames_the_verifier() -> None:
+    logs = [path for path in LOGS if path not in RAMPS and "grpo_" not in path.stem]
+    found = [diagnose(read_log(path), optimizer="gradient", method="dr_grpo") for path in logs]
+    assert len(found) == 18 and all(one.verdict != v.VERIFIER for one in found)
+    open_ones = [one for one in found if one.verdict == v.UNDECIDED]
+    assert len(open_ones) <= 4
+    assert all("24 rows" in one.headline and "--" in one.do_first for one in open_ones)
 
 
 @pytest.mark.parametrize("path", [p for p in LOGS if p not in RAMPS], ids=lambda path: path.stem)
@@ -100,8 +108,6 @@ def test_a_short_log_is_not_called_what_it_is_not(path: Path) -> None:
 @pytest.mark.parametrize("path", RAMPS, ids=lambda path: path.stem)
 def test_a_rate_that_grew_is_named(path):
     found = diagnose(read_log(path), method="dr_grpo", group_size=8, cut_counts=True)
-    assert any(
-        re.search(r"the learning rate was \d+\.\d times that of the peak", line)
-        for line in found.supports
-    )
-    assert not any("nothing that a log shows" in line for line in found.against)
+    grown = [line for line in found.supports if line.startswith("the learning rate went from")]
+    before, after = (float(number) for number in re.findall(r"(?:from|to) ([\d.]+) \(", grown[0]))
+    assert after > 1.25 * before and "The learning rate" in found.headline

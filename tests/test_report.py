@@ -38,7 +38,7 @@ def test_the_page_is_self_contained_and_says_everything():
     page = BeautifulSoup(text, "html.parser")
     plain = page.get_text()
     for sentence in (found.headline, *found.supports, *found.against, *found.advice, *found.notes):
-        assert sentence in plain
+        assert sentence.replace("`", "") in plain
     figures = page.find_all("svg")
     assert len(figures) == 3 and all(figure["aria-label"] for figure in figures)
     ids = [element["id"] for element in page.find_all(id=True)]
@@ -75,10 +75,10 @@ def test_every_bad_file_goes_through_the_command(tmp_path, name):
     path, page = tmp_path / "log", tmp_path / "page.html"
     path.write_bytes(corpus.BAD[name])
     result = runner.invoke(app, ["diagnose", str(path), "--html", str(page)])
-    assert result.exit_code in (0, 2) and (
+    assert result.exit_code in (0, 2, 10) and (
         result.exception is None or isinstance(result.exception, SystemExit)
     )
-    assert page.exists() == (result.exit_code == 0)
+    assert page.exists() == (result.exit_code != 2)
 
 
 def test_no_reward_is_an_error_that_says_what_to_type(tmp_path):
@@ -98,7 +98,7 @@ def test_several_logs_of_which_one_is_bad(tmp_path):
     )
     assert (
         result.exit_code == 2
-        and "verdict: overshoot" in result.output
+        and "verdict: fall" in result.output
         and "error: " in result.output
     )
     assert "good.json" in page.read_text() and "bad.json" not in page.read_text()
@@ -123,7 +123,7 @@ def test_options_reach_the_diagnosis(tmp_path):
             "1e-6",
         ],
     )
-    assert result.exit_code == 0 and "not a success rate" not in result.output
+    assert result.exit_code == 0 and "success rate" in result.output.splitlines()[1]
     for option in (
         ["--column", "reward"],
         ["--method", "ppo", "--column", "reward=acc"],

@@ -4,6 +4,7 @@ learning rate moves.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 
 from rlvrlib import SAMPLED_METHODS
 from rlvrlib.practice.formats import known_formats
-from rlvrlib.practice.records import printable
+from rlvrlib.practice.records import failed_record, printable
 
 BAD_INPUT = 2
 DIAGNOSE = f"""Say what a training log shows: the verdict, the evidence for and against it, and what
@@ -21,7 +22,11 @@ Reads {"; ".join(name for name, _ in known_formats())}. So it reads what is writ
 {", ".join(dict.fromkeys(name for _, names in known_formats() for name in names))}.
 
 What it skips is listed, and so are columns that it does not know. With several logs, one that
-cannot be read does not stop the others; the exit status is 2 then."""
+cannot be read does not stop the others.
+
+The exit status is 2 where a log cannot be read, else 10 where one has a warning, a fall or broken
+numbers, else 0. With ``--json`` it prints one JSON object a log and line, with the keys
+{", ".join(failed_record("", ""))}."""
 
 _Method = Annotated[
     str | None,
@@ -74,7 +79,17 @@ def diagnose(
     run: Annotated[
         str | None, typer.Option(help="The run to read from an export of several.")
     ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            help="adam (moves of a fixed length at a given rate; assumed, and said, where omitted) "
+            "or gradient."
+        ),
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page here.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a log, for scripts.")
+    ] = False,
 ) -> None:
     """Say what a training log shows; ``DIAGNOSE`` is the help."""
     from rlvrlib.practice.diagnosis import diagnose as judge
@@ -87,33 +102,40 @@ def diagnose(
     found = []
     for path in logs:
         try:
-            log = read_log(path, columns, run)
-            found.append(
-                judge(
-                    log,
-                    method=method,
-                    aggregation=aggregation,
-                    group_size=group_size,
-                    rate=lr,
-                    success=success,
-                    reward_range=reward_range,
-                    reference=reference,
-                    cut_counts=cut_counts,
-                )
+            one = judge(
+                read_log(path, columns, run),
+                method=method,
+                aggregation=aggregation,
+                group_size=group_size,
+                rate=lr,
+                success=success,
+                reward_range=reward_range,
+                reference=reference,
+                cut_counts=cut_counts,
+                optimizer=optimizer,
             )
         except ValueError as error:
-            typer.echo(f"error: {printable(f'{path}: {error}', 4000)}", err=True)
+            text = printable(f"{path}: {error}", 4000)
+            typer.echo(f"error: {text}", err=True)
+            record = failed_record(str(path), text)
         else:
-            typer.echo(found[-1].summary())
+            found.append(one)
+            record = {**one.record(), "file": str(path)}
+        if as_json:
+            typer.echo(json.dumps(record, allow_nan=False))
+        elif record["error"] is None:
+            typer.echo(one.summary())
     if html is not None and found:
         # Matplotlib takes a second to load: only for the page.
         from rlvrlib.practice.report import report
         from rlvrlib.running.execution import write_whole
 
         write_whole(html, report(found))
-        typer.echo(f"page: {html}")
+        typer.echo(f"page: {html}", err=as_json)
     if len(found) < len(logs):
         raise typer.Exit(BAD_INPUT)
+    if status := max(one.status for one in found):
+        raise typer.Exit(status)
 
 
 def _beside(*names: str) -> Any:

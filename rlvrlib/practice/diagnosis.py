@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +15,10 @@ from rlvrlib import Array
 from rlvrlib.practice import change_points
 from rlvrlib.practice.change_points import MIN_ROWS, Segment
 from rlvrlib.practice.pressure import Pressure, aggregation_of, threshold_pressure
+from rlvrlib.practice.records import RECORD_VERSION
 from rlvrlib.practice.run_log import RunLog
 from rlvrlib.practice.signals import Signals, read_signals
-from rlvrlib.practice.verdicts import GROWTH, Case
+from rlvrlib.practice.verdicts import BROKEN, FALLEN, GROWTH, Case
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,18 @@ class Diagnosis:
     notes: tuple[str, ...]
 
     @property
+    def status(self) -> int:
+        """What the command's exit status says: 10 for a warning, a fall or broken numbers, else
+        0.
+        """
+        return 10 * (self.warning is not None or self.verdict in FALLEN | {BROKEN})
+
+    @property
+    def do_first(self) -> str:
+        """The first thing to do, in one sentence."""
+        return self.advice[0] if self.advice else ""
+
+    @property
     def sections(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """Titles and sentences in the order in which a reader needs them."""
         return (
@@ -66,13 +80,39 @@ class Diagnosis:
         """The diagnosis as plain text, a line per statement, without the control characters that a
         log may hold.
         """
-        lines = [self.log.source, f"  {self.headline}", f"  verdict: {self.verdict}"]
+        lines = [self.log.source, f"  {self.headline}", f"  Do first: {self.do_first}"]
+        lines.append(f"  verdict: {self.verdict}")
         for title, sentences in self.sections:
             if sentences:
                 lines += [f"  {title}", *(f"    - {sentence}" for sentence in sentences)]
         return "\n".join(
             "".join(letter if letter.isprintable() else "?" for letter in line) for line in lines
         )
+
+    def record(self) -> dict[str, Any]:
+        """The diagnosis for scripts: numbers, texts, lists and None alone; ``version`` grows when
+        a key changes its meaning or goes.
+        """
+        steps, pressure = self.log.step, self.pressure
+        return {
+            "version": RECORD_VERSION,
+            "file": self.log.source,
+            "status": self.status,
+            "error": None,
+            "format": self.log.form,
+            "rows": len(steps),
+            "rows_with_reward": len(self.signals.rows),
+            "steps": [float(steps[0]), float(steps[-1])] if len(steps) else None,
+            "verdict": self.verdict,
+            "headline": self.headline,
+            "warning": self.warning,
+            "halved": self.halved,
+            "pressure": None if pressure is None else pressure.record(),
+            "for": list(self.supports),
+            "against": list(self.against),
+            "advice": list(self.advice),
+            "notes": list(self.notes),
+        }
 
 
 def diagnose(
@@ -86,6 +126,7 @@ def diagnose(
     reward_range: tuple[float, float] | None = None,
     reference: tuple[float, float] | None = None,
     cut_counts: bool = False,
+    optimizer: str | None = None,
     seed: int = 0,
 ) -> Diagnosis:
     """Diagnose a training run.
@@ -93,7 +134,7 @@ def diagnose(
     Parameters
     ----------
     log : see `read_log`.
-    method, aggregation, group_size, reference : see `threshold_pressure`.
+    method, aggregation, group_size, reference, optimizer : see `threshold_pressure`.
     rate : the learning rate, where the log does not have it.
     success, reward_range : see `read_signals`.
     cut_counts : whether the verifier means to accept responses that were cut; otherwise that makes
@@ -116,7 +157,8 @@ def diagnose(
     drivers = {
         name: change_points.driver_evidence(np.abs(log[name][signals.rows]), factor)
         for name, factor in GROWTH.items()
-        if np.isfinite(log[name][signals.rows]).sum() >= MIN_ROWS
+        if name not in ("rate", "kl")
+        and np.isfinite(log[name][signals.rows]).sum() >= MIN_ROWS
     }
     warned = change_points.first_warning(values, list(drivers.values())) if count else None
     fallen = change_points.halved(values)
@@ -130,6 +172,7 @@ def diagnose(
             aggregation=aggregation,
             group_size=group_size,
             reference=reference,
+            optimizer=optimizer,
         )
     case = Case(log, signals, steps, tuple(parts), warned, pressure, cut_counts)
     verdict, headline, supports, against, advice = case.decide()
@@ -145,7 +188,7 @@ def diagnose(
         None if warned is None else float(steps[warned]),
         None if fallen is None else float(steps[fallen]),
         pressure,
-        (*log.notes, *signals.notes, *(pressure.notes if pressure else ())),
+        (*log.notes, *signals.reward.notes, *(pressure.notes if pressure else ())),
     )
 
 

@@ -7,6 +7,11 @@ the divisor of its loss. The ratio is
 
     pressure = eta * T / divisor * m(J) / g(J) * unknown constant.
 
+With Adam whose second moment has adapted a move is ``eta`` times a constant, whatever the gradient,
+so that divisor and multiplier cancel:
+
+    pressure = eta * T / g(J) * unknown constant, with the norm of the gap in the constant.
+
 The constant (range of the token scores, alignment, scale of the gradient) cancels between two
 points of one run as far as it stays the same, which nobody can see in a log. So only ratios are
 given, never an absolute number.
@@ -27,6 +32,7 @@ from rlvrlib.practice.run_log import RunLog
 # What the loss divides the sum over tokens by. The length cap is constant in a run; the mean length
 # is not.
 AGGREGATIONS = ("sum", "cap", "mean")
+OPTIMIZERS = ("adam", "gradient")
 # rates are kept away from 0 and 1 by this much, or by half a response where their number is known
 _EDGE = 1e-3
 
@@ -57,10 +63,11 @@ class Pressure:
     ----------
     windows : first and last row (exclusive) of each window, shape ``(windows, 2)``.
     reference : the window that the others are compared with.
-    factors : natural logarithm of the factors ``rate``, ``length``, ``success rate``, ``method``,
-        shape ``(windows,)`` each.
+    factors : natural logarithm of the factors ``rate``, ``length``, ``success rate``, shape
+        ``(windows,)`` each.
     error : standard error of the total, from the scatter of the rows, reference included, shape
         ``(windows,)``.
+    optimizer : the one of ``OPTIMIZERS`` whose moves were taken.
     notes : what was assumed.
     """
 
@@ -68,6 +75,7 @@ class Pressure:
     reference: int
     factors: Mapping[str, Array]
     error: Array
+    optimizer: str
     notes: tuple[str, ...]
 
     @property
@@ -76,6 +84,16 @@ class Pressure:
         ``(windows,)``.
         """
         return np.sum(list(self.factors.values()), axis=0)
+
+    def record(self) -> dict[str, object]:
+        """The pressure of the last window over that of the reference, with two standard errors."""
+        total, error = float(self.total[-1]), 2 * float(self.error[-1])
+        return {
+            "optimizer": self.optimizer,
+            "at_end": float(np.exp(total)),
+            "interval": [float(np.exp(total - error)), float(np.exp(total + error))],
+            "factors": {name: float(np.exp(value[-1])) for name, value in self.factors.items()},
+        }
 
 
 def threshold_pressure(
@@ -87,6 +105,7 @@ def threshold_pressure(
     aggregation: str | None = None,
     group_size: int | None = None,
     reference: tuple[float, float] | None = None,
+    optimizer: str | None = None,
 ) -> Pressure:
     """Pressure of a run in about twenty windows.
 
@@ -96,13 +115,16 @@ def threshold_pressure(
     rows : the rows of the log that have a success rate, shape ``(n,)``.
     success_rate : of these rows, shape ``(n,)``.
     method, aggregation, group_size : see `methods.multiplier` and `aggregation_of`; GRPO is
-        assumed, and said, where omitted.
+        assumed, and said, where omitted. They do not matter for ``adam``.
     reference : first and last step of the reference; by default the first window whose success rate
         is within two standard errors of the best one.
+    optimizer : ``adam`` for moves of a fixed length at a given rate, ``gradient`` for moves in
+        proportion to the gradient; AdamW is assumed, and said, where omitted.
     """
     rows, success = np.asarray(rows), np.asarray(success_rate, dtype=float)
-    notes = [] if method else ["method not given: GRPO assumed"]
-    method = method or "grpo"
+    notes = _assumed(method, optimizer)
+    method, optimizer = method or "grpo", optimizer or "adam"
+    one_of(OPTIMIZERS, optimizer=optimizer)
     aggregation = aggregation_of(method, aggregation)
     width = max(10, len(rows) // 20)
     edges = np.arange(0, max(len(rows) - width, 0) + 1, width)
@@ -125,17 +147,17 @@ def threshold_pressure(
             )
         chosen = int(np.argmax(shares))
     edge = _EDGE
+
+    def log_factor(rate: Array) -> Array:
+        """Of the success rate."""
+        if optimizer == "adam":
+            return -np.log(thresholds.longest_guarantee(rate))
+        return np.log(success_factor(rate, method, group_size))
+
     clipped = np.clip(level, edge, 1 - edge)
-    log_success = np.log(success_factor(clipped, method, group_size))
-    slope = np.gradient(
-        np.log(
-            success_factor(
-                np.stack([clipped - edge / 2, clipped, clipped + edge / 2]), method, group_size
-            )
-        ),
-        edge / 2,
-        axis=0,
-    )[1]
+    log_success = log_factor(clipped)
+    three = np.stack([clipped - edge / 2, clipped, clipped + edge / 2])
+    slope = np.gradient(log_factor(three), edge / 2, axis=0)[1]
     rate, rate_note = _window_means(
         log["rate"][rows], parts, "learning rate", "it is taken as constant"
     )
@@ -143,8 +165,8 @@ def threshold_pressure(
         log["length"][rows], parts, "response length", "its factor is left out"
     )
     notes += rate_note + length_note
-    power = 0.0 if aggregation == "mean" else 1.0
-    if aggregation == "mean" and not length_note:
+    power = 0.0 if optimizer == "gradient" and aggregation == "mean" else 1.0
+    if not power and not length_note:
         notes.append(
             "the loss is taken to divide by the length, so that the length does not count; "
             "if it sums over tokens, use aggregation 'sum'"
@@ -166,11 +188,20 @@ def threshold_pressure(
         "rate": log_rate,
         "length": log_length,
         "success rate": log_success,
-        "method": np.zeros(len(parts)),
     }
     factors = {name: value - value[chosen] for name, value in factors.items()}
     error[chosen] = 0.0
-    return Pressure(windows, chosen, factors, error, tuple(notes))
+    return Pressure(windows, chosen, factors, error, optimizer, tuple(notes))
+
+
+def _assumed(method: str | None, optimizer: str | None) -> list[str]:
+    if optimizer is None:
+        return [
+            "optimizer not given: the pressure assumes AdamW, as nearly all such runs use it: "
+            "moves of a fixed length at a given rate, and the norm of the gap taken as the same; "
+            "--optimizer gradient for plain gradient steps"
+        ]
+    return ["method not given: GRPO assumed"] if optimizer == "gradient" and not method else []
 
 
 def logistic_law(

@@ -1,4 +1,6 @@
-"""What every reader of a log gives: records, and notes of what was skipped."""
+"""What every reader of a log gives: records, and notes of what was skipped; and the record of a
+diagnosis for scripts.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,7 @@ from typing import Any, NamedTuple
 Row = dict[str, Any]
 
 MAX_LINE, MAX_DOCUMENT = 1 << 20, 1 << 28
+RECORD_VERSION = 1  # of a diagnosis for scripts: grows when a key changes its meaning or goes
 
 
 class Record(NamedTuple):
@@ -68,3 +71,19 @@ def some(names: Iterable[object], count: int = 12) -> str:
     shown = [repr(str(name)[:60]) for name in names]
     more = f" and {len(shown) - count} more" if len(shown) > count else ""
     return ", ".join(shown[:count]) + more
+
+
+def failed_record(file: str, error: str) -> dict[str, Any]:
+    """What `Diagnosis.record` is for a log that could not be read: the same keys, and the error."""
+    nothing = ("format", "steps", "verdict", "headline", "warning", "halved", "pressure")
+    lists = ("for", "against", "advice", "notes")
+    return {
+        "version": RECORD_VERSION,
+        "file": file,
+        "status": 2,
+        "error": error,
+        "rows": 0,
+        "rows_with_reward": 0,
+        **dict.fromkeys(nothing),
+        **{key: [] for key in lists},
+    }

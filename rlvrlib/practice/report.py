@@ -5,6 +5,7 @@ show.
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Sequence
 
 import matplotlib as mpl
@@ -16,6 +17,7 @@ from rlvrlib import Array
 from rlvrlib.evidence import figures
 from rlvrlib.evidence import html as page
 from rlvrlib.practice.diagnosis import Diagnosis
+from rlvrlib.practice.signals import Signals
 
 _FEW = 600  # rows up to this number are drawn one by one; of more only their means
 _SHOWN = {
@@ -45,11 +47,12 @@ def _run(found: Diagnosis, number: int) -> str:
     parts = [
         f"<section><h2>{html.escape(found.log.source)}</h2>",
         f"<p><strong>{html.escape(found.headline)}</strong></p>",
+        f"<p>Do first: {_code(found.do_first)}</p>",
     ]
     parts.append(page.facts_table(_facts(found)))
     for title, sentences in found.sections:
         if sentences:
-            items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences)
+            items = "".join(f"<li>{_code(sentence)}</li>" for sentence in sentences)
             parts.append(f"<h3>{title}</h3><ul>{items}</ul>")
         if title == "For":
             parts += [
@@ -59,6 +62,11 @@ def _run(found: Diagnosis, number: int) -> str:
     return "\n".join([*parts, "</section>"])
 
 
+def _code(sentence: str) -> str:
+    """The sentence, escaped, with names of a configuration set as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(sentence))
+
+
 def _facts(found: Diagnosis) -> dict[str, object]:
     steps, signals = found.log.step, found.signals
     facts: dict[str, object] = {
@@ -66,9 +74,7 @@ def _facts(found: Diagnosis) -> dict[str, object]:
         "Format": found.log.form,
         "Steps": f"{steps[0]:g} to {steps[-1]:g}, {len(steps)} rows, {len(signals.rows)} of them "
         "with a reward",
-        "Success rate": signals.source
-        if signals.is_rate
-        else "none: the reward is not a success rate",
+        signals.reward.noun.capitalize(): f"{signals.reward.source}, {_ends(signals)}",
         "First warning": "none" if found.warning is None else f"step {found.warning:g}",
         "Mean of 25 rows below half its peak": "never"
         if found.halved is None
@@ -78,6 +84,11 @@ def _facts(found: Diagnosis) -> dict[str, object]:
         "Truncated responses": signals.truncated_source or "unknown",
     }
     return facts
+
+
+def _ends(signals: Signals) -> str:
+    reward = signals.reward
+    return f"{reward.low:g} to {reward.high:g}{'' if reward.bounded else ' as far as it is seen'}"
 
 
 def _rate(values: Array) -> str:
@@ -132,16 +143,17 @@ def _pictures(found: Diagnosis) -> Iterable[tuple[str, str, str, str]]:
 
 
 def _course_words(found: Diagnosis) -> str:
-    levels = ", then ".join(f"{part.mean:.2f}" for part in found.segments)
+    levels = ", then ".join(f"{found.signals.in_units(part.mean):.2f}" for part in found.segments)
     warned = "no warning" if found.warning is None else f"first warning at step {found.warning:g}"
-    return f"Success rate over the steps: level {levels}; {warned}."
+    return f"{found.signals.reward.noun.capitalize()} over the steps: level {levels}; {warned}."
 
 
 def draw_course(axes: Axes, found: Diagnosis) -> None:
-    """Success rate: rows, means over windows, segments of constant level, first warning and where
-    the reward had halved.
+    """The reward in the log's own units: rows, means over windows, segments of constant level,
+    first warning and where the reward had halved.
     """
-    steps, values = found.log.step[found.signals.rows], found.signals.success
+    signals = found.signals
+    steps, values = found.log.step[signals.rows], signals.in_units(signals.success)
     if len(values) <= _FEW:
         axes.plot(steps, values, ".", color=figures.GREY, markersize=3, alpha=0.6, label="rows")
     places, means = _means(steps, values)
@@ -150,15 +162,16 @@ def draw_course(axes: Axes, found: Diagnosis) -> None:
         ends = [steps[part.start], steps[part.stop - 1]]
         axes.plot(
             ends,
-            [part.mean] * 2,
+            [signals.in_units(part.mean)] * 2,
             **figures.role("predicted", label="segments" if number == 0 else None),
         )
     if found.warning is not None:
         axes.axvline(found.warning, **figures.role("threshold", label="first warning"))
     if found.halved is not None:
         axes.axvline(found.halved, **figures.role("reference", label="below half its peak"))
-    noun = "success rate $J$" if found.signals.is_rate else "reward, scaled to [0, 1]"
-    axes.set(xlabel="step", ylabel=noun, ylim=(-0.03, 1.03))
+    axes.set(xlabel="step", ylabel=signals.reward.noun)
+    if signals.is_rate and signals.in_units([0, 1]).tolist() == [0, 1]:
+        axes.set_ylim(-0.03, 1.03)
     axes.legend(
         loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=5, columnspacing=1.0, handlelength=1.6
     )
@@ -171,8 +184,8 @@ def draw_pressure(axes: Axes, found: Diagnosis) -> None:
     pressure = found.pressure
     if pressure is None:
         raise ValueError(
-            "found must have a pressure: the log has too few rows, or its reward is not a success "
-            "rate"
+            "found must have a pressure: the log has too few rows, or its reward may not be "
+            "used as a success rate"
         )
     steps = found.log.step[found.signals.rows]
     places = np.array([steps[start:stop].mean() for start, stop in pressure.windows])
@@ -195,14 +208,23 @@ def draw_pressure(axes: Axes, found: Diagnosis) -> None:
     axes.axhline(1, **figures.role("reference"))
     if found.warning is not None:
         axes.axvline(found.warning, **figures.role("threshold"))
-    axes.set(xlabel="step", ylabel="pressure, relative", yscale="log")
+    axes.set(xlabel="step", ylabel="pressure over reference", yscale="log")
     low, high = axes.get_ylim()
-    axes.set_yticks([tick for tick in 2.0 ** np.arange(-20, 21) if low <= tick <= high])
-    axes.yaxis.set_major_formatter("{x:.3g}")
-    axes.minorticks_off()
+    axes.set_ylim(min(low, 0.45), max(high, 2.2))
+    _tick_factors(axes)
     axes.legend(
         loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=5, columnspacing=1.0, handlelength=1.6
     )
+
+
+def _tick_factors(axes: Axes) -> None:
+    """At most seven ticks at factors of 2, 4, 10 or 100, ... on a logarithmic axis."""
+    low, high = np.log(axes.get_ylim())
+    logs = np.log([2, 4, 10, 100, 1e4, 1e8, 1e16, 1e99])
+    factor = logs[np.argmax(6 * logs > high - low)]
+    axes.set_yticks(np.exp(factor * np.arange(np.ceil(low / factor), high / factor)))
+    axes.yaxis.set_major_formatter("×{x:.3g}")
+    axes.minorticks_off()
 
 
 def varying(found: Diagnosis) -> list[str]:

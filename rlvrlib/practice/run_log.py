@@ -52,6 +52,7 @@ class RunLog:
     names : the key each quantity was read from.
     components : the parts of the reward by name, shape ``(n,)`` each.
     notes : what was skipped, replaced or assumed, in words.
+    broken : for each quantity that was infinite or no number anywhere, the steps at which it was.
     """
 
     source: str
@@ -61,6 +62,7 @@ class RunLog:
     names: Mapping[str, str]
     components: Mapping[str, Array]
     notes: tuple[str, ...]
+    broken: Mapping[str, Array] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Array:
         """The quantity, or all NaN where the log does not have it."""
@@ -363,8 +365,7 @@ def _assembled(table: _Columns, source: str, form: str, notes: Notes) -> RunLog:
     steps, place = np.unique(step[kept], return_inverse=True)
     step_of_row = np.full(table.rows, np.nan)
     step_of_row[rows[kept]] = step[kept]
-    for key in columns:
-        _count_odd(table, key, step_of_row, notes)
+    odd = {key: _odd_steps(table, key, step_of_row, notes) for key in columns}
     series = {key: _averaged(column[kept], place, len(steps)) for key, column in columns.items()}
     notes.add(
         int(rewarded[kept].sum()) - len(np.unique(place[rewarded[kept]])),
@@ -388,23 +389,23 @@ def _assembled(table: _Columns, source: str, form: str, notes: Notes) -> RunLog:
                 )
     _say_what_is_missing(values, names, table, notes)
     components = {part: series[key] for part, key in parts.items() if key != names["reward"]}
-    return RunLog(source, form, steps, values, names, components, tuple(notes.texts()))
+    broken = {quantity: odd[key] for quantity, key in names.items() if len(odd[key])}
+    return RunLog(source, form, steps, values, names, components, tuple(notes.texts()), broken)
 
 
-def _count_odd(table: _Columns, key: str, step_of_row: Array, notes: Notes) -> None:
-    """Notes what a column holds that is infinite, or no number."""
+def _odd_steps(table: _Columns, key: str, step_of_row: Array, notes: Notes) -> Array:
+    """The steps at which a column is infinite, or no number; notes say how often."""
     numbers = np.frombuffer(table.values[key])
     steps = step_of_row[np.frombuffer(table.places[key], dtype=np.int64)]
-    for odd, what in (
-        (np.abs(numbers) > _ABSURD, "infinite (or above 1e100)"),
-        (np.isnan(numbers), "not a number"),
-    ):
-        where = steps[odd & np.isfinite(steps)]
+    infinite, nan, read = np.abs(numbers) > _ABSURD, np.isnan(numbers), np.isfinite(steps)
+    for odd, what in ((infinite, "infinite (or above 1e100)"), (nan, "not a number")):
+        where = steps[odd & read]
         if len(where):
             notes.add(
                 len(where),
                 f"values of {key[:80]} that are {what} left out, the first at step {where[0]:g}",
             )
+    return np.unique(steps[(infinite | nan) & read])
 
 
 def _averaged(column: Array, place: np.ndarray, count: int) -> Array:

@@ -1,18 +1,22 @@
 """The questions that lead to a verdict, in their order.
 
-Is there enough to see, and does anything move? Has the success rate fallen, and for good? Does the
-cap on the length, or the verifier, explain what is seen? Only then: does it learn? Every threshold
-is a level of significance, or is stated in the evidence.
+Are the numbers whole? Has the reward fallen, and for good? Are responses cut, does anything move?
+Only then: does it learn, or stay? Every threshold is a level of significance, or is stated in the
+evidence. Sentences are in the log's own units, and say "success rate" only where the log or the
+caller says that the reward is one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from rlvrlib import Array
+from rlvrlib.practice import advice
 from rlvrlib.practice.change_points import (
     MIN_ROWS,
     Segment,
@@ -23,77 +27,71 @@ from rlvrlib.practice.change_points import (
     standard_errors_apart,
 )
 from rlvrlib.practice.pressure import Pressure
+from rlvrlib.practice.rewards import checks_answer
 from rlvrlib.practice.run_log import RunLog
 from rlvrlib.practice.signals import Signals, idle_steps
 
-LEARNING, PLATEAU, OVERSHOOT = "learning", "plateau", "overshoot"
-COLLAPSE, RECOVERY = "collapse and absorbing", "collapse with partial recovery"
-STARVED, TRUNCATION, VERIFIER, UNDECIDED = (
-    "starved of signal",
+BROKEN, FALL, COLLAPSE = "broken numbers", "fall", "collapse and absorbing"
+RECOVERY, TRUNCATION, STARVED = (
+    "fall with partial recovery",
     "truncation-bound",
-    "verifier suspect",
-    "cannot decide",
+    "starved of signal",
 )
+VERIFIER, LEARNING, SOLVED = "verifier suspect", "learning", "solved"
+PLATEAU, UNDECIDED = "plateau", "cannot decide"
 VERDICTS = (
-    LEARNING,
-    PLATEAU,
-    OVERSHOOT,
+    BROKEN,
+    FALL,
     COLLAPSE,
     RECOVERY,
-    STARVED,
     TRUNCATION,
+    STARVED,
     VERIFIER,
+    LEARNING,
+    SOLVED,
+    PLATEAU,
     UNDECIDED,
 )
+FALLEN = frozenset({FALL, COLLAPSE, RECOVERY})
 
 _IDLE = 0.8  # signal is called starved where at least this share of the groups moves nothing
 _FLAT = 0.1  # a plateau: a difference between the halves of the run above this is excluded
 _RISE = 2.24  # two one-sided tests at 1.25% each: 2.5% together
 _SEGMENTS_RISE = 3.0  # between segments, which are only there if a test at 1% has found a change
+_FIRST, _LAST = (3, 4, 6), (5, 8)  # rows at the ends that are compared with the others
+_AT_ONCE = 0.01  # level of each such comparison by ranks, for a rise
+_LOST = 0.004  # ... and for a fall, of which nine tenths must be gone
+_SHORT = 100  # rows; a longer run has enough of them before the fall
+_SOLVED = 0.99
+_NOTHING = 1e-6  # of the range: a smaller change is none
+_OFTEN_CUT = 0.3
+# What a driver of a fall grows or shrinks by.
 GROWTH = {
+    "rate": 1.25,
     "length": 2.0,
     "loss": 4.0,
     "gradient_norm": 4.0,
-    "entropy": 4.0,
-}  # what a driver of a collapse grows by
-
-
-# What to change first, by verdict.
-ADVICE: dict[str, tuple[str, ...]] = {
-    STARVED: ("A longer or shorter step changes nothing: there is no gradient to step along.",),
-    OVERSHOOT: (
-        "Lower the learning rate (start with a third), from a checkpoint before the warning.",
-        "If the loss sums over tokens: normalize by the length, or keep the length from growing; "
-        "the threshold falls like 1/T.",
-        "Clip the ratio or the norm, which bounds the moves whatever the gradient.",
-    ),
-    COLLAPSE: ("Go back to a checkpoint before the warning: this run does not return by itself.",),
-    TRUNCATION: (
-        "Raise the cap on the length, or shape the length. With a loss that sums over tokens, "
-        "lower the rate in proportion.",
-        "Do not count cut responses as wrong in the loss (mask them), if the cap cannot be raised.",
-    ),
-    VERIFIER: (
-        "Read twenty responses with the reward 1 from the end of the run, before changing the "
-        "optimization.",
-        "Noise that depends on the reward alone only slows the run down; errors that depend on the "
-        "response turn its direction.",
-    ),
-    LEARNING: ("Nothing needs to change. Watch the length and the pressure.",),
-    PLATEAU: (
-        "Halve the rate for a while: if the success rate rises, the run was hovering (moves too "
-        "long for the gap).",
-        "If it creeps like 1/k instead, the multiplier is small: harder prompts, larger groups, or "
-        "a longer step.",
-    ),
+    "entropy": 3.0,
+    "kl": 4.0,
 }
-_HARDER = "Take harder prompts: these are solved."
-_EASIER = (
-    "Take easier prompts, larger groups, or a start (supervised, or with hints) from which some "
-    "responses are right."
-)
+_NAMES = {"rate": "learning rate", "gradient_norm": "gradient norm", "kl": "KL"}
 
-Answer = tuple[str, str, list[str], list[str], Sequence[str]]
+
+class Answer(NamedTuple):
+    """A verdict, its sentence, what speaks for and against it, what to change first."""
+
+    verdict: str
+    headline: str
+    supports: Sequence[str]
+    against: Sequence[str] = ()
+    advice: Sequence[str] = ()
+
+
+class Concern(NamedTuple):
+    """What is wrong whatever the verdict, and what to do about it."""
+
+    sentence: str
+    advice: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -110,97 +108,109 @@ class Case:
 
     def decide(self) -> Answer:
         for question in (
-            self.starved,
-            self.too_short,
+            self.broken,
             self.fallen,
             self.cut_off,
+            self.starved,
+            self.too_short,
             self.suspect,
             self.learns,
         ):
             answer = question()
             if answer is not None:
-                return self.with_doubts(answer)
+                return self.with_concerns(answer)
         raise AssertionError("the last question always answers")
 
     # ---- questions
 
-    def starved(self) -> Answer | None:
-        """Nothing moves, from the beginning: at least 80% of the groups are without spread, with
-        95% confidence.
-        """
-        moves = idle_steps(self.log)
-        moves = moves[np.isfinite(moves)]
-        idle = self.signals.idle[np.isfinite(self.signals.idle)]
-        level = self.signals.success.mean() if len(self.signals.success) else np.nan
-        low = max((lower_share(share) for share in (moves, idle) if len(share)), default=0.0)
-        if low < _IDLE or self.warned is not None or len(self.parts) > 1:
+    def broken(self) -> Answer | None:
+        """Loss, gradient norm, KL, entropy or reward is infinite or no number, and stays so."""
+        lasting = {
+            name: first
+            for name in self.log.broken
+            if (first := self.lasting_break(name)) is not None
+        }
+        if not lasting:
             return None
-        why = (
-            "every response is right"
-            if level > 0.9
-            else "every response is wrong"
-            if level < 0.1
-            else "each prompt is always right or always wrong"
+        first = min(lasting.values())
+        names = _listed([_words(name) for name in lasting])
+        fall = self.fallen()
+        are = "are" if len(lasting) > 1 else "is"
+        headline = (
+            f"Broken numbers: {names} {are} infinite or no number from step {first:g} on."
+            + (f" {fall.headline}" if fall else "")
         )
-        advice = _HARDER if level > 0.5 else _EASIER
         supports = [
-            f"with 95% confidence at least {low:.0%} of the steps or groups move nothing: {why}",
-            f"the mean reward is {level:.2f}",
+            f"{_words(name)}: {np.sum(self.log.broken[name] >= step):.0f} rows from step "
+            f"{step:g} on are infinite or no number"
+            for name, step in lasting.items()
         ]
-        against = []
-        if level < 0.1 and (early := self.signals.success[:MIN_ROWS].max(initial=0.0)) > 0.1:
-            against = [
-                f"among the first rows one has the success rate {early:.2f}: the run may have "
-                "collapsed at once, at too high a rate"
-            ]
-        return (
-            STARVED,
-            f"Starved of signal: nearly all groups have no spread, because {why}.",
-            supports,
-            against,
-            [advice, *ADVICE[STARVED]],
+        return Answer(
+            BROKEN,
+            headline,
+            [*supports, *(fall.supports if fall else ())],
+            (),
+            [sentence.format(step=first) for sentence in advice.BROKEN],
         )
 
-    def too_short(self) -> Answer | None:
-        count = len(self.signals.success)
-        if count >= MIN_ROWS:
+    def lasting_break(self, name: str) -> float | None:
+        """The step from which on most rows are broken, to the end; None where it passes."""
+        if name not in ("loss", "gradient_norm", "kl", "entropy", "reward"):
             return None
-        what = f"only {count} rows have a reward" if count else "no row has a reward"
-        return (
-            UNDECIDED,
-            f"Cannot decide: {what}; at least {MIN_ROWS} are needed.",
-            [],
-            [],
-            ["Log more steps, or log every step."],
-        )
+        odd, there = self.log.broken[name], np.isfinite(self.log[name])
+        good = self.log.step[there]
+        if not len(good) and name in ("kl", "entropy"):
+            return None  # never logged
+        for first in odd:
+            if np.sum(odd >= first) >= max(3, 4 * np.sum(good >= first)):
+                return float(first) if not len(good) or odd[-1] > good[-1] else None
+        return None
 
     def fallen(self) -> Answer | None:
-        """The success rate has fallen: the end or a trough is significantly below the peak, and
-        there was a warning or nearly all is lost.
+        """The reward has fallen: the end or a trough is significantly below the peak, and there
+        was a warning or nearly all is lost.
         """
-        if not self.parts:
+        if len(self.values) < MIN_ROWS:
+            return None
+        return self.fall_between(self.parts) or self.fall_between(self.lost_at_an_end())
+
+    def fall_between(self, parts: Sequence[Segment]) -> Answer | None:
+        """Whether the reward fell from one of these stretches to the later ones."""
+        if not parts:
             return None
         peak = max(
-            (part for part in self.parts if self.warned is None or part.start <= self.warned),
+            (part for part in parts if self.warned is None or part.start <= self.warned),
             key=lambda part: (max(part.low, 0.0), part.mean),
         )
-        later = [part for part in self.parts if part.start >= peak.stop]
+        later = [part for part in parts if part.start >= peak.stop]
         if not later:
             return None
         trough, end = min(later, key=lambda part: part.high), later[-1]
-        lost = end.high < max(0.1 * peak.mean, 0.02)
+        lost = end.mean < 0.1 * peak.mean or end.high < 0.02
         if self.warned is None and not lost:
             return None
         if not (lost or clearly_below(end, peak) or trough.high < peak.low / 2):
             return None
         where = f"from {self.show(peak)} ({self.span(peak)}) to {self.show(end)} ({self.span(end)})"
-        grown, not_grown = self.drivers(peak, later[0].start)
-        warning = (
-            "no warning came before: the level was not yet known"
-            if self.warned is None
-            else f"first warning at step {self.steps[self.warned]:g}"
-        )
-        supports = [f"the {self.noun} fell {where}", warning, *grown]
+        moved, still = self.drivers(peak, later[0].start)
+        supports = [f"the {self.noun} fell {where}", self.warning_words(), *moved]
+        start = self.steps[later[0].start]
+        change = [
+            sentence.format(step=start)
+            for sentence in (advice.SHORTER_STEPS if moved else advice.FIND_THE_CAUSE)
+        ]
+        reading = "The log does not show why: nothing else in it had grown before."
+        if moved:
+            which = _listed([text.partition(" went ")[0] for text in moved])
+            reading = f"{which[0].upper()}{which[1:]} moved before or with it."
+            supports.append(
+                "a reading of this, not a proof, is that the steps were too long; harder prompts, "
+                "another mixture or the verifier can look the same"
+            )
+        if capped := self.grew_into_the_cap(peak, end):
+            supports.append(capped)
+            change = [*advice.MORE_AND_MORE_CUT, *change]
+            reading = f"Responses grew into the cap. {reading}"
         if (
             clearly_below(trough, peak)
             and trough.high < peak.low / 2
@@ -210,298 +220,482 @@ class Case:
         ):
             if not clearly_below(end, peak):
                 return None  # recovered: judged by how it ends
-            return (
+            return Answer(
                 RECOVERY,
-                f"Collapse with partial recovery: the {self.noun} fell to {self.show(trough)} "
-                f"({self.span(trough)}) and came back to {self.show(end)}.",
+                f"Fall with partial recovery: the {self.noun} fell from {self.show(peak)} "
+                f"({self.span(peak)}) to {self.show(trough)} ({self.span(trough)}) and came back "
+                f"to {self.show(end)}. {reading}",
                 supports,
-                not_grown,
-                ADVICE[OVERSHOOT],
-            )
-        longer = self.lengthening(peak, end)
-        if longer > 1.25:
-            supports.append(
-                f"at the end responses were {longer:.1f} times as long as at the peak; "
-                "the threshold of a loss that sums over tokens falls like 1/T"
+                still,
+                change,
             )
         idle = self.signals.idle[end.start : end.stop]
-        no_signal = lower_share(idle[np.isfinite(idle)]) >= _IDLE
-        if lost and (no_signal or not np.isfinite(idle).any()):
-            supports.append(
-                "there is no group with spread left, so no gradient: waiting does not help "
-                "(collapse)"
+        idle = idle[np.isfinite(idle)]
+        if lost and (lower_share(idle) >= _IDLE if len(idle) else self.stays_the_same(end)):
+            alike = (
+                f"in {idle.mean():.0%} of the groups or steps all rewards are alike"
+                if len(idle)
+                else "the mean reward is the same number in every row"
             )
-            return (
+            supports.append(f"{self.span(end)}: {alike}, which leaves no gradient of the reward")
+            return Answer(
                 COLLAPSE,
-                f"Collapse, absorbing: the {self.noun} fell {where}, and nothing moves any more.",
+                f"Fall, and absorbing: the {self.noun} fell {where}, where {alike}. {reading}",
                 supports,
-                not_grown,
-                [*ADVICE[COLLAPSE], *ADVICE[OVERSHOOT]],
+                still,
+                change,
             )
-        growing = f" while responses became {longer:.1f} times as long" if longer > 1.25 else ""
-        return (
-            OVERSHOOT,
-            f"Overshoot, the steps are too long: the {self.noun} fell {where}{growing}. "
-            "Groups still have spread, so it can get worse or better.",
-            supports,
-            not_grown,
-            ADVICE[OVERSHOOT],
-        )
+        headline = f"Fall: the {self.noun} fell {where}. {reading}"
+        return Answer(FALL, headline, supports, still, change)
 
     def cut_off(self) -> Answer | None:
-        """At least half of the failures are responses that were cut, and the success rate does not
+        """Responses are cut at the cap, enough to explain the failures, and the reward does not
         rise.
         """
-        cut, right = self.last_third(self.signals.truncated), self.last_third(self.signals.success)
-        if not self.signals.is_rate or self.cut_counts or len(cut) < MIN_ROWS // 2:
+        cut = self.last_third(self.signals.truncated)
+        if self.cut_counts or len(cut) < MIN_ROWS // 4 or self.rises() is not None:
             return None
-        share, failures = lower_share(cut), 1 - right.mean()
-        if (
-            share < 0.1
-            or share < failures / 2
-            or right.mean() + share > 1.05
-            or self.rise_of_halves() > _RISE
-        ):
+        over_the_run = lower_share(self.signals.truncated[np.isfinite(self.signals.truncated)])
+        share = max(lower_share(cut), min(over_the_run, cut.mean()))
+        failures = 1 - self.late.mean
+        if self.signals.is_rate:
+            if self.cut_is_right() or share < max(0.1, failures / 2):
+                return None
+        elif share < 0.5:
             return None
         supports = [
-            f"in the last third at least {share:.0%} of the responses are cut, of {failures:.0%} "
-            f"that fail ({self.signals.truncated_source})"
+            f"{self.cut_words(cut.mean())} in the last third, and at least in {share:.0%} with 95% "
+            f"confidence ({self.signals.truncated_source})",
         ]
-        return (
+        if self.signals.is_rate:
+            doubt = "" if self.noun == "success rate" else ", if the reward is 0 or 1"
+            supports.append(f"{failures:.0%} of the responses fail{doubt}")
+        idle = self.idle_share()
+        if lower_share(idle) >= _IDLE:
+            supports.append(f"{idle.mean():.0%} of the groups or steps move nothing")
+        return Answer(
             TRUNCATION,
-            "Truncation-bound: at least half of the failures are responses that reached the cap.",
+            f"Truncation-bound: {self.cut_words(cut.mean())} at the cap{self.cap_words()}, and the "
+            f"{self.noun} does not rise: {self.show(self.whole)} over the run.",
             supports,
-            [],
-            ADVICE[TRUNCATION],
+            (),
+            advice.TRUNCATED,
+        )
+
+    def starved(self) -> Answer | None:
+        """Nothing moves, from the beginning: at least 80% of the groups are without spread, with
+        95% confidence.
+        """
+        idle = self.idle_share()
+        low = lower_share(idle)
+        if low < _IDLE or self.warned is not None or len(self.parts) > 1 or self.rises():
+            return None
+        level = self.show(self.whole)
+        why, change = "", tuple(text.format(level=level) for text in advice.WHICH_END)
+        if self.noun == "success rate" and self.whole.mean > 0.9:
+            why, change = ": nearly every one is right, these prompts are solved", advice.HARDER
+        elif self.noun == "success rate" and self.whole.mean < 0.1:
+            no = "no response is right" if self.whole.mean == 0 else "nearly every one is wrong"
+            why, change = f": {no}", advice.EASIER
+        elif self.signals.reward.bounded and self.whole.high < 0.02:
+            why, change = ": nearly every response gets the least reward", advice.EASIER
+        elif np.ptp(self.values) < _NOTHING:
+            why = f": the {self.noun} is {level} in every row"
+        return Answer(
+            STARVED,
+            f"Starved of signal: in nearly all groups all responses get the same reward{why}.",
+            [
+                f"with 95% confidence at least {low:.0%} of the groups or steps move nothing",
+                f"the {self.noun} is {level} over the run",
+            ],
+            (),
+            [*change, *advice.NO_GRADIENT],
+        )
+
+    def too_short(self) -> Answer | None:
+        count = len(self.values)
+        if count >= MIN_ROWS:
+            return None
+        rows = "1 row has" if count == 1 else f"{count} rows have"
+        what = f"only {rows} a reward" if count else "no row has a reward"
+        return Answer(
+            UNDECIDED,
+            f"Cannot decide: {what}; at least {MIN_ROWS} are needed.",
+            [f"the {self.noun} is {self.show(self.whole)} over these rows"] if count > 1 else [],
+            (),
+            advice.MORE_ROWS,
         )
 
     def suspect(self) -> Answer | None:
-        """The verifier accepts what it should not: cut responses, or what a held-out evaluation
-        does not confirm.
-        """
-        if not self.signals.is_rate:
-            return None
+        """The reward does what a held-out evaluation, or the length, does not confirm."""
         supports = []
-        both = self.signals.success + self.signals.truncated
-        both = both[np.isfinite(both)]
-        logged = self.log.has("truncated")
-        if logged and not self.cut_counts and len(both) >= MIN_ROWS and lower_mean(both) > 1.05:
-            supports.append(
-                f"success rate and truncated share add up to {both.mean():.2f}: responses that "
-                "were cut count as correct"
-            )
         drop = self.evaluation_drop()
-        if drop is not None and drop[0] >= 0.2 and self.rise_of_halves() > -_RISE:
+        explained = not self.signals.is_rate and self.rising_part() is not None
+        if drop and drop[0] >= 0.2 and self.rise_of_halves() > -_RISE and not explained:
             supports.append(
-                f"the evaluation fell from {drop[1]:.3g} to {drop[2]:.3g} while the training "
-                "reward did not"
+                f"the evaluation fell from {drop[1]:.3g} to {drop[2]:.3g} while the {self.noun} "
+                "did not"
             )
         length = self.log["length"][self.signals.rows]
         early, late = length[: len(length) // 10 + 1], self.last_third(length)
-        if np.isfinite(early).any() and len(late):
-            shrunk = np.nanmean(early) / late.mean()
-            if (
-                shrunk > 3
-                and self.last_third(self.signals.success).mean() > 0.95
-                and self.rise_of_halves() > _RISE
-            ):
+        if self.signals.is_rate and np.isfinite(early).any() and len(late):
+            shrunk = np.nanmean(early) / max(late.mean(), 1e-9)
+            at_top = self.last_third(self.values).mean() > 0.95
+            if shrunk > 3 and at_top and self.rise_of_halves() > _RISE:
                 supports.append(
-                    f"the success rate reached 95% while responses became {shrunk:.1f} times "
-                    "shorter"
+                    f"the {self.noun} reached 95% of its range while responses became "
+                    f"{shrunk:.1f} times shorter"
                 )
         if not supports:
             return None
-        return (
+        return Answer(
             VERIFIER,
-            "Verifier suspect: the reward rises, or stays, for reasons that a correct answer does "
-            "not give.",
+            f"Verifier suspect: the {self.noun} rises, or stays, for reasons that a correct answer "
+            "does not give.",
             supports,
-            [],
-            ADVICE[VERIFIER],
+            (),
+            advice.VERIFIER,
         )
 
     def learns(self) -> Answer:
-        """Does the success rate rise?
+        """Does the reward, or a part of it, rise? Does it stay?"""
+        values = self.values
+        first, second = self.halves()
+        solved = self.solved()
+        if (rise := self.rises()) is not None:
+            lower, upper, words = rise
+            supports = [
+                f"the {self.noun} rose from {self.show(lower)} ({self.span(lower)}) to "
+                f"{self.show(upper)} ({self.span(upper)}), {words}"
+            ]
+            third, fourth = (
+                segment(values, a, b)
+                for a, b in (
+                    (len(values) // 2, 3 * len(values) // 4),
+                    (3 * len(values) // 4, len(values)),
+                )
+            )
+            level = abs(standard_errors_apart(third, fourth)) < 2 and len(values) >= 4 * MIN_ROWS
+            if solved:
+                end = f"rose from {self.show(lower)} and is at {self.show(self.late)}: solved"
+            elif level:
+                end = "rose and has kept its level"
+            else:
+                end = "rises"
+            if level and not solved:
+                supports.append("in the second half it is level")
+            return Answer(
+                LEARNING,
+                f"Learning: the {self.noun} {end}.",
+                supports,
+                (),
+                advice.HARDER if solved else advice.LEARNING,
+            )
+        if solved:
+            return Answer(
+                SOLVED,
+                f"Solved: the {self.noun} is at {self.show(self.late)}, as high as it can be.",
+                [f"over the run it is {self.show(self.whole)}"],
+                (),
+                advice.HARDER,
+            )
+        if (part := self.rising_part()) is not None:
+            name, z = part
+            return Answer(
+                LEARNING,
+                f"Learning, in a part of the reward ({name[:40]!r}).",
+                [
+                    f"the part {name[:40]!r} of the reward rose, {z:.1f} standard errors from half "
+                    "to half"
+                ],
+                self.other_parts(name),
+                advice.PARTS,
+            )
+        error = 2 * float(np.hypot(first.error, second.error))
+        change = second.mean - first.mean
+        words = f"{self.units(change):+.2g} ± {self.units(error):.2g}"
+        if abs(change) + error < _FLAT:
+            return Answer(
+                PLATEAU,
+                f"Plateau: the {self.noun} stays at {self.show(self.whole)}.",
+                [f"between the halves the {self.noun} changed by {words}"],
+                (),
+                [sentence.format(noun=self.noun) for sentence in advice.PLATEAU],
+            )
+        much = "which may be nothing or much"
+        left = "less than is called a fall" if change + error < 0 else much
+        return Answer(
+            UNDECIDED,
+            f"Cannot decide: between the halves of {len(values)} rows the {self.noun} changed by "
+            f"{words}, {left}.",
+            [
+                f"about {_number(np.ceil(len(values) * (error / _FLAT) ** 2))} rows that scatter "
+                f"like these would show a change of {self.units(_FLAT):.2g}"
+            ],
+            (),
+            advice.MORE_ROWS,
+        )
 
-        Two contrasts fixed beforehand, the start against the rest and the first half against the
-        second; or its first segment against its last.
+    # ---- what speaks against a verdict, whatever it is
+
+    def with_concerns(self, answer: Answer) -> Answer:
+        """Adds them. Where the run learns, they come with what to do, in place of nothing."""
+        concerns = list(self.concerns(answer.verdict))
+        change = list(answer.advice)
+        acts = [sentence for concern in concerns for sentence in concern.advice]
+        if answer.advice is advice.LEARNING and concerns:
+            change = acts or list(advice.WATCH)
+        else:
+            change += acts
+        return answer._replace(
+            against=[*answer.against, *(concern.sentence for concern in concerns)],
+            advice=list(dict.fromkeys(change)),
+        )
+
+    def concerns(self, verdict: str) -> list[Concern]:
+        found = []
+        for name, steps in self.log.broken.items():
+            if verdict != BROKEN and name in ("loss", "gradient_norm", "kl"):
+                found.append(
+                    Concern(
+                        f"{_words(name)}: infinite or no number in {len(steps)} "
+                        f"{'row' if len(steps) == 1 else 'rows'}, first at step {steps[0]:g}"
+                    )
+                )
+        if verdict not in (TRUNCATION, BROKEN):
+            found += self.cut_concerns(verdict)
+        if verdict not in FALLEN | {BROKEN, STARVED}:
+            found += self.stuck_parts()
+        drop = self.evaluation_drop()
+        if drop is not None and drop[0] >= 0.2 and verdict in (LEARNING, PLATEAU, SOLVED):
+            found.append(
+                Concern(
+                    f"the evaluation in the log fell from {drop[1]:.3g} to {drop[2]:.3g}",
+                    advice.VERIFIER[:1],
+                )
+            )
+        if self.warned is not None and verdict not in FALLEN | {BROKEN}:
+            found.append(
+                Concern(
+                    f"there was a warning at step {self.steps[self.warned]:g}; the fall is not "
+                    f"established, or the {self.noun} came back"
+                )
+            )
+        last = self.parts[-1] if len(self.parts) > 1 else None
+        if verdict == LEARNING and last is not None:
+            best = max(self.parts, key=lambda part: part.low)
+            if clearly_below(last, best):
+                found.append(
+                    Concern(
+                        f"the last {last.stop - last.start} rows are lower ({self.show(last)}): "
+                        "too few, or too little, to call it a fall"
+                    )
+                )
+        if self.pressure is not None and verdict in (LEARNING, PLATEAU):
+            total, error = self.pressure.total[-1], self.pressure.error[-1]
+            factors = {name: factor[-1] for name, factor in self.pressure.factors.items()}
+            if min(total - 2 * error, factors["rate"] + factors["length"]) > np.log(1.25):
+                listed = ", ".join(f"{name} {np.exp(value):.2f}" for name, value in factors.items())
+                found.append(
+                    Concern(
+                        f"the threshold pressure at the end is {np.exp(total):.2f} times that of "
+                        f"the reference ({listed})"
+                    )
+                )
+        return found
+
+    def cut_concerns(self, verdict: str) -> list[Concern]:
+        """Responses are cut, more and more of them, or count as correct although they are."""
+        cut = self.signals.truncated
+        there = np.isfinite(cut)
+        logged, over = self.log.has("truncated"), self.cut_is_right()
+        if self.cut_counts or there.sum() < MIN_ROWS // 2:
+            return []
+        if over and not logged:
+            return []  # of one length, and right: nothing says that they were cut
+        early, late = np.array_split(cut[there], 3)[0], np.array_split(cut[there], 3)[2]
+        found = []
+        grown = standard_errors_apart(
+            segment(early, 0, len(early)), segment(late, 0, len(late))
+        )
+        if late.mean() > max(2 * early.mean(), early.mean() + 0.05) and grown > 3:
+            longer = self.lengthening(slice(0, len(cut) // 10 + 1), slice(-(len(cut) // 3), None))
+            found.append(
+                Concern(
+                    f"from the first third to the last the share of cut responses rose from "
+                    f"{early.mean():.1%} to {late.mean():.1%} ({self.signals.truncated_source})"
+                    + (f"; they became {longer:.1f} times as long" if longer > 1.25 else ""),
+                    advice.MORE_AND_MORE_CUT,
+                )
+            )
+        elif lower_share(late) > _OFTEN_CUT and verdict not in FALLEN:
+            found.append(
+                Concern(
+                    f"{self.cut_words(late.mean())} in the last third "
+                    f"({self.signals.truncated_source})",
+                    advice.TRUNCATED[:1],
+                )
+            )
+        if over:
+            found.append(
+                Concern(
+                    f"{self.noun} and share of cut responses add up to {over:.2f} over a third of "
+                    "the run: responses that were cut get a reward",
+                    advice.CUT_IS_RIGHT,
+                )
+            )
+        return found
+
+    def cut_is_right(self) -> float:
+        """Success rate plus share of cut responses in the third of the run where they are largest,
+        where it is above 1: then responses that were cut count as correct. Otherwise 0.
         """
-        values = self.signals.success
+        both = self.values + self.signals.truncated
+        thirds = [part[np.isfinite(part)] for part in np.array_split(both, 3)]
+        over = [
+            float(part.mean())
+            for part in thirds
+            if len(part) >= MIN_ROWS // 4 and lower_mean(part) > 1.05
+        ]
+        return max(over, default=0.0) if self.signals.is_rate else 0.0
+
+    def stuck_parts(self) -> list[Concern]:
+        """Parts of the reward that check the answer and never left their least value."""
+        found = []
+        for name, part in self.log.components.items():
+            known = part[np.isfinite(part)]
+            judged = part is self.signals.reward.values
+            if judged or len(known) < MIN_ROWS or not checks_answer(name):
+                continue
+            half = len(known) // 2
+            rise = standard_errors_apart(
+                segment(known, 0, half), segment(known, half, len(known))
+            )
+            if np.mean(known == known.min()) >= 0.9 and rise < _RISE and known.min() < 1:
+                found.append(
+                    Concern(
+                        f"the part {name[:40]!r} of the reward stays at {known.min():g} in "
+                        f"{np.mean(known == known.min()):.0%} of the rows: what moves is the rest",
+                        [text.format(part=name[:40]) for text in advice.ANSWER_STUCK],
+                    )
+                )
+        return found
+
+    # ---- evidence
+
+    def rises(self) -> tuple[Segment, Segment, str] | None:
+        """The clearest rise: the start against the rest or half against half, each at 1.25%; the
+        first segment against the last; or the first few rows against the others, by their ranks.
+        """
+        values = self.values
+        if len(values) < MIN_ROWS // 2:
+            return None
         early = max(MIN_ROWS // 2, len(values) // 20)
-        start, rest = segment(values, 0, early), segment(values, early, len(values))
-        first, second = (
-            segment(values, 0, len(values) // 2),
-            segment(values, len(values) // 2, len(values)),
-        )
-        contrasts = (
-            (start, rest, _RISE),
-            (first, second, _RISE),
-            (self.parts[0], self.parts[-1], _SEGMENTS_RISE),
-        )
+        contrasts = [(*self.halves(), _RISE), (self.parts[0], self.parts[-1], _SEGMENTS_RISE)]
+        if len(values) > early:
+            start, rest = segment(values, 0, early), segment(values, early, len(values))
+            contrasts.append((start, rest, _RISE))
         rises = [standard_errors_apart(lower, upper) for lower, upper, _ in contrasts]
         rise, (lower, upper, needed) = max(
             zip(rises, contrasts, strict=True), key=lambda found: found[0] - found[1][2]
         )
-        if rise > needed:
-            supports = [
-                f"the {self.noun} rose from {self.show(lower)} ({self.span(lower)}) to "
-                f"{self.show(upper)} ({self.span(upper)}), {rise:.1f} standard errors"
-            ]
-            middle = segment(values, len(values) // 2, 3 * len(values) // 4)
-            level = (
-                abs(
-                    standard_errors_apart(
-                        middle, segment(values, 3 * len(values) // 4, len(values))
-                    )
-                )
-                < 2
-            )
-            against = (
-                ["in the second half it is level"] if level and len(values) >= 4 * MIN_ROWS else []
-            )
-            return (
-                LEARNING,
-                f"Learning: the {self.noun} rises."
-                if not against
-                else f"Learning: the {self.noun} rose and has kept its level.",
-                supports,
-                against,
-                ADVICE[LEARNING],
-            )
-        if not self.signals.is_rate:
-            for name, part in self.log.components.items():
-                known = part[np.isfinite(part)]
-                z = (
-                    standard_errors_apart(
-                        segment(known, 0, len(known) // 2),
-                        segment(known, len(known) // 2, len(known)),
-                    )
-                    if len(known) >= MIN_ROWS
-                    else 0.0
-                )
-                if z > 2 * _RISE:  # beyond any number of parts that a log may have
-                    supports = [
-                        f"the part {name[:40]!r} of the reward rose, {z:.1f} standard errors from "
-                        "half to half"
-                    ]
-                    return (
-                        LEARNING,
-                        f"Learning, in a part of the reward ({name[:40]!r}).",
-                        supports,
-                        self.other_parts(name),
-                        ["Judge by the part that checks the answer: log it on its own."],
-                    )
-        half_width = 2 * float(np.hypot(first.error, second.error))
-        change = second.mean - first.mean
-        if abs(change) + half_width < _FLAT:
-            supports = [
-                f"between the halves the {self.noun} changed by {change:+.3f} ± {half_width:.3f}"
-            ]
-            return (
-                PLATEAU,
-                f"Plateau: the {self.noun} stays at {self.show(rest)}.",
-                supports,
-                [],
-                ADVICE[PLATEAU],
-            )
-        return (
-            UNDECIDED,
-            f"Cannot decide: between the halves the {self.noun} changed by {change:+.2f} ± "
-            f"{half_width:.2f}, which may be nothing or much.",
-            [],
-            [],
-            ["Log more steps, or average over more prompts per step."],
-        )
+        if rise > needed and upper.mean - lower.mean > _NOTHING:
+            words = "without any scatter" if np.isinf(rise) else f"{rise:.1f} standard errors"
+            return lower, upper, words
+        for count in _FIRST:
+            start, rest = self.split(count)
+            level = self.rank_test(count, "less")
+            if level < _AT_ONCE and rest.mean - start.mean > _FLAT:
+                return start, rest, f"at a level of {level:.1g} by their ranks"
+        return None
 
-    # ---- evidence
+    def lost_at_an_end(self) -> tuple[Segment, ...]:
+        """The two stretches of a short run that lost nine tenths of its reward after its first rows
+        or in its last ones.
+        """
+        count = len(self.values)
+        if count < _SHORT:
+            for place in (*_FIRST, *(count - last for last in _LAST)):
+                before, after = self.split(place)
+                if after.mean < 0.1 * before.mean and self.rank_test(place, "greater") < _LOST:
+                    return before, after
+        return ()
 
-    def with_doubts(self, answer: Answer) -> Answer:
-        """Adds what speaks against a verdict, whatever it is."""
-        verdict, headline, supports, against, advice = answer
-        against = list(against)
-        if not self.signals.is_rate and len(self.signals.success):
-            headline += " The reward is not a success rate."
-            against.append(
-                "the reward is not a success rate (it leaves [0, 1]): its parts may move against "
-                "each other"
-            )
-        drop = self.evaluation_drop()
-        if drop is not None and drop[0] >= 0.2 and verdict in (LEARNING, PLATEAU):
-            against.append(f"the evaluation in the log fell from {drop[1]:.3g} to {drop[2]:.3g}")
-        if self.warned is not None and verdict not in (COLLAPSE, RECOVERY, OVERSHOOT):
-            against.append(
-                f"there was a warning at step {self.steps[self.warned]:g}; the fall is not "
-                f"established, or the {self.noun} came back"
-            )
-        last = self.parts[-1] if len(self.parts) > 1 else None
-        if (
-            verdict == LEARNING
-            and last is not None
-            and clearly_below(last, max(self.parts, key=lambda part: part.low))
-        ):
-            against.append(
-                f"the last {last.stop - last.start} rows are lower ({self.show(last)}): too few, "
-                "or too little, to call it a fall"
-            )
-        if self.pressure is not None and verdict in (LEARNING, PLATEAU):
-            total, error = self.pressure.total[-1], self.pressure.error[-1]
-            if total - 2 * error > 0:
-                against.append(
-                    f"the threshold pressure at the end is {np.exp(total):.2f} times that of the "
-                    "reference"
-                )
-        return verdict, headline, supports, against, advice
+    def split(self, place: int) -> tuple[Segment, Segment]:
+        """The rows before a place and those from it on."""
+        return segment(self.values, 0, place), segment(self.values, place, len(self.values))
+
+    def rank_test(self, place: int, side: str) -> float:
+        """Level at which the rows before a place rank ``less`` or ``greater`` than the others."""
+        from scipy.stats import mannwhitneyu  # takes half a second to load; few logs need it
+
+        values = self.values
+        return float(mannwhitneyu(values[:place], values[place:], alternative=side).pvalue)
 
     def drivers(self, peak: Segment, fall: int) -> tuple[list[str], list[str]]:
-        """What had grown around the warning (the row ``fall`` where none came), compared with the
-        peak; and what had not.
+        """What had moved around the warning (the row ``fall`` where none came) since the peak;
+        and what had not.
         """
-        grown: list[str] = []
-        not_grown: list[str] = []
-        moment, row = ("fall", fall) if self.warned is None else ("warning", self.warned)
-        near = slice(max(row - MIN_ROWS // 2, 0), row + MIN_ROWS // 2)
-        for name in ("rate", *GROWTH):
+        moved: list[str] = []
+        still: list[str] = []
+        row = fall if self.warned is None else min(self.warned, fall)
+        for name, factor in GROWTH.items():
             scale = np.abs(self.log[name][self.signals.rows])
-            before, now = (part[part > 0] for part in (scale[peak.start : peak.stop], scale[near]))
-            if len(before) and len(now):
-                ratio, words = (
-                    np.median(now) / np.median(before),
-                    "learning rate" if name == "rate" else name.replace("_", " "),
-                )
-                if name == "rate" and ratio <= 1.25:
-                    continue  # a rate that was kept, or lowered, needs no line
-                (grown if ratio > 1.25 else not_grown).append(
-                    f"around the {moment} the {words} was {ratio:.1f} times that of the peak "
-                    "(medians)"
-                )
-        if self.pressure is not None:
-            window = int(np.argmax(self.pressure.windows[:, 1] > row))
-            total, error = self.pressure.total[window], self.pressure.error[window]
-            parts = ", ".join(
-                f"{name} {np.exp(factor[window]):.2f}"
-                for name, factor in self.pressure.factors.items()
-            )
+            scale = np.where(scale > 0, scale, np.nan)
+            before = slice(peak.start, max(min(peak.stop, row - 2), peak.start + 3))
+            if not (np.isfinite(scale[before]).any() and np.isfinite(scale[before.stop :]).any()):
+                continue
+            then = float(np.nanmedian(scale[before]))
+            first, last = row - MIN_ROWS // 2, row + MIN_ROWS // 2
+            near = range(max(before.stop, first), min(last, len(scale) - 2))
+            now = np.array([_median(scale[place : place + 3]) for place in near])
+            far = np.abs(np.log(now / then)) if len(now) else now
+            both_ways = name in ("length", "entropy", "rate")
+            left = (far > np.log(factor)) & (both_ways | (now > then))
+            place = int(np.argmax(left)) if left.any() else len(now) - 1
+            if place < 0 or not np.isfinite(now[place]):
+                continue
             text = (
-                f"the threshold pressure at the {moment} was {np.exp(total):.2f} times the "
-                f"reference ({parts}; 95% interval {np.exp(total - 2 * error):.2f} to "
-                f"{np.exp(total + 2 * error):.2f})"
+                f"the {_words(name)} went from {_number(then)} ({self.span_of(before)}) to "
+                f"{_number(now[place])} ({self.span_of(slice(near[place], near[place] + 3))}; "
+                "medians)"
             )
-            (grown if total - 2 * error > 0 else not_grown).append(text)
-        if not grown:
-            not_grown.append(
-                "nothing that a log shows had grown: the fall may have another cause, such as "
-                "harder prompts"
-            )
-        return grown, not_grown
+            if left.any() and not (name == "rate" and now[place] < then):
+                moved.append(text)
+            elif name != "rate" or left.any():
+                still.append(text)
+        return moved, still
 
-    def lengthening(self, peak: Segment, end: Segment) -> float:
-        """Median length in one stretch over that in another; 1 where it is unknown."""
-        length = self.log["length"][self.signals.rows]
-        before, after = (
-            part[part > 0]
-            for part in (length[peak.start : peak.stop], length[end.start : end.stop])
+    def grew_into_the_cap(self, peak: Segment, end: Segment) -> str:
+        """Whether the share of cut responses is larger at the end than at the peak, in words."""
+        stretches = (
+            self.signals.truncated[part.start : part.stop] for part in (peak, end)
         )
+        then, now = (stretch[np.isfinite(stretch)] for stretch in stretches)
+        if not (len(then) and len(now)) or now.mean() < then.mean() + 0.2:
+            return ""
+        return (
+            f"the share of cut responses rose from {then.mean():.0%} ({self.span(peak)}) to "
+            f"{now.mean():.0%} ({self.span(end)})"
+        )
+
+    def stays_the_same(self, end: Segment) -> bool:
+        """Whether the reward is one and the same number in many rows."""
+        values = self.values[end.start : end.stop]
+        return len(values) >= 15 and float(np.ptp(values)) < _NOTHING
+
+    def lengthening(self, then: slice, now: slice) -> float:
+        """Median length in some rows over that in others; 1 where it is unknown."""
+        length = self.log["length"][self.signals.rows]
+        before, after = (part[part > 0] for part in (length[then], length[now]))
         return float(np.median(after) / np.median(before)) if len(before) and len(after) else 1.0
+
+    def idle_share(self) -> Array:
+        """Share of groups, or of steps, that move nothing: of the two sources the clearer."""
+        shares = [
+            share[np.isfinite(share)] for share in (idle_steps(self.log), self.signals.idle)
+        ]
+        return max(shares, key=lower_share)
 
     def evaluation_drop(self) -> tuple[float, float, float] | None:
         """Relative fall of the evaluation from its best third to its last one, if all of the last
@@ -516,9 +710,16 @@ class Case:
             return None
         return float(1 - last.mean() / best.mean()), float(best.mean()), float(last.mean())
 
-    def last_third(self, values: Array) -> Array:
-        late = values[2 * len(values) // 3 :]
-        return late[np.isfinite(late)]
+    def rising_part(self) -> tuple[str, float] | None:
+        """A part of the reward that rose, beyond any number of parts that a log may have."""
+        for name, part in self.log.components.items():
+            known = part[np.isfinite(part)]
+            half = len(known) // 2
+            if len(known) >= MIN_ROWS:
+                z = standard_errors_apart(segment(known, 0, half), segment(known, half, len(known)))
+                if z > 2 * _RISE:
+                    return name, z
+        return None
 
     def other_parts(self, name: str) -> list[str]:
         """How the rest of the reward moved while the part ``name`` rose."""
@@ -531,20 +732,84 @@ class Case:
             f"{second.mean:.2f} ± {2 * second.error:.2f}"
         ]
 
+    def solved(self) -> bool:
+        """Whether the reward is at the upper end of its range, which is known."""
+        known = self.noun == "success rate" or self.signals.reward.bounded
+        return known and self.late.mean >= _SOLVED
+
+    def halves(self) -> tuple[Segment, Segment]:
+        half = len(self.values) // 2
+        return segment(self.values, 0, half), segment(self.values, half, len(self.values))
+
     def rise_of_halves(self) -> float:
-        values, half = self.signals.success, len(self.signals.success) // 2
-        return standard_errors_apart(segment(values, 0, half), segment(values, half, len(values)))
+        return standard_errors_apart(*self.halves())
+
+    def last_third(self, values: Array) -> Array:
+        late = values[2 * len(values) // 3 :]
+        return late[np.isfinite(late)]
+
+    @cached_property
+    def whole(self) -> Segment:
+        return segment(self.values, 0, len(self.values))
+
+    @cached_property
+    def late(self) -> Segment:
+        return segment(self.values, 2 * len(self.values) // 3, len(self.values))
+
+    @property
+    def values(self) -> Array:
+        return self.signals.success
+
+    # ---- words
 
     @property
     def noun(self) -> str:
-        return "success rate" if self.signals.is_rate else "reward"
+        return self.signals.reward.noun
+
+    def units(self, difference: float) -> float:
+        return self.signals.width(difference)
 
     def show(self, part: Segment) -> str:
-        low, high = self.signals.reward_range
-        if self.signals.is_rate:
-            low, high = 0.0, 1.0
-        mean, error = low + part.mean * (high - low), part.error * (high - low)
-        return f"{mean:.2f} ± {2 * error:.2f}"
+        """Mean with two standard errors, in the log's own units."""
+        error = 2 * self.units(part.error)
+        return f"{self.signals.in_units(part.mean):.2f}" + (f" ± {error:.2f}" if error else "")
 
     def span(self, part: Segment) -> str:
-        return f"steps {self.steps[part.start]:g} to {self.steps[part.stop - 1]:g}"
+        return self.span_of(slice(part.start, part.stop))
+
+    def span_of(self, rows: slice) -> str:
+        steps = self.steps[rows]
+        return f"steps {steps[0]:g} to {steps[-1]:g}" if len(steps) > 1 else f"step {steps[0]:g}"
+
+    def warning_words(self) -> str:
+        if self.warned is None:
+            return "no warning came before: the level was not yet known, or the fall is not abrupt"
+        return f"first warning at step {self.steps[self.warned]:g}"
+
+    def cut_words(self, share: float) -> str:
+        """How many are cut, in words."""
+        if self.log.has("truncated"):
+            return f"{share:.0%} of the responses are cut"
+        return f"in {share:.0%} of the steps every response is cut"
+
+    def cap_words(self) -> str:
+        longest = self.log["longest" if self.log.has("longest") else "length"]
+        top = np.nanmax(longest) if np.isfinite(longest).any() else np.nan
+        return f" ({top:g} tokens)" if np.sum(longest == top) >= 3 else ""
+
+
+def _median(values: Array) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else np.nan
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if 1000 <= value < 1e7 else f"{value:.3g}"
+
+
+def _words(name: str) -> str:
+    return _NAMES.get(name, name.replace("_", " "))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
