@@ -82,8 +82,8 @@ def diagnose(
     optimizer: Annotated[
         str | None,
         typer.Option(
-            help="adam (moves of a fixed length at a given rate; assumed, and said, where omitted) "
-            "or gradient."
+            help="adamw (moves of a fixed length at a given rate; assumed, and said, where "
+            "omitted), or sgd."
         ),
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page here.")] = None,
@@ -193,8 +193,9 @@ def plan(
     written with underscores, as trainers do.
     """
     from rlvrlib.practice.measured import measured
-    from rlvrlib.practice.planning import BESIDE, OPTIMIZERS, Setting
+    from rlvrlib.practice.planning import BESIDE, Setting
     from rlvrlib.practice.planning import plan as compare
+    from rlvrlib.practice.pressure import OPTIMIZERS
 
     asked = {
         "mini_batches": mini_batches,

@@ -14,10 +14,8 @@ import numpy as np
 
 from rlvrlib import thresholds
 from rlvrlib.checks import inside, one_of, positive
-from rlvrlib.practice.pressure import aggregation_of, success_factor
+from rlvrlib.practice.pressure import OPTIMIZERS, aggregation_of, success_factor
 
-# Whether the moves have a fixed length: those of Adam do, once its second moment has adapted.
-OPTIMIZERS = {"adamw": True, "adam": True, "sgd": False, "gradient": False}
 LARGE = 8.0  # a factor beyond this, or below its inverse, carries a warning
 # What is asked most and has no factor: what is known, and where.
 BESIDE = {

@@ -32,7 +32,8 @@ from rlvrlib.practice.run_log import RunLog
 # What the loss divides the sum over tokens by. The length cap is constant in a run; the mean length
 # is not.
 AGGREGATIONS = ("sum", "cap", "mean")
-OPTIMIZERS = ("adam", "gradient")
+# Whether the moves have a fixed length: those of Adam do, once its second moment has adapted.
+OPTIMIZERS = {"adamw": True, "adam": True, "sgd": False, "gradient": False}
 # rates are kept away from 0 and 1 by this much, or by half a response where their number is known
 _EDGE = 1e-3
 
@@ -115,16 +116,17 @@ def threshold_pressure(
     rows : the rows of the log that have a success rate, shape ``(n,)``.
     success_rate : of these rows, shape ``(n,)``.
     method, aggregation, group_size : see `methods.multiplier` and `aggregation_of`; GRPO is
-        assumed, and said, where omitted. They do not matter for ``adam``.
+        assumed, and said, where omitted. They do not matter for Adam.
     reference : first and last step of the reference; by default the first window whose success rate
         is within two standard errors of the best one.
-    optimizer : ``adam`` for moves of a fixed length at a given rate, ``gradient`` for moves in
-        proportion to the gradient; AdamW is assumed, and said, where omitted.
+    optimizer : one of ``OPTIMIZERS``: moves of a fixed length at a given rate, or in proportion to
+        the gradient; AdamW is assumed, and said, where omitted.
     """
     rows, success = np.asarray(rows), np.asarray(success_rate, dtype=float)
     notes = _assumed(method, optimizer)
-    method, optimizer = method or "grpo", optimizer or "adam"
-    one_of(OPTIMIZERS, optimizer=optimizer)
+    method, optimizer = method or "grpo", optimizer or "adamw"
+    one_of(tuple(OPTIMIZERS), optimizer=optimizer)
+    fixed = OPTIMIZERS[optimizer]
     aggregation = aggregation_of(method, aggregation)
     width = max(10, len(rows) // 20)
     edges = np.arange(0, max(len(rows) - width, 0) + 1, width)
@@ -150,7 +152,7 @@ def threshold_pressure(
 
     def log_factor(rate: Array) -> Array:
         """Of the success rate."""
-        if optimizer == "adam":
+        if fixed:
             return -np.log(thresholds.longest_guarantee(rate))
         return np.log(success_factor(rate, method, group_size))
 
@@ -165,7 +167,7 @@ def threshold_pressure(
         log["length"][rows], parts, "response length", "its factor is left out"
     )
     notes += rate_note + length_note
-    power = 0.0 if optimizer == "gradient" and aggregation == "mean" else 1.0
+    power = 0.0 if not fixed and aggregation == "mean" else 1.0
     if not power and not length_note:
         notes.append(
             "the loss is taken to divide by the length, so that the length does not count; "
@@ -199,9 +201,10 @@ def _assumed(method: str | None, optimizer: str | None) -> list[str]:
         return [
             "optimizer not given: the pressure assumes AdamW, as nearly all such runs use it: "
             "moves of a fixed length at a given rate, and the norm of the gap taken as the same; "
-            "--optimizer gradient for plain gradient steps"
+            "--optimizer sgd for plain gradient steps"
         ]
-    return ["method not given: GRPO assumed"] if optimizer == "gradient" and not method else []
+    gradient = not OPTIMIZERS.get(optimizer, True)
+    return ["method not given: GRPO assumed"] if gradient and not method else []
 
 
 def logistic_law(

@@ -22,6 +22,7 @@ _CHECKS = re.compile(
     r"acc(?!um|el|es)|correct|exact|match|solve|pass|success|verif|answer", re.IGNORECASE
 )
 _FORM = re.compile(r"format|xml|tag|length|style|lang|think|penalt|step|process", re.IGNORECASE)
+_NARROW = 1e-9  # of the reward: a narrower range is a single number
 _TIES = 3  # a largest or smallest mean seen so often is that of equal rewards
 
 
@@ -131,7 +132,8 @@ def _logged_ends(log: RunLog) -> tuple[Array, Array] | None:
     there = np.isfinite(least) & np.isfinite(most)
     if there.sum() < 0.5 * np.isfinite(log["reward"]).sum() or not there.any():
         return None
-    return (least[there], most[there]) if most[there].max() > least[there].min() else None
+    low, high = least[there].min(), most[there].max()
+    return (least[there], most[there]) if high - low > _NARROW * max(1.0, abs(high)) else None
 
 
 def _with_logged_ends(
@@ -159,7 +161,7 @@ def _by_the_means(
     unit = not len(seen) or bool(seen.min() >= -1e-9 and seen.max() <= 1 + 1e-9)
     mixed = _is_mixed(log)
     low, high = (0.0, 1.0) if unit else (float(seen.min()), float(seen.max()))
-    if low == high:
+    if high - low < _NARROW * max(1.0, abs(high)):
         low, high = low - 0.5, high + 0.5
     checks = [name for name in log.components if checks_answer(name)]
     if mixed:
