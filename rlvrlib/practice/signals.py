@@ -93,8 +93,9 @@ def _idle(log: RunLog, rows: np.ndarray, success: Array, reward: Reward) -> tupl
             np.isfinite(spread), (spread == 0).astype(float), np.nan
         ), "steps whose reward has no spread"
     alike = log["reward_min"][rows] == log["reward_max"][rows]
-    ends = np.isin(success, (0, 1)) if reward.is_rate else np.zeros(len(rows), dtype=bool)
-    if not reward.is_rate and not log.has("reward_min"):
+    whole = np.array_equal(reward.values[rows], log["reward"][rows])  # and not a part of it
+    ends = np.isin(success, (0, 1)) & whole & reward.is_rate
+    if not (reward.is_rate and whole) and not log.has("reward_min"):
         return np.full(len(rows), np.nan), ""
     if ends.all() and len(rows) and np.ptp(success) > 0:
         return np.full(len(rows), np.nan), ""  # only 0 and only 1, in turn: single responses

@@ -464,7 +464,7 @@ class Case:
                 )
         if verdict not in (TRUNCATION, BROKEN):
             found += self.cut_concerns(verdict)
-        if verdict not in FALLEN | {BROKEN, STARVED}:
+        if verdict not in FALLEN | {BROKEN, STARVED, TRUNCATION}:
             found += self.stuck_parts()
         drop = self.evaluation_drop()
         if drop is not None and drop[0] >= 0.2 and verdict in (LEARNING, PLATEAU, SOLVED):
@@ -564,8 +564,7 @@ class Case:
         found = []
         for name, part in self.log.components.items():
             known = part[np.isfinite(part)]
-            judged = part is self.signals.reward.values
-            if judged or len(known) < MIN_ROWS or not checks_answer(name):
+            if len(known) < MIN_ROWS or not checks_answer(name):
                 continue
             half = len(known) // 2
             rise = standard_errors_apart(
@@ -575,7 +574,8 @@ class Case:
                 found.append(
                     Concern(
                         f"the part {name[:40]!r} of the reward stays at {known.min():g} in "
-                        f"{np.mean(known == known.min()):.0%} of the rows: what moves is the rest",
+                        f"{np.mean(known == known.min()):.0%} of the rows: what else moves is "
+                        "the rest",
                         [text.format(part=name[:40]) for text in advice.ANSWER_STUCK],
                     )
                 )
