@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,20 @@ def test_most_short_logs_are_decided_and_none_blames_the_verifier() -> None:
     open_ones = [one for one in found if one.verdict == v.UNDECIDED]
     assert len(open_ones) <= 4
     assert all("24 rows" in one.headline and "--" in one.do_first for one in open_ones)
+
+
+def test_the_table_of_the_chapter_is_what_the_logs_give() -> None:
+    page = (ROOT / "book" / "grpo_runs.md").read_text(encoding="utf-8")
+    rows = page.partition("| runs | what happened |")[2].partition("\n\n")[0].splitlines()[2:]
+    seen = 0
+    for runs, _, verdicts, warned in (line.strip("|").split("|") for line in rows):
+        logs = [path for name in re.findall(r"`(\w+)`", runs) for path in FOLDER.glob(f"{name}-*")]
+        found = [diagnose(read_log(path), optimizer="sgd") for path in logs]
+        counted = {name.strip(): int(n) for name, n in re.findall(r"([\w -]+) \((\d)\)", verdicts)}
+        assert counted == Counter(one.verdict for one in found)
+        assert int(warned) == sum(one.warning is not None for one in found)
+        seen += len(logs)
+    assert seen == len(LOGS) - len(RAMPS)
 
 
 @pytest.mark.parametrize("path", [p for p in LOGS if p not in RAMPS], ids=lambda path: path.stem)
