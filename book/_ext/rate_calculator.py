@@ -14,7 +14,8 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from rlvrlib.methods import METHODS, SAMPLED_METHODS
-from rlvrlib.practice.planning import LARGE, OPTIMIZERS, Setting, plan
+from rlvrlib.practice.planning import LARGE, Setting, plan
+from rlvrlib.practice.pressure import OPTIMIZERS
 
 # The case of the practitioner's guide.
 BEFORE: dict[str, Any] = {"length": 500, "success": 0.4, "method": "grpo", "group": 8}
