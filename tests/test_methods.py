@@ -302,3 +302,25 @@ def test_an_old_name_says_where_its_content_is():
 def test_the_new_home_of_an_old_name_exists(old, new):
     assert importlib.util.find_spec(f"rlvrlib.{new.split()[0]}")
     assert importlib.util.find_spec(f"rlvrlib.{old}") is None
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_the_mean_update_of_groups_climbs_a_bernstein_polynomial_of_the_success_rate(size):
+    """Finite-group law: over all ``3^G`` groups of responses the mean of ``sum_i A_i s_i / G`` is
+    ``h_G'(J)`` times the gradient of ``J``, with the polynomial of the chapter.
+    """
+    bandit = LogLinearBandit([[0.3, -1.0], [1.2, 0.4], [-0.7, 0.9]], [1, 0, 0], [0.1, -0.4, 0.6])
+    theta = np.array([0.2, -0.5])
+    law, scores = np.exp(bandit.log_probabilities(theta)), bandit.scores(theta, np.eye(2))
+    groups = np.array(list(itertools.product(range(3), repeat=size)))
+    advantages = group_advantages("grpo", bandit.rewards[groups], 1 / size, size)
+    # scores of each response along both axes
+    updates = np.einsum("gi,dgi->gd", advantages, scores[:, groups]) / size
+    mean = np.prod(law[groups], axis=1) @ updates
+    success = law @ bandit.rewards
+    k = np.arange(1, size)
+    derivative = np.sum(binom.pmf(k - 1, size - 2, success) * (size - 1) / np.sqrt(k * (size - k)))
+    slope = approx_fprime(theta, lambda at: np.exp(bandit.log_probabilities(at)) @ bandit.rewards)
+    assert mean == pytest.approx(derivative * slope, abs=1e-6)
+    assert mean == pytest.approx(derivative * success * (1 - success) * bandit.gradient_gap(theta))
+    assert multiplier("grpo", success, size) == pytest.approx(derivative * success * (1 - success))

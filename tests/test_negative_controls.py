@@ -244,7 +244,7 @@ PERTURBATIONS = [
     ("noisy_verifier", verifiers.NoisyVerifier, "sample", flipped, {"reversed", "upright"}),
     ("noisy_verifier", rlvrlib, "noisy_bandit", misses, {"response-flip"}),
     ("noisy_verifier", rlvrlib, "multiplier", times(1.2), {"group-law"}),
-    ("noisy_verifier", plateaus, "multiplier", times(1.2), {"plateau-clean", "plateau-alarms"}),
+    ("noisy_verifier", plateaus, "multiplier", times(1.5), {"plateau"}),
     ("noisy_verifier", verifiers, "response_noise", double_loss, {"response-sharp"}),
     ("noisy_verifier", directions, "multiplier", times(1.2), {"late-constant"}),
     ("grpo_runs", rlvrlib, "advantages", squared, {"grpo-ratio"}),
