@@ -34,7 +34,6 @@ LEANS = re.compile(
 )
 # Notebooks whose rows are not of two kinds yet.
 NOT_YET = {
-    "diagnose_a_run",
     "language_model",
     "length",
     "length_bias",

@@ -30,7 +30,7 @@ from rlvrlib import (
     weightings,
 )
 from rlvrlib.evidence import claims
-from rlvrlib.practice import change_points, pressure
+from rlvrlib.practice import pressure
 from rlvrlib.running.execution import missing_packages, read_notebook
 
 pytestmark = pytest.mark.thorough
@@ -248,9 +248,6 @@ PERTURBATIONS = [
     ("noisy_verifier", verifiers, "response_noise", double_loss, {"response-sharp"}),
     ("noisy_verifier", directions, "multiplier", times(1.2), {"late-constant"}),
     ("grpo_runs", rlvrlib, "advantages", squared, {"grpo-ratio"}),
-    ("diagnose_a_run", change_points, "reached_level", times(0.3), {"early", "right-rate-jumps"}),
-    ("diagnose_a_run", change_points, "reached_level", times(1.4), {"level", "false-alarms"}),
-    ("diagnose_a_run", pressure, "success_factor", squared, {"trust"}),
     ("diagnose_a_run", pressure, "multiplier", times(1.2), {"logistic-exact"}),
     ("plan_a_step_size", thresholds, "angle", times(1.2), {"guaranteed-success"}),
     ("blind_spots", directions, "multiplier", times(1.1), {"mode-law"}),
