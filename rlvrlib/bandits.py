@@ -157,6 +157,7 @@ class SoftmaxBandit(SampledProblem):
             correct_bend=falls + rounding,
             wrong_bend=rises + rounding,
             variance=variance,
+            bend_range=0.0 if self.linear_logits else np.ptp(derivatives, axis=-1) + 2 * rounding,
         )
 
     def wrong_feature_range(self, direction: ArrayLike) -> Array:

@@ -8,6 +8,7 @@ A response ends with its stop token, which counts, or at the cap
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import comb
 
 import numpy as np
@@ -175,6 +176,20 @@ class MarkovTokens(SampledProblem):
             after[..., self.stop] = 0.0
             longest = variance + np.max(np.where(allowed, after[..., None, :], 0.0), axis=-1)
         return longest[..., -1]
+
+    def local_regularity(self, theta: ArrayLike, direction: ArrayLike) -> Regularity:
+        """As `regularity`, with the mean lengths at ``theta``."""
+        mean, correct = self.mean_lengths(theta)
+        return replace(self.regularity(direction), mean_length=mean, correct_mean_length=correct)
+
+    def mean_lengths(self, theta: ArrayLike) -> tuple[Array, Array]:
+        """``E[|o|]`` and ``E[|o| | r=1]``, shape ``(...)`` each."""
+        moves = [self.transitions(theta)]
+        after_first, chances = (
+            self._at_start(self._before(0, moves, self._backward(moves, worth)[0]))
+            for worth in (np.arange(float(self.max_length)), np.ones(self.max_length))
+        )
+        return 1 + after_first[0] + after_first[1], 1 + after_first[0] / chances[0]
 
     def length_law(self, theta: ArrayLike) -> tuple[Array, Array]:
         """``P(|o| = t | r=1)`` and ``P(|o| = t | r=0)`` for ``t = 1 ... T_max``, shape ``(...,

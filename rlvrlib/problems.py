@@ -52,6 +52,10 @@ class Regularity:
     wrong_bend : ``a_+``, with ``h_w <= a_+`` on the wrong ones; 0 for linear logits, else ``L_o``.
     variance : ``V``, bound on the sum over a response of the variances of its token scores given
         the past; ``sigma^2 = T_max R_p^2 / 4`` where omitted.
+    bend_range : ``R_h``, length of an interval that holds every token bend, given the past; 0 for
+        linear logits, else ``2 L_p``.
+    mean_length, correct_mean_length : ``Lbar`` and ``Lbar_+``, bounds on the mean length of the
+        responses and of the correct ones; ``T_max`` where omitted.
     """
 
     score_bound: Any
@@ -63,12 +67,18 @@ class Regularity:
     correct_bend: Any = None
     wrong_bend: Any = None
     variance: Any = None
+    bend_range: Any = None
+    mean_length: Any = None
+    correct_mean_length: Any = None
 
     def __post_init__(self) -> None:
         defaults = {
             "correct_bend": self.score_lipschitz,
             "wrong_bend": 0.0 if self.linear_logits else self.score_lipschitz,
             "variance": self.max_length * np.asarray(self.token_range) ** 2 / 4,
+            "bend_range": 0.0 if self.linear_logits else 2 * np.asarray(self.token_lipschitz),
+            "mean_length": self.max_length,
+            "correct_mean_length": self.max_length,
         }
         for name, value in defaults.items():
             if getattr(self, name) is None:

@@ -87,11 +87,13 @@ def failure_fall(
     max_length: ArrayLike,
     token_range: ArrayLike,
     curvature_bound: ArrayLike = 0.0,
+    score_bound: ArrayLike | None = None,
 ) -> Array:
     """``2 J F dmu / (a_+ F + sigma^2 Phi(F))``: below it the failure rate ``F = 1-J`` falls
     (failure-fall bound).
 
-    ``sigma^2 = T_max R_p^2 / 4`` and ``Phi(F) = min(1, 2 F log(2e/F))``.
+    ``sigma^2 = T_max R_p^2 / 4`` and ``Phi(F) = min(1, 2 F log(2e/F), G_o^2 F / sigma^2)``; the
+    last entry is ``4 T_max F`` where ``score_bound`` is omitted (tail entry).
 
     Parameters
     ----------
@@ -101,10 +103,11 @@ def failure_fall(
     token_range : ``R_p``, length of an interval that holds every token score along ``w``.
     curvature_bound : ``a_+``, with ``h_w <= a_+`` on the wrong responses; 0 for logits linear in
         ``theta``.
+    score_bound : ``G_o``, bound on ``|s_w|``: ``T_max G_p`` where each token score is at most
+        ``G_p`` in size; ``T_max R_p`` where omitted or smaller.
     """
-    return _failure_fall(
-        alignment, log_odds, max_length, token_range, curvature_bound, sharper=False
-    )
+    tail = max_length, token_range, score_bound
+    return _failure_fall(alignment, log_odds, tail, curvature_bound)
 
 
 def sharper_failure_fall(
@@ -113,41 +116,97 @@ def sharper_failure_fall(
     max_length: ArrayLike,
     token_range: ArrayLike,
     curvature_bound: ArrayLike = 0.0,
+    score_bound: ArrayLike | None = None,
 ) -> Array:
-    """The same as `failure_fall` with ``min(1, 2 F log(2/F))`` for ``Phi(F)``: a little longer
-    (sharper logarithm).
+    """The same as `failure_fall` with ``2 F log(2/F)`` as middle entry of ``Phi(F)``: a little
+    longer (sharper logarithm).
 
     Parameters as in `failure_fall`.
     """
-    return _failure_fall(
-        alignment, log_odds, max_length, token_range, curvature_bound, sharper=True
-    )
+    tail = max_length, token_range, score_bound
+    return _failure_fall(alignment, log_odds, tail, curvature_bound, sharper=True)
 
 
 def angle(
-    alignment: ArrayLike, log_odds: ArrayLike, max_length: ArrayLike, token_range: ArrayLike
+    alignment: ArrayLike,
+    log_odds: ArrayLike,
+    max_length: ArrayLike,
+    token_range: ArrayLike,
+    bend_range: ArrayLike = 0.0,
+    curvature_bound: ArrayLike = 0.0,
 ) -> Array:
-    """``2 sqrt(JF) dmu / beta_T``: below it the success rate rises, for logits linear in ``theta``
-    (angle bound).
-
-    Parameters as in `failure_fall`.
+    """``2 sqrt(JF) dmu / B``: below it the success rate rises (angle bound; angle bound for smooth
+    policies). ``B`` and its parameters as in `angle_bend`, the others as in `failure_fall`.
     """
     log_odds = finite(log_odds=log_odds)
     spread = np.exp((log_expit(log_odds) + log_expit(-log_odds)) / 2)
-    return _ratio(2 * spread * _positive_part(alignment), angle_bend(max_length, token_range))
+    bend = angle_bend(max_length, token_range, bend_range, curvature_bound)
+    return _ratio(2 * spread * _positive_part(alignment), bend)
 
 
-def angle_bend(max_length: ArrayLike, token_range: ArrayLike) -> Array:
-    """``beta_T``: the angle ``2 arcsin sqrt(J)`` bends down by at most this along a unit vector
-    (angle bound).
+def angle_bend(
+    max_length: ArrayLike,
+    token_range: ArrayLike,
+    bend_range: ArrayLike = 0.0,
+    curvature_bound: ArrayLike = 0.0,
+) -> Array:
+    """``B``: the angle ``2 arcsin sqrt(J)`` bends down by at most this along a unit vector (angle
+    bound; angle bound for smooth policies).
 
-    ``(2 sigma^2 / T) sqrt(sum_{t<T} (sqrt(t) + 1/2)^2)`` with ``sigma^2 = T_max R_p^2 / 4``: GRPO
-    on token sums improves at every step for rates below ``2 / beta_T``, REINFORCE below ``4 /
-    beta_T``. Parameters as in `failure_fall`.
+    ``max(a, sqrt(sum_{t<T} (R_p^2 sqrt(t) / 2 + R_p^2 / 4 + R_h / 2)^2))``; ``beta_T`` for logits
+    linear in ``theta``, where ``R_h`` and ``a`` may be left out. Then GRPO on token sums improves
+    at every step for rates below ``2 / beta_T``, REINFORCE below ``4 / beta_T``.
+
+    Parameters
+    ----------
+    max_length, token_range : ``T`` and ``R_p``, as in `failure_fall`.
+    bend_range : ``R_h``, length of an interval that holds every token bend, given the past.
+    curvature_bound : ``a``, with ``h_w >= -a`` on the correct responses along the segment.
     """
-    variance, lengths = _score_variance(max_length, token_range), np.asarray(max_length, dtype=int)
-    squares = np.cumsum((np.sqrt(np.arange(np.max(lengths))) + 0.5) ** 2)
-    return 2 * variance / lengths * np.sqrt(squares[lengths - 1])
+    slope = non_negative(token_range=token_range) ** 2 / 2
+    shift = non_negative(bend_range=bend_range) / 2
+    bend = non_negative(curvature_bound=curvature_bound)
+    last = np.asarray(inside("[1, inf)", max_length=max_length), dtype=int) - 1
+    drift = np.sqrt(np.arange(np.max(last) + 1)) + 0.5
+    first, second = np.cumsum(drift)[last], np.cumsum(drift**2)[last]
+    variance = slope**2 * second + 2 * slope * shift * first + (last + 1) * shift**2
+    return np.maximum(bend, np.sqrt(variance))
+
+
+def mean_length_fall(
+    alignment: ArrayLike,
+    log_odds: ArrayLike,
+    mean_length: ArrayLike,
+    token_range: ArrayLike,
+    curvature_bound: ArrayLike = 0.0,
+) -> Array:
+    """``2 J F dmu / (a_+ F + R_p^2 Lbar / 4)``: below it the failure rate falls, whatever the cap
+    (mean length).
+
+    Parameters
+    ----------
+    mean_length : ``Lbar``, with ``E[|o|] <= Lbar`` along the segment, at least 1.
+    alignment, log_odds, token_range, curvature_bound : as in `failure_fall`.
+    """
+    log_odds, bend = finite(log_odds=log_odds), non_negative(curvature_bound=curvature_bound)
+    variance = _score_variance(token_range, mean_length=mean_length)
+    with np.errstate(over="ignore"):
+        brake = bend + _product(variance, np.exp(-log_expit(-log_odds)))
+    return _ratio(2 * np.exp(log_expit(log_odds)) * _positive_part(alignment), brake)
+
+
+def mean_length_rise(
+    alignment: ArrayLike, log_odds: ArrayLike, mean_length: ArrayLike, token_range: ArrayLike
+) -> Array:
+    """``2 F dmu / (R_p^2 Lbar_+ / 4)``: below it the success rate rises, whatever the cap, for
+    logits linear in ``theta`` (mean length).
+
+    Parameters
+    ----------
+    mean_length : ``Lbar_+``, with ``E[|o| | r=1] <= Lbar_+`` along the segment, at least 1.
+    alignment, log_odds, token_range : as in `failure_fall`.
+    """
+    return success_rise(alignment, log_odds, _score_variance(token_range, mean_length=mean_length))
 
 
 def variance_fall(
@@ -267,6 +326,7 @@ def batch_failure_fall(
     token_range: ArrayLike,
     curvature_bound: ArrayLike = 0.0,
     weights: ArrayLike | None = None,
+    score_bound: ArrayLike | None = None,
 ) -> Array:
     """``2 D / (a_+ Fbar + sigma^2 Phi(Fbar))``: below it the mean failure rate falls (batch
     failure-fall bound).
@@ -275,19 +335,18 @@ def batch_failure_fall(
     ----------
     alignments : ``dmu_q``, prompts along the last axis.
     log_odds : ``l_q``, where the step starts, likewise.
-    max_length, token_range, curvature_bound : bounds common to all prompts, as in `failure_fall`.
+    max_length, token_range, curvature_bound, score_bound : bounds common to all prompts, as in
+        `failure_fall`.
     weights : ``p_q``, non-negative, scaled to sum to one; equal where omitted.
     """
     bend = non_negative(curvature_bound=curvature_bound)
     alignments, log_odds, weights = _prompts(alignments, log_odds, weights)
-    variance = _score_variance(max_length, token_range)
     with np.errstate(divide="ignore"):
         log_mean_failure = log_sum_exp(log_expit(-log_odds) + np.log(weights))[..., None]
     relative_failure = np.exp(log_expit(-log_odds) - log_mean_failure)  # F_q / Fbar
     gain = np.sum(weights * relative_failure * np.exp(log_expit(log_odds)) * alignments, axis=-1)
-    return _ratio(
-        2 * _positive_part(gain), bend + _product(variance, _tail_factor(log_mean_failure[..., 0]))
-    )
+    wrong = _wrong_moment(log_mean_failure[..., 0], max_length, token_range, score_bound)
+    return _ratio(2 * _positive_part(gain), bend + wrong)
 
 
 def reinforce_rate(
@@ -295,27 +354,21 @@ def reinforce_rate(
     token_range: ArrayLike,
     log_odds: ArrayLike | None = None,
     curvature_bound: ArrayLike = 0.0,
+    score_bound: ArrayLike | None = None,
 ) -> Array:
     """``2 / (a_+ F + sigma^2 Phi(F))``: learning rates of exact REINFORCE below it improve
     (corollary of the failure-fall bound).
 
     Without ``log_odds`` the rate that is safe at every success rate, ``2 / (a_+ + sigma^2)``: ``8 /
-    (T_max R_p^2)`` for logits linear in ``theta``. Parameters as in `failure_fall`.
+    (T_max R_p^2)`` for logits linear in ``theta``; ``max_length`` may then be a mean length that
+    holds along every step (mean length). Parameters as in `failure_fall`.
     """
-    bend, variance = (
-        non_negative(curvature_bound=curvature_bound),
-        _score_variance(max_length, token_range),
-    )
+    bend = non_negative(curvature_bound=curvature_bound)
     if log_odds is None:
-        return _ratio(2.0, bend + variance)
+        return _ratio(2.0, bend + _score_variance(token_range, max_length=max_length))
     log_failure = log_expit(-finite(log_odds=log_odds))
-    failure = np.exp(log_failure)
-    tail = np.where(
-        failure > 0, failure * np.minimum(_tail_factor(log_failure), np.finfo(float).max), 0.0
-    )
-    brake = np.where(
-        np.isinf(bend + variance), np.inf, _product(bend, failure) + _product(variance, tail)
-    )
+    brake = bend + _wrong_moment(log_failure, max_length, token_range, score_bound)
+    brake = np.where(np.isinf(brake), np.inf, _product(brake, np.exp(log_failure)))
     return _ratio(2.0, brake)
 
 
@@ -480,23 +533,27 @@ def segment_step(
     return np.minimum(allowed, limit), bounds
 
 
-def longest_guarantee(success_rate: ArrayLike) -> Array:
-    """``g(J)``: the largest guaranteed step in units of ``dmu / sigma^2``, from the success rate
-    alone.
+def longest_guarantee(success_rate: ArrayLike, max_length: ArrayLike = np.inf) -> Array:
+    """``g(J)``: the largest guaranteed step in units of ``dmu / sigma^2``, from success rate and
+    length alone.
 
-    For logits linear in ``theta`` and long responses: the largest of ``2F`` (success-rise bound),
-    ``2JF / Phi(F)`` (failure-fall bound) and ``sqrt(2JF)`` (angle bound as ``T`` grows), ``F =
-    1-J``.
+    For logits linear in ``theta``: the largest of ``2F`` (success-rise bound), ``2JF / Phi(F)``
+    (failure-fall bound) and ``2 sqrt(JF) sigma^2 / beta_T`` (angle bound), ``F = 1-J``.
 
     Parameters
     ----------
     success_rate : ``J``, in (0, 1), any shape.
+    max_length : ``T_max``, broadcast against ``success_rate``; the limit of long responses where
+        omitted: no tail entry, and ``beta_T = sqrt(2) sigma^2``.
     """
-    success = inside("(0, 1)", success_rate=success_rate)
-    log_odds = logit(success)
-    rise = success_rise(1.0, log_odds, 1.0)
-    fall = failure_fall(1.0, log_odds, 4, 1.0)  # sigma^2 = 4 * 1^2 / 4
-    return np.maximum(np.maximum(rise, fall), np.sqrt(2 * success * (1 - success)))
+    log_odds = logit(inside("(0, 1)", success_rate=success_rate))
+    length = np.ceil(inside("[1, inf]", max_length=max_length))
+    short = np.where(np.isinf(length), 1, length)
+    limit = np.sqrt(expit(log_odds) * expit(-log_odds) * 2)
+    turn = np.where(np.isinf(length), limit, angle(1.0, log_odds, short, 2 / np.sqrt(short)))
+    long = np.minimum(length, 1e300)  # sigma^2 = T R_p^2 / 4 = 1
+    fall = failure_fall(1.0, log_odds, long, 2 / np.sqrt(long))
+    return np.maximum(np.maximum(success_rise(1.0, log_odds, 1.0), fall), turn)
 
 
 _Rule = Callable[[Regularity, Array, Array, ArrayLike | None], Array]
@@ -507,10 +564,18 @@ _SINGLE: dict[str, _Rule] = {
     "two-sided": lambda b, dmu, l, _: trajectory(dmu, b.score_bound, b.score_lipschitz),
     "success-rise": lambda b, dmu, l, _: success_rise(dmu, l, b.correct_bend),
     "failure-fall": lambda b, dmu, l, _: failure_fall(
-        dmu, l, b.max_length, b.token_range, b.wrong_bend
+        dmu, l, b.max_length, b.token_range, b.wrong_bend, b.score_bound
     ),
     "sharper logarithm": lambda b, dmu, l, _: sharper_failure_fall(
-        dmu, l, b.max_length, b.token_range, b.wrong_bend
+        dmu, l, b.max_length, b.token_range, b.wrong_bend, b.score_bound
+    ),
+    "angle": lambda b, dmu, l, _: angle(
+        dmu, l, b.max_length, b.token_range, b.bend_range, b.correct_bend
+    ),
+    "mean length": lambda b, dmu, l, _: np.maximum(
+        mean_length_fall(dmu, l, b.mean_length, b.token_range, b.wrong_bend),
+        # the rise needs bends that are variances
+        mean_length_rise(dmu, l, b.correct_mean_length, b.token_range) if b.linear_logits else 0.0,
     ),
     "conditional variance": lambda b, dmu, l, _: variance_fall(
         dmu, l, b.variance, b.token_range, b.wrong_bend
@@ -518,18 +583,19 @@ _SINGLE: dict[str, _Rule] = {
 }
 _BATCH: dict[str, _Rule] = {
     "batch success-rise": lambda b, dmu, l, p: batch_success_rise(dmu, l, b.correct_bend, p),
-    # one token with the largest score variance of the prompts stands for all of them
+    # one token with the largest score variance and score of the prompts stands for all of them
     "batch failure-fall": lambda b, dmu, l, p: batch_failure_fall(
         dmu,
         l,
         1,
-        2 * np.sqrt(_largest(_score_variance(b.max_length, b.token_range), dmu)),
+        2 * np.sqrt(_largest(_score_variance(b.token_range, max_length=b.max_length), dmu)),
         _largest(b.wrong_bend, dmu),
         p,
+        _largest(b.score_bound, dmu),
     ),
 }
 # The names of the bounds that `guaranteed` knows, as in the book.
-BOUNDS = (*_SINGLE, "angle", "log-linear", "failure law", *_BATCH)
+BOUNDS = (*_SINGLE, "log-linear", "failure law", *_BATCH)
 
 
 def _chosen(among: Sequence[str] | None, applicable: Sequence[str], problem: Problem) -> set[str]:
@@ -569,26 +635,33 @@ def _product(bound: Array, factor: Array) -> Array:
 def _failure_fall(
     alignment: ArrayLike,
     log_odds: ArrayLike,
-    max_length: ArrayLike,
-    token_range: ArrayLike,
+    tail: tuple[ArrayLike, ArrayLike, ArrayLike | None],
     curvature_bound: ArrayLike,
-    sharper: bool,
+    sharper: bool = False,
 ) -> Array:
     log_odds, bend = finite(log_odds=log_odds), non_negative(curvature_bound=curvature_bound)
-    variance = _score_variance(max_length, token_range)
     # Numerator and denominator divided by F, which may underflow.
-    return _ratio(
-        2 * np.exp(log_expit(log_odds)) * _positive_part(alignment),
-        bend + _product(variance, _tail_factor(log_expit(-log_odds), sharper)),
-    )
+    brake = bend + _wrong_moment(log_expit(-log_odds), *tail, sharper)
+    return _ratio(2 * np.exp(log_expit(log_odds)) * _positive_part(alignment), brake)
 
 
-def _tail_factor(log_failure: Array, sharper: bool = False) -> Array:
-    """``Phi(F) / F = min(1/F, 2 log(2e/F))``, or with the sharper logarithm ``min(1/F, 2
-    log(2/F))``.
+def _wrong_moment(
+    log_failure: Array,
+    max_length: ArrayLike,
+    token_range: ArrayLike,
+    score_bound: ArrayLike | None,
+    sharper: bool = False,
+) -> Array:
+    """``sigma^2 Phi(F) / F``, which ``E[s_w^2 | r=0]`` cannot exceed: the least of ``sigma^2 / F``,
+    ``2 sigma^2 log(2e/F)`` (with the sharper logarithm ``log(2/F)``) and ``G_o^2``.
     """
+    variance = _score_variance(token_range, max_length=max_length)
+    square = 4 * _product(variance, np.asarray(max_length, dtype=float))  # of T_max R_p
+    if score_bound is not None:
+        square = np.minimum(square, non_negative(score_bound=score_bound) ** 2)
     with np.errstate(over="ignore"):
-        return np.minimum(np.exp(-log_failure), 2 * (np.log(2) - log_failure + (not sharper)))
+        tail = np.minimum(np.exp(-log_failure), 2 * (np.log(2) - log_failure + (not sharper)))
+        return np.minimum(_product(variance, tail), square)
 
 
 def _variance_factor(log_failure: Array, variance: ArrayLike, token_range: ArrayLike) -> Array:
@@ -600,10 +673,11 @@ def _variance_factor(log_failure: Array, variance: ArrayLike, token_range: Array
     return np.minimum(plain, (np.sqrt(2 * variance * level) + spread * level / 3) ** 2)
 
 
-def _score_variance(max_length: ArrayLike, token_range: ArrayLike) -> Array:
-    """``sigma^2 = T_max R_p^2 / 4`` (Azuma-Hoeffding)."""
-    length = inside("[1, inf]", max_length=max_length)
-    return length * non_negative(token_range=token_range) ** 2 / 4
+def _score_variance(token_range: ArrayLike, **length: ArrayLike) -> Array:
+    """``sigma^2 = T_max R_p^2 / 4`` (Azuma-Hoeffding); the length has the name of the argument."""
+    return _product(
+        inside("[1, inf]", **length), non_negative(token_range=token_range) ** 2 / 4
+    )
 
 
 def _score_bounds(score_bound: ArrayLike, score_lipschitz: ArrayLike) -> tuple[Array, Array]:

@@ -413,9 +413,12 @@ def test_the_longest_guarantee_is_that_of_the_theorems():
         angle = thresholds.angle(
             alignment, log_odds, length, token_range
         )  # the pressure has its limit for long responses
-        assert thresholds.longest_guarantee(success) * alignment / variance == pytest.approx(
-            max(token, angle), rel=0.03
+        longest = np.array(
+            [thresholds.longest_guarantee(success, size) for size in (np.inf, length)]
         )
+        measured = longest * alignment / variance
+        assert measured[0] == pytest.approx(max(token, angle), rel=0.03)
+        assert measured[1] == pytest.approx(max(token, angle), rel=1e-12)
 
 
 def constant_log(count=200, **changes):

@@ -31,8 +31,8 @@ def rates(log_odds: float) -> tuple[Any, Any]:
     return 1 / (1 + mp.exp(-mp.mpf(log_odds))), 1 / (1 + mp.exp(mp.mpf(log_odds)))
 
 
-def tail(failure: Any, inside: Any) -> Any:
-    return min(mp.mpf(1), 2 * failure * mp.log(inside / failure))
+def tail(failure: Any, length: Any, inside: Any) -> Any:
+    return min(mp.mpf(1), 2 * failure * mp.log(inside / failure), 4 * length * failure)
 
 
 def tail_of_variance(failure: Any, token_range: Any) -> Any:
@@ -52,7 +52,11 @@ FORMULAS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "failure_fall": (
         lambda odds, length, width: thresholds.failure_fall(ALIGNMENT, odds, length, width, BEND),
         lambda j, f, length, width: (
-            2 * j * f * ALIGNMENT / (mp.mpf(BEND) * f + length * width**2 / 4 * tail(f, 2 * mp.e))
+            2
+            * j
+            * f
+            * ALIGNMENT
+            / (mp.mpf(BEND) * f + length * width**2 / 4 * tail(f, length, 2 * mp.e))
         ),
     ),
     "sharper_failure_fall": (
@@ -60,7 +64,7 @@ FORMULAS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
             ALIGNMENT, odds, length, width, BEND
         ),
         lambda j, f, length, width: (
-            2 * j * f * ALIGNMENT / (mp.mpf(BEND) * f + length * width**2 / 4 * tail(f, 2))
+            2 * j * f * ALIGNMENT / (mp.mpf(BEND) * f + length * width**2 / 4 * tail(f, length, 2))
         ),
     ),
     "angle": (
@@ -80,7 +84,7 @@ FORMULAS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "reinforce_rate": (
         lambda odds, length, width: thresholds.reinforce_rate(length, width, odds, BEND),
         lambda j, f, length, width: (
-            2 / (mp.mpf(BEND) * f + length * width**2 / 4 * tail(f, 2 * mp.e))
+            2 / (mp.mpf(BEND) * f + length * width**2 / 4 * tail(f, length, 2 * mp.e))
         ),
     ),
     "variance_fall": (
@@ -108,13 +112,14 @@ FORMULAS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
 }
 
 
+@pytest.mark.parametrize("length", [8, 300])
 @pytest.mark.parametrize("log_odds", LOG_ODDS)
 @pytest.mark.parametrize("name", FORMULAS)
-def test_a_threshold_is_its_formula_at_any_rate(name: str, log_odds: float) -> None:
+def test_a_threshold_is_its_formula_at_any_rate(name: str, log_odds: float, length: int) -> None:
     computed, formula = FORMULAS[name]
     with mp.workdps(50):
-        expected = float(formula(*rates(log_odds), mp.mpf(300), mp.mpf(1.5)))
-    assert float(computed(log_odds, 300, 1.5)) == pytest.approx(expected, rel=1e-12, abs=0)
+        expected = float(formula(*rates(log_odds), mp.mpf(length), mp.mpf(1.5)))
+    assert float(computed(log_odds, length, 1.5)) == pytest.approx(expected, rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize("name", ["failure_fall", "sharper_failure_fall", "reinforce_rate"])
@@ -170,7 +175,7 @@ def test_batches_at_any_rate(log_odds: float) -> None:
             )
         )
         mean = mp.fsum(mp.mpf(p) * f for p, (_, f) in zip(weights, both, strict=True)) / 6
-        fall = 2 * gain / (mp.mpf(BEND) * mean + 300 * tail(mean, 2 * mp.e) / 4)
+        fall = 2 * gain / (mp.mpf(BEND) * mean + 300 * tail(mean, 300, 2 * mp.e) / 4)
     assert thresholds.batch_success_rise(slopes, odds, bends, weights) == pytest.approx(
         max(float(rise), 0), rel=1e-12, abs=0
     )

@@ -253,7 +253,10 @@ def test_the_sharper_logarithm_and_the_angle_theorem_on_one_token(seed):
     bounds, log_odds = problem.regularity(direction), problem.log_odds(theta)
     plain = thresholds.failure_fall(slope, log_odds, 1, bounds.token_range)
     longer = thresholds.sharper_failure_fall(slope, log_odds, 1, bounds.token_range)
-    assert np.all(longer >= plain) and np.any(longer > plain)
+    assert np.all(longer == plain)  # of one token the tail entry is the smaller one
+    several = slope, log_odds, 8, bounds.token_range
+    ratio = thresholds.sharper_failure_fall(*several) / thresholds.failure_fall(*several)
+    assert np.all(ratio >= 1) and np.any(ratio > 1)
     for steps in (longer, thresholds.angle(slope, log_odds, 1, bounds.token_range)):
         gain, rounding = gains(problem, theta, direction, np.minimum(steps, 1e6))
         assert np.all(gain >= -rounding)
@@ -265,6 +268,9 @@ def test_the_bend_of_the_angle_as_printed():
     assert thresholds.angle_bend([4, 64], [2.0, 0.5]) == pytest.approx(
         printed
     )  # sigma^2 is 4 in both
+    squares = [(0.5 * np.sqrt(t) + 0.25 + 0.3) ** 2 for t in range(5)]
+    assert thresholds.angle_bend(5, 1.0, 0.6) == pytest.approx(np.sqrt(sum(squares)))
+    assert thresholds.angle_bend(5, 1.0, 0.6, 9.0) == 9.0
 
 
 def test_the_ladder_is_ordered():
@@ -351,7 +357,7 @@ def test_the_printed_formulas(log_odds):
     assert thresholds.log_linear(0.6, 2.0) == pytest.approx(8 * 0.6 / 4)
     assert thresholds.success_rise(0.6, log_odds, 3.0) == pytest.approx(2 * failure * 0.6 / 3)
     variance = 64 * 0.5**2 / 4
-    phi = min(1.0, 2 * failure * np.log(2 * np.e / failure))
+    phi = min(1.0, 2 * failure * np.log(2 * np.e / failure), 4 * 64 * failure)
     expected = 2 * success * failure * 0.6 / (0.1 * failure + variance * phi)
     assert thresholds.failure_fall(0.6, log_odds, 64, 0.5, 0.1) == pytest.approx(
         expected, rel=1e-12
@@ -359,6 +365,17 @@ def test_the_printed_formulas(log_odds):
     expected = 2 / (0.1 * failure + variance * phi)
     assert thresholds.reinforce_rate(64, 0.5, log_odds, 0.1) == pytest.approx(expected, rel=1e-12)
     assert thresholds.reinforce_rate(64, 0.5) == pytest.approx(8 / (64 * 0.25))
+    phi = min(phi, 6.0**2 * failure / variance)  # no score above 6
+    tail = {"curvature_bound": 0.1, "score_bound": 6.0}
+    expected = 2 / (0.1 * failure + variance * phi)
+    assert thresholds.reinforce_rate(64, 0.5, log_odds, **tail) == pytest.approx(expected)
+    assert thresholds.failure_fall(0.6, log_odds, 64, 0.5, **tail) == pytest.approx(
+        success * failure * 0.6 * expected
+    )
+    fall = 2 * success * failure * 0.6 / (0.1 * failure + 9 * 0.5**2 / 4)
+    assert thresholds.mean_length_fall(0.6, log_odds, 9, 0.5, 0.1) == pytest.approx(fall)
+    rise = 2 * failure * 0.6 / (7 * 0.5**2 / 4)
+    assert thresholds.mean_length_rise(0.6, log_odds, 7, 0.5) == pytest.approx(rise)
     assert thresholds.local(0.6, 2.0) == pytest.approx(0.6)
 
 
@@ -593,7 +610,7 @@ def test_a_step_satisfies_the_bounds_of_its_own_segment(kind, name):
         ),
         "success-rise": lambda: thresholds.success_rise(slope, odds, bounds.correct_bend),
         "failure-fall": lambda: thresholds.failure_fall(
-            slope, odds, 1, bounds.token_range, bounds.wrong_bend
+            slope, odds, 1, bounds.token_range, bounds.wrong_bend, bounds.score_bound
         ),
     }[name]()
     assert np.all(found.step <= allowed * (1 + 1e-12)) and np.all(found.step > 0)
@@ -645,6 +662,7 @@ def test_bounds_that_hold_everywhere_give_the_printed_formulas():
         "failure-fall": thresholds.failure_fall(slope, odds, size, 1.0),
         "sharper logarithm": thresholds.sharper_failure_fall(slope, odds, size, 1.0),
         "angle": thresholds.angle(slope, odds, size, 1.0),
+        "mean length": thresholds.mean_length_rise(slope, odds, size, 1.0),
         "conditional variance": thresholds.variance_local(slope, odds, size / 4, 1.0),
         "log-linear": thresholds.log_linear(slope, problem.wrong_feature_range(direction)),
     }
@@ -680,7 +698,7 @@ def test_a_perturbed_theorem_is_the_one_that_guarantees(monkeypatch):
         ({"among": []}, "among must be one or more of paper, two-sided, .*, got \\[\\]"),
         ({"among": ["two sided"]}, "among must be one or more of .*, got \\['two sided'\\]"),
         ({"among": "two-sided"}, "among must be one or more of .*, got 'two-sided'"),
-        ({"among": ["angle"]}, "among must name a bound for this NetworkBandit: one or more of"),
+        ({"among": ["log-linear"]}, "among must name a bound for this NetworkBandit: one or more"),
         ({"num_points": 1}, "num_points must be at least 2"),
         ({"direction": [0.0, 0.0]}, "direction must be finite and of positive length"),
     ],
