@@ -29,6 +29,7 @@ __all__ = [
     "Steered",
     "following_lag",
     "harder",
+    "most_steps_back",
     "steps_back",
 ]
 
@@ -264,6 +265,19 @@ def steps_back(
     whole(2, num_points=num_points)
     way = np.linspace(finite(until=until), finite(lag=lag), num_points)
     return np.asarray(np.trapezoid(1 / positive(speed=speed(way)), way, axis=0))[()]
+
+
+def most_steps_back(
+    speed: Callable[[Array], Array], lag: ArrayLike, until: float, num_points: int = 4001
+) -> Array:
+    """``1 + integral of 1 / speed + log(speed(until) / speed(lag))``, which no way back exceeds if
+    no step is shorter than the speed where it starts, and the speed does not fall on the way
+    (recovery, chapter on moving success rates; the way back, chapter on the route to collapse).
+
+    Parameters as in `steps_back`.
+    """
+    start, end = (positive(speed=speed(np.asarray(place, dtype=float))) for place in (lag, until))
+    return 1 + steps_back(speed, lag, until, num_points) + np.log(end / start)
 
 
 def _check_length(name: str, values: Sequence[Any] | Array, num_steps: int) -> None:

@@ -104,7 +104,7 @@ def failure_fall(
     curvature_bound : ``a_+``, with ``h_w <= a_+`` on the wrong responses; 0 for logits linear in
         ``theta``.
     score_bound : ``G_o``, bound on ``|s_w|``: ``T_max G_p`` where each token score is at most
-        ``G_p`` in size; ``T_max R_p`` where omitted or smaller.
+        ``G_p`` in size; ``T_max R_p`` where omitted.
     """
     tail = max_length, token_range, score_bound
     return _failure_fall(alignment, log_odds, tail, curvature_bound)
@@ -656,9 +656,10 @@ def _wrong_moment(
     ``2 sigma^2 log(2e/F)`` (with the sharper logarithm ``log(2/F)``) and ``G_o^2``.
     """
     variance = _score_variance(token_range, max_length=max_length)
-    square = 4 * _product(variance, np.asarray(max_length, dtype=float))  # of T_max R_p
-    if score_bound is not None:
-        square = np.minimum(square, non_negative(score_bound=score_bound) ** 2)
+    if score_bound is None:
+        square = 4 * _product(variance, np.asarray(max_length, dtype=float))  # of T_max R_p
+    else:
+        square = non_negative(score_bound=score_bound) ** 2
     with np.errstate(over="ignore"):
         tail = np.minimum(np.exp(-log_failure), 2 * (np.log(2) - log_failure + (not sharper)))
         return np.minimum(_product(variance, tail), square)

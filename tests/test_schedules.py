@@ -27,6 +27,7 @@ from rlvrlib import (
     ascend,
     following_lag,
     harder,
+    most_steps_back,
     steps_back,
     thresholds,
 )
@@ -192,9 +193,69 @@ def test_recovery_lies_between_its_bounds(seed, deep):
         return
     steps = int(np.argmax(path.log_odds >= 0))
     gap, off = path.alignment[:steps], eta / 4 * spread**2 / 8
-    way = 2 * (np.sinh(deep) + deep) / eta
-    assert way / ((1 + off) * gap.max() ** 2) <= steps
-    assert steps <= 1 + np.exp(path.gain[:steps].max()) * way / ((1 - off) * gap.min() ** 2)
+
+    def speed(square):
+        return lambda y: eta * square * expit(y) * expit(-y)
+
+    assert steps_back(speed((1 + off) * gap.max() ** 2), deep, 0.0) <= steps
+    assert steps <= most_steps_back(speed((1 - off) * gap.min() ** 2), deep, 0.0)
+
+
+def steps_taken(speed, lag, until, most=4000):
+    """How many steps of a speed lead back, counted."""
+    count = np.zeros(lag.shape)
+    for _ in range(most):
+        if not np.any(on_way := lag > until):
+            return count
+        count, lag = count + on_way, np.where(on_way, lag - speed(lag), lag)
+    return np.where(lag > until, np.nan, count)
+
+
+def staircase(logs, heights, places, widths):
+    """Speeds that fall with the lag, by a slope and in stairs, each as one array over problems."""
+    return lambda y: np.exp(
+        logs[0]
+        - logs[1] * y
+        - sum(
+            h * expit((y - p) / w) for h, p, w in zip(heights, places, widths, strict=True)
+        )
+    )
+
+
+def random_staircases(size, rng):
+    logs = rng.uniform(-3, 1, size), rng.uniform(0, 0.4, size)
+    heights, places = rng.exponential(1.0, (3, size)), rng.uniform(1, 8, (3, size))
+    return staircase(logs, heights, places, np.exp(rng.uniform(-4, 1, (3, size))))
+
+
+def test_no_way_back_is_longer_than_its_bound():
+    """10,000 random speeds."""
+    rng, finished = np.random.default_rng(3), 0
+    for _ in range(10):
+        speed, lag = random_staircases(1000, rng), rng.uniform(1.1, 8, 1000)
+        count = steps_taken(speed, lag, 1.0)
+        good = np.isfinite(count)
+        assert np.all(count[good] <= most_steps_back(speed, lag, 1.0)[good])
+        # the integral itself is no bound, and is a bound from below
+        assert np.all(count[good] >= steps_back(speed, lag, 1.0)[good] * (1 - 1e-4) - 1e-9)
+        assert np.any(count[good] > 1 + steps_back(speed, lag, 1.0)[good])
+        finished += good.sum()
+    assert finished > 9000
+
+
+def test_an_optimizer_finds_no_longer_way_back():
+    from scipy.optimize import differential_evolution
+
+    def excess(points):
+        stairs = points[2:5], points[5:8], np.exp(points[8:11])
+        speed, lag = staircase(points[:2], *stairs), points[11]
+        count = np.nan_to_num(steps_taken(speed, lag, 1.0, 300), nan=-1e3)
+        return most_steps_back(speed, lag, 1.0, 1001) - count
+
+    box = [(-2, 1), (0, 0.4), *[(0, 4)] * 3, *[(1, 8)] * 3, *[(-4, 1)] * 3, (1.1, 8)]
+    options = {"maxiter": 60, "popsize": 8, "rng": 5, "polish": False}
+    found = differential_evolution(excess, box, vectorized=True, updating="deferred", **options)
+    assert 0 <= found.fun < 0.5
 
 
 def test_the_threshold_returns_within_its_logarithmic_bound():

@@ -631,6 +631,22 @@ def test_the_bounds_at_the_start_alone_are_not_enough():
     assert 0 < safe.step < local and log_odds_gain(pair, theta, along, safe.step) > 0
 
 
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_the_mean_of_a_batch_of_windows_rises(everywhere):
+    """Few tokens and many, so that one prompt has the variance and another the rare failures."""
+    rng = np.random.default_rng(8)
+    problem = WindowPrompts([9, 64, 6], [1, 1, 1], [8, 63, 5], rng.normal(size=(3, 4)), 0.9)
+    theta = 2 * rng.normal(size=(400, 1, 4))
+    log_odds, gap = problem.log_odds_and_gap(theta)
+    pull = np.exp(log_expit(log_odds) + log_expit(-log_odds))
+    direction = unit(np.sum(pull[..., None] * gap, axis=-2, keepdims=True))
+    found = thresholds.guaranteed(problem, theta, direction, everywhere=everywhere)
+    assert set(found.theorem.ravel()) == {"batch success-rise", "batch failure-fall"}
+    for share in SHARES:
+        after = problem.log_odds(theta + (share * found.step)[..., None] * direction)
+        assert np.all(np.mean(expit(-after) - expit(-log_odds), axis=-1) <= 1e-15)
+
+
 def test_a_response_that_only_a_long_step_brings_up_is_seen():
     """A wrong arm of probability 1e-4 takes over at a distance: the variance peaks there."""
     bandit = LogLinearBandit([[0.1], [0.0], [1.0]], [1, 0, 0], [0.0, 0.0, -8.0])
