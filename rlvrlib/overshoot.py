@@ -16,10 +16,10 @@ from numpy.typing import ArrayLike
 from scipy.special import logit
 
 from rlvrlib.bandits import LogLinearBandit
-from rlvrlib.checks import inside, last_axis, positive, whole
+from rlvrlib.checks import inside, last_axis, non_negative, positive, whole
 from rlvrlib.problems import Array, Problem, Regularity, unit
 
-__all__ = ["OvershootInstance", "critical_step"]
+__all__ = ["OvershootInstance", "collapse_updates", "critical_step"]
 
 # Below this delta the first two terms of the critical step are all its digits.
 _SERIES = 1e-5
@@ -140,6 +140,26 @@ def critical_step(delta: ArrayLike) -> Array:
     return np.where(
         delta < 1, np.where(delta > _SERIES, root.x, 2 * tiny * (1 + 2 * tiny**2 / 3)), np.inf
     )[()]
+
+
+def collapse_updates(
+    rate: ArrayLike, largest_multiplier: ArrayLike, gap_bound: ArrayLike, curvature_bound: ArrayLike
+) -> Array:
+    """``1 / (eta m g^2 (1 + C eta m / 2))``: exact updates that it takes at least until a success
+    rate ``J0`` has grown by the factor ``e`` (collapse).
+
+    Each of them raises the log-odds by at most one over this number.
+
+    Parameters
+    ----------
+    rate : ``eta``, positive.
+    largest_multiplier : ``m``, the largest multiplier at success rates up to ``e J0``, positive.
+    gap_bound : ``g``, positive, with ``norm(Gap) <= g`` there.
+    curvature_bound : ``C``, with ``|kappa_w| <= C`` along every step, non-negative.
+    """
+    push = positive(rate=rate) * positive(largest_multiplier=largest_multiplier)
+    bend = non_negative(curvature_bound=curvature_bound)
+    return 1 / (push * positive(gap_bound=gap_bound) ** 2 * (1 + bend * push / 2))
 
 
 def log_cosh(values: ArrayLike) -> Array:

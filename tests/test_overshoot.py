@@ -8,11 +8,15 @@ from hypothesis import strategies as st
 
 from rlvrlib import (
     Constant,
+    LogLinearBandit,
     OvershootInstance,
+    PolicyGradient,
     Prescribed,
     ascend,
+    collapse_updates,
     critical_step,
     log_odds_gain,
+    multiplier,
     thresholds,
 )
 from rlvrlib.overshoot import log_cosh
@@ -113,9 +117,69 @@ def test_log_cosh_where_cosh_overflows_and_where_it_is_one():
     assert log_cosh(1e-9) == pytest.approx(5e-19, rel=1e-9)
 
 
+def test_the_updates_of_a_collapse_as_printed():
+    assert collapse_updates(2.0, 0.1, 3.0, 0.5) == pytest.approx(1 / (0.2 * 9 * (1 + 0.05)))
+    assert collapse_updates([1.0, 2.0], 0.1, 1.0, 0.0) == pytest.approx([10.0, 5.0])
+
+
+def rarely_right(features, prior, success_rate):
+    """Bandits of which the first two arms are correct, with this success rate at 0, and bounds on
+    the gap and on the curvature along any unit vector.
+    """
+    right = np.arange(features.shape[-2]) < 2
+    shift = LogLinearBandit(features, right, prior).log_odds(np.zeros(features.shape[-1]))
+    level = np.log(success_rate / (1 - success_rate))
+    bandits = LogLinearBandit(features, right, prior - (shift - level)[..., None] * right)
+    across = np.linalg.norm(features[..., None, :] - features[..., None, :, :], axis=-1)
+    return bandits, across.max(axis=(-2, -1)), across.max(axis=(-2, -1)) ** 2 / 4
+
+
+def grown(bandits, method, rate, most):
+    """Updates until the success rate has grown by the factor e, as far as they are tried."""
+    direction = PolicyGradient(method, length_normalized=False)
+    path = ascend(bandits, np.zeros((*rate.shape, bandits.dim)), direction, Constant(rate), most)
+    there = path.success_rate >= np.e * path.success_rate[..., :1]
+    return np.where(there.any(axis=-1), there.argmax(axis=-1), most + 1)
+
+
+@pytest.mark.parametrize("method", ["reinforce", "grpo", "log_odds"])
+def test_no_run_is_back_before_the_bound_of_a_collapse(method):
+    """10,000 random bandits, at rates for which the bound is 1 to 60 updates."""
+    rng, size = np.random.default_rng(4), 10_000
+    success = 10 ** rng.uniform(-5, -1, size)
+    bandits, gap, bend = rarely_right(
+        rng.normal(size=(size, 5, 2)), rng.normal(size=(size, 5)), success
+    )
+    largest = multiplier(method, np.minimum(np.e * success, 0.5))
+    rate = 1 / (largest * gap**2) / 10 ** rng.uniform(0, 1.8, size)
+    least = collapse_updates(rate, largest, gap, bend)
+    needed = grown(bandits, method, rate, 60)
+    assert np.all(needed >= np.minimum(least, 61)) and np.sum(needed <= 60) > 1000
+    assert np.any(needed < 4 * least)
+
+
+def test_an_optimizer_finds_no_run_that_is_back_earlier():
+    from scipy.optimize import differential_evolution
+
+    def excess(genes):
+        features, prior = genes[:8].T.reshape(-1, 4, 2), genes[8:12].T
+        success = 10 ** genes[12]
+        bandits, gap, bend = rarely_right(features, prior, success)
+        largest = multiplier("reinforce", np.minimum(np.e * success, 0.5))
+        rate = 1 / (largest * gap**2) / 10 ** genes[13]
+        return grown(bandits, "reinforce", rate, 40) / collapse_updates(rate, largest, gap, bend)
+
+    box = [(-2, 2)] * 8 + [(-3, 3)] * 4 + [(-5, -1), (0.5, 1.5)]
+    options = {"maxiter": 40, "popsize": 6, "rng": 2, "polish": False}
+    found = differential_evolution(excess, box, vectorized=True, updating="deferred", **options)
+    assert 1 <= found.fun < 4
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
+        (lambda: collapse_updates(0.0, 0.1, 1.0, 1.0), "rate must be positive"),
+        (lambda: collapse_updates(1.0, 0.1, 1.0, -1.0), "curvature_bound must be non-negative"),
         (lambda: OvershootInstance(0.0, 0.3, 2), "delta must be positive"),
         (lambda: OvershootInstance(np.inf, 0.3, 2), "delta must be positive and finite"),
         (lambda: OvershootInstance(0.3, 1.0, 2), "initial_success must be in"),
