@@ -131,7 +131,7 @@ def test_cut_responses_come_before_a_lack_of_signal(columns):
 
 def test_a_constant_length_that_no_cap_can_be_is_not_cut():
     found = log(reward=0.0, completion_length=748.11, reward_std=0.0)
-    assert found.verdict == STARVED and "in every row" in found.headline
+    assert found.verdict == STARVED and "every response gets the least" in found.headline
     answers = log(accuracy=1.0, length=4, reward_std=0.0)  # all of one length, and right
     assert "cut" not in answers.summary() and "solved" in answers.headline
 
@@ -185,7 +185,7 @@ def test_a_fall_into_the_cap_says_so():
         truncated=lambda s: np.where(s < 0.6, 0.01, 0.8),
     )
     assert found.verdict in FALLEN and "grew into the cap" in found.headline
-    assert "Raise the cap" in found.do_first
+    assert "checkpoint before" in found.do_first and "Raise the cap" in found.advice[1]
 
 
 def test_the_pressure_is_no_evidence_against_a_fall():
@@ -208,7 +208,8 @@ def test_solved_is_no_plateau_and_needs_a_known_range():
         return 1 - RNG.uniform(0, 0.002, len(share))
 
     assert log(100, accuracy=noise, loss=flat(0)).verdict == SOLVED
-    assert log(100, reward=noise, loss=flat(0)).verdict == PLATEAU
+    assert "if 1 is the most" in log(100, reward=noise, loss=flat(0)).headline
+    assert log(100, reward=lambda s: 4 * noise(s), loss=flat(0)).verdict == PLATEAU
     found = log(100, accuracy=lambda s: np.where(s < 0.1, 0.5, 1.0) - RNG.uniform(0, 0.005, 100))
     assert found.verdict == LEARNING and "solved" in found.headline
     assert "harder prompts" in found.do_first and "Halve" not in found.summary()
@@ -226,7 +227,15 @@ def test_learning_is_not_left_alone_where_something_is_wrong():
         rewards__format_reward_func__mean=rising,
     )
     assert stuck.verdict == LEARNING and "stays at 0 in 100%" in " ".join(stuck.against)
-    for found in (cut, stuck):
+    silent = log(
+        200,
+        reward=noisy(lambda s: 0.2 + 0.4 * np.minimum(1, 4 * s)),
+        frac_reward_zero_std=noisy(lambda s: np.minimum(0.95, 0.3 + 3 * s)),
+        entropy=lambda s: 0.6 * np.exp(-8 * s),
+    )
+    assert silent.verdict == LEARNING and len(silent.against) == 2
+    assert "have no spread" in silent.against[0] and "entropy went" in silent.against[1]
+    for found in (cut, stuck, silent):
         assert "Nothing needs to change" not in found.summary()
 
 

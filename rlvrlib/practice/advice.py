@@ -56,6 +56,10 @@ WHICH_END = (
     "prompts; if the least, easier ones; if it is a part that all get (for the format, say), log "
     "the parts: the one that checks the answer gives no signal.",
 )
+LITTLE_SPREAD = (
+    "Take prompts on which groups still have spread: harder ones where these are solved, easier "
+    f"ones where nothing is right, or larger groups ({_GROUP}).",
+)
 NO_GRADIENT = ("A longer or shorter step changes nothing while no group has spread.",)
 ANSWER_STUCK = (
     "Judge by the part that checks the answer (--success {part!r}): it has not moved. Give it "

@@ -14,11 +14,12 @@ import numpy as np
 from rlvrlib import Array
 from rlvrlib.practice import change_points
 from rlvrlib.practice.change_points import MIN_ROWS, Segment
+from rlvrlib.practice.course import GROWTH
 from rlvrlib.practice.pressure import Pressure, aggregation_of, threshold_pressure
 from rlvrlib.practice.records import RECORD_VERSION
 from rlvrlib.practice.run_log import RunLog
 from rlvrlib.practice.signals import Signals, read_signals
-from rlvrlib.practice.verdicts import BROKEN, FALLEN, GROWTH, Case
+from rlvrlib.practice.verdicts import BROKEN, FALLEN, Case
 
 
 @dataclass(frozen=True)

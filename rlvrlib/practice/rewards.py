@@ -33,7 +33,7 @@ class Reward:
     Attributes
     ----------
     values : in every row of the log, NaN where it has none, shape ``(n,)``.
-    low, high : the ends of its range.
+    low, high : the ends of its range; where only means are known, these and 0.
     is_rate : whether it may be used as a success rate, once scaled by its range.
     noun : what sentences call it: ``success rate`` only where something says that it is one.
     bounded : whether the ends of the range are known, and not those of the means seen.
@@ -160,9 +160,7 @@ def _by_the_means(
     """Only the means are known."""
     unit = not len(seen) or bool(seen.min() >= -1e-9 and seen.max() <= 1 + 1e-9)
     mixed = _is_mixed(log)
-    low, high = (0.0, 1.0) if unit else (float(seen.min()), float(seen.max()))
-    if high - low < _NARROW * max(1.0, abs(high)):
-        low, high = low - 0.5, high + 0.5
+    low, high = (0.0, 1.0) if unit else (min(0.0, seen.min()), max(0.0, seen.max()))
     checks = [name for name in log.components if checks_answer(name)]
     if mixed:
         levels = [
@@ -192,9 +190,8 @@ def _by_the_means(
             f"rewards of a wrong and of a correct response{hint}, --success the part that checks "
             "the answer"
         )
-    return Reward(
-        values, low, high, unit and not mixed, "mean reward", False, source, tuple(said)
-    )
+    is_rate, ends = unit and not mixed, (float(low), float(high))
+    return Reward(values, *ends, is_rate, "mean reward", False, source, tuple(said))
 
 
 def _is_mixed(log: RunLog) -> bool:

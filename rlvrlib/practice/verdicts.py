@@ -1,35 +1,39 @@
 """The questions that lead to a verdict, in their order.
 
 Are the numbers whole? Has the reward fallen, and for good? Are responses cut, does anything move?
-Only then: does it learn, or stay? Every threshold is a level of significance, or is stated in the
-evidence. Sentences are in the log's own units, and say "success rate" only where the log or the
-caller says that the reward is one.
+Only then: does it learn, or stay? Sentences are in the log's own units, and say "success rate"
+only where the log or the caller says that the reward is one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
-from rlvrlib import Array
 from rlvrlib.practice import advice
 from rlvrlib.practice.change_points import (
     MIN_ROWS,
     Segment,
     clearly_below,
-    lower_mean,
     lower_share,
     segment,
     standard_errors_apart,
 )
-from rlvrlib.practice.pressure import Pressure
+from rlvrlib.practice.course import (
+    FLAT,
+    NOTHING,
+    RISE,
+    SEGMENTS_RISE,
+    Course,
+    listed,
+    median,
+    quantity_words,
+    short_number,
+)
 from rlvrlib.practice.rewards import checks_answer
-from rlvrlib.practice.run_log import RunLog
-from rlvrlib.practice.signals import Signals, idle_steps
 
 BROKEN, FALL, COLLAPSE = "broken numbers", "fall", "collapse and absorbing"
 RECOVERY, TRUNCATION, STARVED = (
@@ -55,27 +59,7 @@ VERDICTS = (
 FALLEN = frozenset({FALL, COLLAPSE, RECOVERY})
 
 _IDLE = 0.8  # signal is called starved where at least this share of the groups moves nothing
-_FLAT = 0.1  # a plateau: a difference between the halves of the run above this is excluded
-_RISE = 2.24  # two one-sided tests at 1.25% each: 2.5% together
-_SEGMENTS_RISE = 3.0  # between segments, which are only there if a test at 1% has found a change
-_FIRST, _LAST = (3, 4, 6), (5, 8)  # rows at the ends that are compared with the others
-_AT_ONCE = 0.005  # level of each such comparison by ranks, for a rise
-_LOST = 0.004  # ... and for a fall, of which nine tenths must be gone
-_SHORT = 100  # rows; a longer run has enough of them before the fall
-_SOLVED = 0.99
-_NOTHING = 1e-6  # of the range: a smaller change is none
-_OFTEN_CUT = 0.3
-# What a driver of a fall grows or shrinks by.
-GROWTH = {
-    "rate": 1.25,
-    "length": 2.0,
-    "loss": 4.0,
-    "gradient_norm": 4.0,
-    "entropy": 3.0,
-    "kl": 4.0,
-}
-_NAMES = {"rate": "learning rate", "gradient_norm": "gradient norm", "kl": "KL"}
-
+_OFTEN_CUT = 0.3  # a share of cut responses that is worth a line
 
 class Answer(NamedTuple):
     """A verdict, its sentence, what speaks for and against it, what to change first."""
@@ -95,16 +79,8 @@ class Concern(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(Course):
     """The questions in their order. Each answers with a verdict or passes on."""
-
-    log: RunLog
-    signals: Signals
-    steps: Array
-    parts: tuple[Segment, ...]
-    warned: int | None
-    pressure: Pressure | None
-    cut_counts: bool = False
 
     def decide(self) -> Answer:
         for question in (
@@ -133,7 +109,7 @@ class Case:
         if not lasting:
             return None
         first = min(lasting.values())
-        names = _listed([_words(name) for name in lasting])
+        names = listed([quantity_words(name) for name in lasting])
         fall = self.fallen()
         are = "are" if len(lasting) > 1 else "is"
         headline = (
@@ -141,7 +117,7 @@ class Case:
             + (f" {fall.headline}" if fall else "")
         )
         supports = [
-            f"{_words(name)}: {np.sum(self.log.broken[name] >= step):.0f} rows from step "
+            f"{quantity_words(name)}: {np.sum(self.log.broken[name] >= step):.0f} rows from step "
             f"{step:g} on are infinite or no number"
             for name, step in lasting.items()
         ]
@@ -152,19 +128,6 @@ class Case:
             (),
             [sentence.format(step=first) for sentence in advice.BROKEN],
         )
-
-    def lasting_break(self, name: str) -> float | None:
-        """The step from which on most rows are broken, to the end; None where it passes."""
-        if name not in ("loss", "gradient_norm", "kl", "entropy", "reward"):
-            return None
-        odd, there = self.log.broken[name], np.isfinite(self.log[name])
-        good = self.log.step[there]
-        if not len(good) and name in ("kl", "entropy"):
-            return None  # never logged
-        for first in odd:
-            if np.sum(odd >= first) >= max(3, 4 * np.sum(good >= first)):
-                return float(first) if not len(good) or odd[-1] > good[-1] else None
-        return None
 
     def fallen(self) -> Answer | None:
         """The reward has fallen: the end or a trough is significantly below the peak, and there
@@ -201,7 +164,7 @@ class Case:
         ]
         reading = "The log does not show why: nothing else in it had grown before."
         if moved:
-            which = _listed([text.partition(" went ")[0] for text in moved])
+            which = listed([text.partition(" went ")[0] for text in moved])
             reading = f"{which[0].upper()}{which[1:]} moved before or with it."
             supports.append(
                 "a reading of this, not a proof, is that the steps were too long; harder prompts, "
@@ -209,7 +172,7 @@ class Case:
             )
         if capped := self.grew_into_the_cap(peak, end):
             supports.append(capped)
-            change = [*advice.MORE_AND_MORE_CUT, *change]
+            change[1:1] = advice.MORE_AND_MORE_CUT
             reading = f"Responses grew into the cap. {reading}"
         if (
             clearly_below(trough, peak)
@@ -264,11 +227,12 @@ class Case:
         elif share < 0.5:
             return None
         supports = [
-            f"{self.cut_words(cut.mean())} in the last third, and at least in {share:.0%} with 95% "
+            f"{self.cut_words(cut.mean())} in the last third, at least {share:.0%} with 95% "
             f"confidence ({self.signals.truncated_source})",
         ]
         if self.signals.is_rate:
-            doubt = "" if self.noun == "success rate" else ", if the reward is 0 or 1"
+            sure = self.noun == "success rate"
+            doubt = "" if sure else ", if each gets either the least or the largest reward"
             supports.append(f"{failures:.0%} of the responses fail{doubt}")
         idle = self.idle_share()
         if lower_share(idle) >= _IDLE:
@@ -297,9 +261,10 @@ class Case:
         elif self.noun == "success rate" and self.whole.mean < 0.1:
             no = "no response is right" if self.whole.mean == 0 else "nearly every one is wrong"
             why, change = f": {no}", advice.EASIER
-        elif self.signals.reward.bounded and self.whole.high < 0.02:
-            why, change = ": nearly every response gets the least reward", advice.EASIER
-        elif np.ptp(self.values) < _NOTHING:
+        elif self.signals.is_rate and self.whole.mean < 0.1 and self.values.min() == 0:
+            every = "every" if np.ptp(self.values) == 0 else "nearly every"
+            why, change = f": {every} response gets the least reward", advice.EASIER
+        elif np.ptp(self.values) < NOTHING:
             why = f": the {self.noun} is {level} in every row"
         return Answer(
             STARVED,
@@ -331,7 +296,7 @@ class Case:
         supports = []
         drop = self.evaluation_drop()
         explained = not self.signals.is_rate and self.rising_part() is not None
-        if drop and drop[0] >= 0.2 and self.rise_of_halves() > -_RISE and not explained:
+        if drop and drop[0] >= 0.2 and self.rise_of_halves() > -RISE and not explained:
             supports.append(
                 f"the evaluation fell from {drop[1]:.3g} to {drop[2]:.3g} while the {self.noun} "
                 "did not"
@@ -341,7 +306,7 @@ class Case:
         if self.signals.is_rate and np.isfinite(early).any() and len(late):
             shrunk = np.nanmean(early) / max(late.mean(), 1e-9)
             at_top = self.last_third(self.values).mean() > 0.95
-            if shrunk > 3 and at_top and self.rise_of_halves() > _RISE:
+            if shrunk > 3 and at_top and self.rise_of_halves() > RISE:
                 supports.append(
                     f"the {self.noun} reached 95% of its range while responses became "
                     f"{shrunk:.1f} times shorter"
@@ -368,13 +333,7 @@ class Case:
                 f"the {self.noun} rose from {self.show(lower)} ({self.span(lower)}) to "
                 f"{self.show(upper)} ({self.span(upper)}), {words}"
             ]
-            third, fourth = (
-                segment(values, a, b)
-                for a, b in (
-                    (len(values) // 2, 3 * len(values) // 4),
-                    (3 * len(values) // 4, len(values)),
-                )
-            )
+            third, fourth = self.last_quarters()
             level = abs(standard_errors_apart(third, fourth)) < 2 and len(values) >= 4 * MIN_ROWS
             if solved:
                 end = f"rose from {self.show(lower)} and is at {self.show(self.late)}: solved"
@@ -392,9 +351,11 @@ class Case:
                 advice.HARDER if solved else advice.LEARNING,
             )
         if solved:
+            sure = self.noun == "success rate" or self.signals.reward.bounded
             return Answer(
                 SOLVED,
-                f"Solved: the {self.noun} is at {self.show(self.late)}, as high as it can be.",
+                f"Solved{'' if sure else ', if 1 is the most that a response can get'}: the "
+                f"{self.noun} is at {self.show(self.late)}.",
                 [f"over the run it is {self.show(self.whole)}"],
                 (),
                 advice.HARDER,
@@ -414,7 +375,7 @@ class Case:
         error = 2 * float(np.hypot(first.error, second.error))
         change = second.mean - first.mean
         words = f"{self.units(change):+.2g} ± {self.units(error):.2g}"
-        if abs(change) + error < _FLAT:
+        if abs(change) + error < FLAT:
             return Answer(
                 PLATEAU,
                 f"Plateau: the {self.noun} stays at {self.show(self.whole)}.",
@@ -422,15 +383,15 @@ class Case:
                 (),
                 [sentence.format(noun=self.noun) for sentence in advice.PLATEAU],
             )
-        much = "which may be nothing or much"
+        much, needed = "which may be nothing or much", len(values) * (error / FLAT) ** 2
         left = "less than is called a fall" if change + error < 0 else much
         return Answer(
             UNDECIDED,
             f"Cannot decide: between the halves of {len(values)} rows the {self.noun} changed by "
             f"{words}, {left}.",
             [
-                f"about {_number(np.ceil(len(values) * (error / _FLAT) ** 2))} rows that scatter "
-                f"like these would show a change of {self.units(_FLAT):.2g}"
+                f"about {short_number(np.ceil(needed))} rows that scatter like these would show a "
+                f"change of {self.units(FLAT):.2g}"
             ],
             (),
             advice.MORE_ROWS,
@@ -445,6 +406,8 @@ class Case:
         acts = [sentence for concern in concerns for sentence in concern.advice]
         if answer.advice is advice.LEARNING and concerns:
             change = acts or list(advice.WATCH)
+        elif answer.advice is advice.PARTS and acts:
+            change = acts
         else:
             change += acts
         return answer._replace(
@@ -458,7 +421,7 @@ class Case:
             if verdict != BROKEN and name in ("loss", "gradient_norm", "kl"):
                 found.append(
                     Concern(
-                        f"{_words(name)}: infinite or no number in {len(steps)} "
+                        f"{quantity_words(name)}: infinite or no number in {len(steps)} "
                         f"{'row' if len(steps) == 1 else 'rows'}, first at step {steps[0]:g}"
                     )
                 )
@@ -466,6 +429,8 @@ class Case:
             found += self.cut_concerns(verdict)
         if verdict not in FALLEN | {BROKEN, STARVED, TRUNCATION}:
             found += self.stuck_parts()
+        if verdict in (LEARNING, PLATEAU, UNDECIDED):
+            found += self.signal_goes()
         drop = self.evaluation_drop()
         if drop is not None and drop[0] >= 0.2 and verdict in (LEARNING, PLATEAU, SOLVED):
             found.append(
@@ -484,11 +449,19 @@ class Case:
         last = self.parts[-1] if len(self.parts) > 1 else None
         if verdict == LEARNING and last is not None:
             best = max(self.parts, key=lambda part: part.low)
+            third, fourth = self.last_quarters()
             if clearly_below(last, best):
                 found.append(
                     Concern(
                         f"the last {last.stop - last.start} rows are lower ({self.show(last)}): "
                         "too few, or too little, to call it a fall"
+                    )
+                )
+            elif standard_errors_apart(third, fourth) < -SEGMENTS_RISE:
+                found.append(
+                    Concern(
+                        f"in the last quarter the {self.noun} is lower ({self.show(fourth)}) than "
+                        f"in the one before ({self.show(third)})"
                     )
                 )
         if self.pressure is not None and verdict in (LEARNING, PLATEAU):
@@ -509,7 +482,7 @@ class Case:
         cut = self.signals.truncated
         there = np.isfinite(cut)
         logged, over = self.log.has("truncated"), self.cut_is_right()
-        if self.cut_counts or there.sum() < MIN_ROWS // 2:
+        if self.cut_counts or there.sum() < MIN_ROWS // 4:
             return []
         if over and not logged:
             return []  # of one length, and right: nothing says that they were cut
@@ -518,7 +491,8 @@ class Case:
         grown = standard_errors_apart(
             segment(early, 0, len(early)), segment(late, 0, len(late))
         )
-        if late.mean() > max(2 * early.mean(), early.mean() + 0.05) and grown > 3:
+        more = late.mean() > max(2 * early.mean(), early.mean() + 0.05) and grown > 3
+        if more and verdict not in FALLEN:
             longer = self.lengthening(slice(0, len(cut) // 10 + 1), slice(-(len(cut) // 3), None))
             found.append(
                 Concern(
@@ -539,25 +513,32 @@ class Case:
         if over:
             found.append(
                 Concern(
-                    f"{self.noun} and share of cut responses add up to {over:.2f} over a third of "
-                    "the run: responses that were cut get a reward",
+                    f"{self.noun} (as a share of its range) and share of cut responses add up to "
+                    f"{over:.2f} over a third of the run: some that were cut get more than the "
+                    "least reward",
                     advice.CUT_IS_RIGHT,
                 )
             )
         return found
 
-    def cut_is_right(self) -> float:
-        """Success rate plus share of cut responses in the third of the run where they are largest,
-        where it is above 1: then responses that were cut count as correct. Otherwise 0.
-        """
-        both = self.values + self.signals.truncated
-        thirds = [part[np.isfinite(part)] for part in np.array_split(both, 3)]
-        over = [
-            float(part.mean())
-            for part in thirds
-            if len(part) >= MIN_ROWS // 4 and lower_mean(part) > 1.05
-        ]
-        return max(over, default=0.0) if self.signals.is_rate else 0.0
+    def signal_goes(self) -> list[Concern]:
+        """Late in the run few groups have spread, or the entropy is nearly gone."""
+        found, idle = [], self.last_third(self.signals.idle)
+        if lower_share(idle) >= _IDLE and not self.solved():
+            found.append(
+                Concern(
+                    f"in the last third {idle.mean():.0%} of the groups or steps have no spread "
+                    f"({self.signals.idle_source})",
+                    advice.LITTLE_SPREAD,
+                )
+            )
+        entropy = self.log["entropy"][self.signals.rows]
+        early = median(entropy[: len(entropy) // 10 + 1])
+        late = median(self.last_third(entropy))
+        if 0 <= late < early / 10:
+            numbers = f"{short_number(early)} to {short_number(late)}"
+            found.append(Concern(f"the entropy went from {numbers} (medians)"))
+        return found
 
     def stuck_parts(self) -> list[Concern]:
         """Parts of the reward that check the answer and never left their least value."""
@@ -570,7 +551,7 @@ class Case:
             rise = standard_errors_apart(
                 segment(known, 0, half), segment(known, half, len(known))
             )
-            if np.mean(known == known.min()) >= 0.9 and rise < _RISE and known.min() < 1:
+            if np.mean(known == known.min()) >= 0.9 and rise < RISE and known.min() < 1:
                 found.append(
                     Concern(
                         f"the part {name[:40]!r} of the reward stays at {known.min():g} in "
@@ -580,236 +561,3 @@ class Case:
                     )
                 )
         return found
-
-    # ---- evidence
-
-    def rises(self) -> tuple[Segment, Segment, str] | None:
-        """The clearest rise: the start against the rest or half against half, each at 1.25%; the
-        first segment against the last; or the first few rows against the others, by their ranks.
-        """
-        values = self.values
-        if len(values) < MIN_ROWS // 2:
-            return None
-        early = max(MIN_ROWS // 2, len(values) // 20)
-        contrasts = [(*self.halves(), _RISE), (self.parts[0], self.parts[-1], _SEGMENTS_RISE)]
-        if len(values) > early:
-            start, rest = segment(values, 0, early), segment(values, early, len(values))
-            contrasts.append((start, rest, _RISE))
-        rises = [standard_errors_apart(lower, upper) for lower, upper, _ in contrasts]
-        rise, (lower, upper, needed) = max(
-            zip(rises, contrasts, strict=True), key=lambda found: found[0] - found[1][2]
-        )
-        if rise > needed and upper.mean - lower.mean > _NOTHING:
-            words = "without any scatter" if np.isinf(rise) else f"{rise:.1f} standard errors"
-            return lower, upper, words
-        for count in _FIRST:
-            start, rest = self.split(count)
-            level = self.rank_test(count, "less")
-            if level < _AT_ONCE and rest.mean - start.mean > _FLAT:
-                return start, rest, f"at a level of {level:.1g} by their ranks"
-        return None
-
-    def lost_at_an_end(self) -> tuple[Segment, ...]:
-        """The two stretches of a short run that lost nine tenths of its reward after its first rows
-        or in its last ones.
-        """
-        count = len(self.values)
-        if count < _SHORT:
-            for place in (*_FIRST, *(count - last for last in _LAST)):
-                before, after = self.split(place)
-                if after.mean < 0.1 * before.mean and self.rank_test(place, "greater") < _LOST:
-                    return before, after
-        return ()
-
-    def split(self, place: int) -> tuple[Segment, Segment]:
-        """The rows before a place and those from it on."""
-        return segment(self.values, 0, place), segment(self.values, place, len(self.values))
-
-    def rank_test(self, place: int, side: str) -> float:
-        """Level at which the rows before a place rank ``less`` or ``greater`` than the others."""
-        from scipy.stats import mannwhitneyu  # takes half a second to load; few logs need it
-
-        values = self.values
-        return float(mannwhitneyu(values[:place], values[place:], alternative=side).pvalue)
-
-    def drivers(self, peak: Segment, fall: int) -> tuple[list[str], list[str]]:
-        """What had moved around the warning (the row ``fall`` where none came) since the peak;
-        and what had not.
-        """
-        moved: list[str] = []
-        still: list[str] = []
-        row = fall if self.warned is None else min(self.warned, fall)
-        for name, factor in GROWTH.items():
-            scale = np.abs(self.log[name][self.signals.rows])
-            scale = np.where(scale > 0, scale, np.nan)
-            before = slice(peak.start, max(min(peak.stop, row - 2), peak.start + 3))
-            if not (np.isfinite(scale[before]).any() and np.isfinite(scale[before.stop :]).any()):
-                continue
-            then = float(np.nanmedian(scale[before]))
-            first, last = row - MIN_ROWS // 2, row + MIN_ROWS // 2
-            near = range(max(before.stop, first), min(last, len(scale) - 2))
-            now = np.array([_median(scale[place : place + 3]) for place in near])
-            far = np.abs(np.log(now / then)) if len(now) else now
-            both_ways = name in ("length", "entropy", "rate")
-            left = (far > np.log(factor)) & (both_ways | (now > then))
-            place = int(np.argmax(left)) if left.any() else len(now) - 1
-            if place < 0 or not np.isfinite(now[place]):
-                continue
-            text = (
-                f"the {_words(name)} went from {_number(then)} ({self.span_of(before)}) to "
-                f"{_number(now[place])} ({self.span_of(slice(near[place], near[place] + 3))}; "
-                "medians)"
-            )
-            if left.any() and not (name == "rate" and now[place] < then):
-                moved.append(text)
-            elif name != "rate" or left.any():
-                still.append(text)
-        return moved, still
-
-    def grew_into_the_cap(self, peak: Segment, end: Segment) -> str:
-        """Whether the share of cut responses is larger at the end than at the peak, in words."""
-        stretches = (
-            self.signals.truncated[part.start : part.stop] for part in (peak, end)
-        )
-        then, now = (stretch[np.isfinite(stretch)] for stretch in stretches)
-        if not (len(then) and len(now)) or now.mean() < then.mean() + 0.2:
-            return ""
-        return (
-            f"the share of cut responses rose from {then.mean():.0%} ({self.span(peak)}) to "
-            f"{now.mean():.0%} ({self.span(end)})"
-        )
-
-    def stays_the_same(self, end: Segment) -> bool:
-        """Whether the reward is one and the same number in many rows."""
-        values = self.values[end.start : end.stop]
-        return len(values) >= 15 and float(np.ptp(values)) < _NOTHING
-
-    def lengthening(self, then: slice, now: slice) -> float:
-        """Median length in some rows over that in others; 1 where it is unknown."""
-        length = self.log["length"][self.signals.rows]
-        before, after = (part[part > 0] for part in (length[then], length[now]))
-        return float(np.median(after) / np.median(before)) if len(before) and len(after) else 1.0
-
-    def idle_share(self) -> Array:
-        """Share of groups, or of steps, that move nothing: of the two sources the clearer."""
-        shares = [
-            share[np.isfinite(share)] for share in (idle_steps(self.log), self.signals.idle)
-        ]
-        return max(shares, key=lower_share)
-
-    def evaluation_drop(self) -> tuple[float, float, float] | None:
-        """Relative fall of the evaluation from its best third to its last one, if all of the last
-        is below all of the best.
-        """
-        values = self.log["evaluation"][np.isfinite(self.log["evaluation"])]
-        if len(values) < 6:
-            return None
-        thirds = np.array_split(values, 3)
-        best, last = max(thirds[:2], key=np.mean), thirds[2]
-        if last.max() >= best.min() or best.mean() <= 0:
-            return None
-        return float(1 - last.mean() / best.mean()), float(best.mean()), float(last.mean())
-
-    def rising_part(self) -> tuple[str, float] | None:
-        """A part of the reward that rose, beyond any number of parts that a log may have."""
-        for name, part in self.log.components.items():
-            known = part[np.isfinite(part)]
-            half = len(known) // 2
-            if len(known) >= MIN_ROWS:
-                z = standard_errors_apart(segment(known, 0, half), segment(known, half, len(known)))
-                if z > 2 * _RISE:
-                    return name, z
-        return None
-
-    def other_parts(self, name: str) -> list[str]:
-        """How the rest of the reward moved while the part ``name`` rose."""
-        rest = (self.log["reward"] - self.log.components[name])[self.signals.rows]
-        if not np.isfinite(rest).all():
-            return []
-        first, second = segment(rest, 0, len(rest) // 2), segment(rest, len(rest) // 2, len(rest))
-        return [
-            f"the rest of the reward went from {first.mean:.2f} ± {2 * first.error:.2f} to "
-            f"{second.mean:.2f} ± {2 * second.error:.2f}"
-        ]
-
-    def solved(self) -> bool:
-        """Whether the reward is at the upper end of its range, which is known."""
-        known = self.noun == "success rate" or self.signals.reward.bounded
-        return known and self.late.mean >= _SOLVED
-
-    def halves(self) -> tuple[Segment, Segment]:
-        half = len(self.values) // 2
-        return segment(self.values, 0, half), segment(self.values, half, len(self.values))
-
-    def rise_of_halves(self) -> float:
-        return standard_errors_apart(*self.halves())
-
-    def last_third(self, values: Array) -> Array:
-        late = values[2 * len(values) // 3 :]
-        return late[np.isfinite(late)]
-
-    @cached_property
-    def whole(self) -> Segment:
-        return segment(self.values, 0, len(self.values))
-
-    @cached_property
-    def late(self) -> Segment:
-        return segment(self.values, 2 * len(self.values) // 3, len(self.values))
-
-    @property
-    def values(self) -> Array:
-        return self.signals.success
-
-    # ---- words
-
-    @property
-    def noun(self) -> str:
-        return self.signals.reward.noun
-
-    def units(self, difference: float) -> float:
-        return self.signals.width(difference)
-
-    def show(self, part: Segment) -> str:
-        """Mean with two standard errors, in the log's own units."""
-        error = 2 * self.units(part.error)
-        return f"{self.signals.in_units(part.mean):.2f}" + (f" ± {error:.2f}" if error else "")
-
-    def span(self, part: Segment) -> str:
-        return self.span_of(slice(part.start, part.stop))
-
-    def span_of(self, rows: slice) -> str:
-        steps = self.steps[rows]
-        return f"steps {steps[0]:g} to {steps[-1]:g}" if len(steps) > 1 else f"step {steps[0]:g}"
-
-    def warning_words(self) -> str:
-        if self.warned is None:
-            return "no warning came before: the level was not yet known, or the fall is not abrupt"
-        return f"first warning at step {self.steps[self.warned]:g}"
-
-    def cut_words(self, share: float) -> str:
-        """How many are cut, in words."""
-        if self.log.has("truncated"):
-            return f"{share:.0%} of the responses are cut"
-        return f"in {share:.0%} of the steps every response is cut"
-
-    def cap_words(self) -> str:
-        longest = self.log["longest" if self.log.has("longest") else "length"]
-        top = np.nanmax(longest) if np.isfinite(longest).any() else np.nan
-        return f" ({top:g} tokens)" if np.sum(longest == top) >= 3 else ""
-
-
-def _median(values: Array) -> float:
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if len(known) else np.nan
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if 1000 <= value < 1e7 else f"{value:.3g}"
-
-
-def _words(name: str) -> str:
-    return _NAMES.get(name, name.replace("_", " "))
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
