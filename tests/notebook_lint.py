@@ -35,12 +35,9 @@ LEANS = re.compile(
 # Notebooks whose rows are not of two kinds yet.
 NOT_YET = {
     "language_model",
-    "length",
-    "length_bias",
     "prompt_batches",
     "route_to_collapse",
     "success_rate",
-    "token_threshold",
 }
 ROW_KEYS = {
     "kind",
@@ -236,7 +233,7 @@ def _echoes(notebook: NotebookNode) -> list[str]:
 
 def _sides(call: ast.Call) -> tuple[ast.expr, ast.expr] | None:
     """The predicted and the measured argument of a call that makes predictions."""
-    name = call.func.attr if isinstance(call.func, ast.Attribute) else ""
+    name = ast.unparse(call.func).split(".")[-1]
     if name not in RELATIONS | {"each"} or not call.args:
         return None
     if stars := [argument for argument in call.args if isinstance(argument, ast.Starred)]:

@@ -29,7 +29,7 @@ PAGE = """Claims
    One is at most two.
 
 Of *one* it is :measured:`a:one`, and :predicted:`a:one` was predicted; of *three*
-:measured:`a:three`.
+:measured:`a:three` :uncertainty:`a:three`.
 
 .. claims-table::
 """
@@ -39,7 +39,7 @@ def write_notebook(folder: Path, measured: float) -> None:
     rows = [
         claims.equals("one", "first", "approximation: halves", 2.0, measured, tolerance=0.5).row(),
         claims.at_most("two", "second", "Second bound", 1.0, 0.5).row(),
-        claims.record("three", "third", 7.5).row(),
+        claims.record("three", "third", 7.5, uncertainty=0.25).row(),
     ]
     cells = [
         new_code_cell("seed: int = 7  # any", metadata={"tags": ["parameters"]}),
@@ -97,7 +97,7 @@ def test_another_value_of_one_claim_changes_the_appendix_and_the_prose(book: Pat
 
     write_notebook(book, 2.25)
     page = built(book)
-    assert [row[3] for row in cells(page)] == ["2.25", "0.5", "7.5"]
+    assert [row[3] for row in cells(page)] == ["2.25", "0.5", "7.5 ± 0.25"]
     assert (
         cells(page)[0][2::3] == ["2", "✓ holds", "7"]
         and "it is 2.25, and 2 was predicted" in page.get_text()
@@ -105,12 +105,13 @@ def test_another_value_of_one_claim_changes_the_appendix_and_the_prose(book: Pat
     total = "2 predictions: 2 hold, 0 fail, 0 outside the assumptions; 1 records"
     assert total in page.get_text() and not page.select(".verdict-fails")
 
+    assert "of three 7.5 ± 0.25." in page.get_text().replace("\n", " ")
     (link,) = page.select("table.evidence a[href$=second]")
     assert link.get_text() == "Second bound" and cells(page)[2][2::3] == ["", "recorded", "7"]
 
     write_notebook(book, 3.75)
     page = built(book)
-    assert [row[3] for row in cells(page)] == ["3.75", "0.5", "7.5"]
+    assert [row[3] for row in cells(page)] == ["3.75", "0.5", "7.5 ± 0.25"]
     assert cells(page)[0][5] == "✗ fails" and "it is 3.75, and 2 was predicted" in page.get_text()
     assert "2 predictions: 1 hold, 1 fail" in page.get_text()
     assert len(page.select(".verdict-fails")) == 1

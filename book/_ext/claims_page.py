@@ -1,8 +1,8 @@
 """Claims of the executed notebooks, in the appendix and in the prose.
 
 ``{claims-table}`` lists every prediction and every record of every notebook. The roles
-``{measured}`` and ``{predicted}`` put the value of one of them into a sentence:
-``{measured}`overshoot:flip` ``. An unknown name is a warning, which fails the build.
+``{measured}``, ``{predicted}`` and ``{uncertainty}`` (of a record, "± 0.1") put a value of one of
+them into a sentence: ``{measured}`overshoot:flip` ``. An unknown name is a warning, which fails the build.
 """
 
 from __future__ import annotations
@@ -123,4 +123,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("claims-table", ClaimsTable)
     app.add_role("measured", ClaimValue("measured_text"))
     app.add_role("predicted", ClaimValue("predicted_text"))
+    app.add_role("uncertainty", ClaimValue("tolerance_text"))
     return {"parallel_read_safe": True, "parallel_write_safe": True}
