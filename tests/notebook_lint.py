@@ -37,7 +37,6 @@ NOT_YET = {
     "language_model",
     "prompt_batches",
     "route_to_collapse",
-    "success_rate",
 }
 ROW_KEYS = {
     "kind",

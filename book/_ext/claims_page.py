@@ -2,7 +2,8 @@
 
 ``{claims-table}`` lists every prediction and every record of every notebook. The roles
 ``{measured}``, ``{predicted}`` and ``{uncertainty}`` (of a record, "± 0.1") put a value of one of
-them into a sentence: ``{measured}`overshoot:flip` ``. An unknown name is a warning, which fails the build.
+them into a sentence: ``{measured}`overshoot:flip` ``. An unknown name is a warning, which fails the
+build.
 """
 
 from __future__ import annotations
