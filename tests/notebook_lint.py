@@ -35,8 +35,6 @@ LEANS = re.compile(
 # Notebooks whose rows are not of two kinds yet.
 NOT_YET = {
     "language_model",
-    "prompt_batches",
-    "route_to_collapse",
 }
 ROW_KEYS = {
     "kind",
