@@ -4,7 +4,9 @@ rows.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,6 +113,17 @@ def test_the_table_of_the_book_is_what_the_logs_give():
             assert ("never" if found.halved is None else f"{found.halved:g}") == halved
         seen += len(matching)
     assert seen == len(FALLING) + len(STANDING)
+
+
+@real
+def test_the_sums_of_the_book_are_those_of_the_logs():
+    page = (Path(__file__).parent.parent / "book" / "diagnose_a_run.md").read_text(encoding="utf-8")
+    named = dict(re.findall(r"\| `(\w[\w.]+)` \| .* \| `([0-9a-f]{16})` \|", page))
+    for name in {**FALLING, **STANDING}:
+        (run,) = (run for run in named if Path(name).name.startswith((f"{run}_", f"{run}.")))
+        found = hashlib.sha256((LOGS / name).read_bytes()).hexdigest()
+        assert found.startswith(named.pop(run))
+    assert not named
 
 
 # ---- made-up rows

@@ -19,7 +19,8 @@ from rlvrlib.practice.run_log import RunLog
 
 # Names of rewards that check the answer, and words of those that look at something else.
 _CHECKS = re.compile(
-    r"acc(?!um|el|es)|correct|exact|match|solve|pass|success|verif|answer", re.IGNORECASE
+    r"acc(?!um|el|es)|correct|exact|match|solve|pass|success|verif|answer|(?<![a-z])right",
+    re.IGNORECASE,
 )
 _FORM = re.compile(r"format|xml|tag|length|style|lang|think|penalt|step|process", re.IGNORECASE)
 _NARROW = 1e-9  # of the reward: a narrower range is a single number

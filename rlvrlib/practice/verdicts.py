@@ -502,7 +502,7 @@ class Case(Course):
                     advice.MORE_AND_MORE_CUT,
                 )
             )
-        elif lower_share(late) > _OFTEN_CUT and verdict not in FALLEN:
+        elif lower_share(late) > _OFTEN_CUT and verdict not in FALLEN and not over:
             found.append(
                 Concern(
                     f"{self.cut_words(late.mean())} in the last third "
