@@ -32,10 +32,6 @@ RELATIONS = {"equals", "at_most", "at_least", "less_than", "more_than"}
 LEANS = re.compile(
     r"(?i)(^|: )(the same|and|although|but|while|it|its|they|their|these|this|that|those|there)\b"
 )
-# Notebooks whose rows are not of two kinds yet.
-NOT_YET = {
-    "language_model",
-}
 ROW_KEYS = {
     "kind",
     "key",
@@ -164,7 +160,7 @@ def _claims(cell: NotebookNode) -> list[str]:
     rows: list[dict[str, Any]] = [
         row for output in cell.outputs for row in output.metadata.get("claims", [])
     ]
-    if not rows or any(ROW_KEYS - {"kind"} - set(row) for row in rows):
+    if not rows or any(ROW_KEYS - set(row) for row in rows):
         return ["the claims cell holds no rows in its output's metadata, or incomplete ones"]
     return []
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook, new_output
-from notebook_lint import NOT_YET, lint, lint_rows
+from notebook_lint import lint, lint_rows
 
 from rlvrlib.evidence import claims
 
@@ -30,8 +30,6 @@ def test_notebook_is_clean(path: Path) -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_rows_are_predictions_with_a_source_and_records(path: Path) -> None:
-    if path.stem in NOT_YET:
-        pytest.skip("its rows are not of two kinds yet")
     assert lint_rows(nbformat.read(path, as_version=4)) == []
 
 
