@@ -162,7 +162,7 @@ def test_a_fall_names_what_moved_and_no_cause():
     fallen = noisy(lambda s: np.where(s < 0.5, 2.5, -1.5), 0.3)
     quiet = log(200, total_reward=fallen, response_len=flat(300, 9), grad_norm=flat(1, 0.1))
     assert quiet.verdict in FALLEN and "does not show why" in quiet.headline
-    assert "too long" not in quiet.summary() and quiet.do_first.startswith("Look first at")
+    assert "too long" not in quiet.summary() and quiet.do_first.startswith("Look at what")
     shrunk = log(
         200,
         total_reward=fallen,
@@ -247,7 +247,7 @@ def test_a_mean_in_the_unit_interval_is_called_a_success_rate_only_if_something_
         ({"reward": rising, "rewards__exact_match__mean": rising}, "success rate"),
         ({"score": rising, "critic__score__min": 0, "critic__score__max": 1}, "mean reward"),
     ):
-        assert f"the {noun} rises" in log(100, **columns).headline
+        assert f"Learning: the {noun} rose from 0.2" in log(100, **columns).headline
     checks = {"rewards__answer__mean": flat(0.3), "rewards__accuracy__mean": flat(0.4)}
     parts = log(100, reward=rising, **checks)
     assert "no success rate" in " ".join(parts.notes) and parts.pressure is None

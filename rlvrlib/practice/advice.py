@@ -25,7 +25,7 @@ SHORTER_STEPS = (
     "`actor_rollout_ref.actor.grad_clip` and `actor_rollout_ref.actor.clip_ratio`.",
 )
 FIND_THE_CAUSE = (
-    "Look first at what changed near step {step:g}: the order or mixture of the prompts, the "
+    "Look at what changed near step {step:g}: the order or mixture of the prompts, the "
     "verifier, the sampling temperature. Judge a fixed set of prompts by two checkpoints, one "
     "from before and one from after.",
     "If that set fell too, go back to the earlier checkpoint and take a third of the learning "

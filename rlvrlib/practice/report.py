@@ -88,7 +88,8 @@ def _facts(found: Diagnosis) -> dict[str, object]:
 
 def _ends(signals: Signals) -> str:
     reward = signals.reward
-    return f"{reward.low:g} to {reward.high:g}{'' if reward.bounded else ' as far as it is seen'}"
+    known = "" if reward.bounded else ", which hold all means"
+    return f"{reward.low:g} to {reward.high:g}{known}"
 
 
 def _rate(values: Array) -> str:
@@ -127,8 +128,8 @@ def _pictures(found: Diagnosis) -> Iterable[tuple[str, str, str, str]]:
                 figures.to_svg(drawing),
                 f"Threshold pressure over the steps: from {total[0]:.2f} through {total.max():.2f} "
                 f"to {total[-1]:.2f} times the reference.",
-                "Effective step over threshold, relative to the reference window, and its factors. "
-                "The band is two standard errors.",
+                "Effective step over threshold, relative to the reference window, and its factors, "
+                f"for steps of {found.pressure.optimizer}. The band is two standard errors.",
             )
         known = varying(found)
         if known:

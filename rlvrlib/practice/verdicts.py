@@ -239,8 +239,8 @@ class Case(Course):
             supports.append(f"{idle.mean():.0%} of the groups or steps move nothing")
         return Answer(
             TRUNCATION,
-            f"Truncation-bound: {self.cut_words(cut.mean())} at the cap{self.cap_words()}, and the "
-            f"{self.noun} does not rise: {self.show(self.whole)} over the run.",
+            f"Truncation-bound: {self.cut_words(cut.mean())} at the cap{self.cap_words()} in the "
+            f"last third, and the {self.noun} does not rise: {self.show(self.whole)} over the run.",
             supports,
             (),
             advice.TRUNCATED,
@@ -335,17 +335,15 @@ class Case(Course):
             ]
             third, fourth = self.last_quarters()
             level = abs(standard_errors_apart(third, fourth)) < 2 and len(values) >= 4 * MIN_ROWS
-            if solved:
-                end = f"rose from {self.show(lower)} and is at {self.show(self.late)}: solved"
-            elif level:
-                end = "rose and has kept its level"
-            else:
-                end = "rises"
+            end = ", and has kept its level" if level else ""
             if level and not solved:
                 supports.append("in the second half it is level")
+            if solved:
+                end = f", and is at {self.show(self.late)} late in the run: solved"
             return Answer(
                 LEARNING,
-                f"Learning: the {self.noun} {end}.",
+                f"Learning: the {self.noun} rose from {self.show(lower)} to {self.show(upper)}"
+                f"{end}.",
                 supports,
                 (),
                 advice.HARDER if solved else advice.LEARNING,
