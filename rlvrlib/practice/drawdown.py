@@ -15,15 +15,12 @@ from numpy.typing import ArrayLike
 from rlvrlib import Array
 
 EARLIER = 20  # rows that must come before a fall
-# Levels of `boundary`. The first is calibrated by simulation (measurements/falls.py); the second
-# makes a crossing five times as rare where the statistic is normal.
-WARNED = -1.5
-FELL = WARNED + 2 * np.log(5)
+WARNED, FELL = -1.0, 3.5  # levels of `boundary`, calibrated by simulation: measurements/falls.py
 _RECENT = 200  # rows that say how far a single row may count, and the least variance
 _BLOCK = 1000  # rows that are scanned at once
 _LAG = 1.2  # what is estimated leaves out the newest sixth of the rows: a fall is no noise
-_STRETCH = 50  # rows of a stretch with a level and a slope of its own
-_DOUBT = 2.0  # standard errors that are added to an autocorrelation, in proportion to it
+_STRETCH = 50  # rows of a stretch with a level and a rise of its own
+_DOUBT = 3.0  # standard errors that are added to an autocorrelation, in proportion to it
 _FEW = 3.0  # weight of the uncertainty of the correlation time
 _QUARTILE = 0.6745  # of the normal distribution
 _ALIKE = 1e-9  # rows that differ by less count as equal
@@ -252,7 +249,7 @@ def few_rows(t: Array, freedom: Array) -> Array:
 def correlation_time(values: Array) -> Array:
     """Over how many rows the noise of each column hangs together: long-run variance over variance.
 
-    From the autocorrelations within stretches of 50 rows, each with a level and a slope of its own,
+    From the autocorrelations within stretches of 50 rows, each with a level and a rise of its own,
     corrected for what these take away: the larger of that of an autoregression of order one and of
     the sum of the first autocorrelations that are clear of their noise.
     """
@@ -260,10 +257,9 @@ def correlation_time(values: Array) -> Array:
     length = rows // max(1, round(rows / _STRETCH))
     parts = values[rows % length :].reshape(-1, length, runs)
     noise = parts - parts.mean(axis=1, keepdims=True)
-    if parts.shape[0] > 1:
-        place = np.arange(length) - (length - 1) / 2
-        slope = np.einsum("i,kir->kr", place, noise) / (place @ place)
-        noise = noise - place[:, None] * slope[:, None]
+    place = np.arange(length) - (length - 1) / 2
+    rise = np.maximum(np.einsum("i,kir->kr", place, noise) / (place @ place), 0)
+    noise = noise - place[:, None] * rise[:, None]
     spectrum = np.abs(np.fft.rfft(noise, 2 * length, axis=1)) ** 2
     products = np.fft.irfft(spectrum, axis=1)[:, : length // 4 + 1].sum(axis=0)
     largest = np.abs(values).max(axis=0)
@@ -287,7 +283,7 @@ def usual_drops(values: Array) -> Array:
     rows, runs = values.shape
     sums = np.concatenate([np.zeros((1, runs)), np.cumsum(values, axis=0)])
     scales, size = [], 2
-    while 8 * size <= rows:
+    while 16 * size <= rows:
         means = (sums[size:] - sums[:-size]) / size
         drop = np.quantile(means[:-size] - means[size:], 0.75, axis=0) / _QUARTILE
         scales.append(size / 2 * np.maximum(drop, 0) ** 2 * (1 - np.sqrt(size / rows)))
