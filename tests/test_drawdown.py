@@ -69,8 +69,8 @@ def test_correlation_time():
         noise[row, 1] += 0.8 * noise[row - 1, 1]
     noise[:, 2] = np.repeat(noise[:500, 0], 8)
     independent, ar, repeated = drawdown.correlation_time(noise)
-    assert independent < 1.2 and 7 < ar < 13  # 1.8 / 0.2 = 9
-    assert repeated > 8  # 8; an autoregression overstates rows that are repeated
+    # The second is 1.8 / 0.2 = 9, the third 8. It is made to be rather too large than too small.
+    assert independent < 1.2 and 9 < ar < 25 and repeated > 8
 
 
 def test_corrections_lower_the_statistic():

@@ -251,7 +251,8 @@ def correlation_time(values: Array) -> Array:
 
     From the autocorrelations within stretches of 50 rows, each with a level and a rise of its own,
     corrected for what these take away: the larger of that of an autoregression of order one and of
-    the sum of the first autocorrelations that are clear of their noise.
+    the sum of the first autocorrelations that are clear of their noise. Where rows hang together it
+    is rather too large than too small.
     """
     rows, runs = values.shape
     length = rows // max(1, round(rows / _STRETCH))
