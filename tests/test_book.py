@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urljoin
@@ -369,9 +370,68 @@ def test_search_finds_theorems(browser: Any, base: str) -> None:
     page = browser.new_page()
     for name, title in named.items():
         page.goto(f"{base}/search.html?{urlencode({'q': title})}")
-        page.locator(f"#search-results ul.search li a[href*='{name}']").first.wait_for(
-            timeout=30_000
-        )
+        page.locator(f"#search-results li a[href*='{name}']").first.wait_for(timeout=30_000)
+    page.close()
+
+
+# What readers of the site typed, and the pages that answer.
+QUERIES = {
+    "GRPO learning rate": ("plan_a_step_size", "practitioners_guide", "success_rate"),
+    "length normalization": ("length_bias", "length"),
+    "Dr. GRPO": ("success_rate",),
+    "collapse": ("route_to_collapse", "diagnose_a_run", "overshoot"),
+    "Adam": ("optimizers",),
+    "KL": ("optimizers",),
+    "entropy": ("diagnose_a_run", "blind_spots"),
+    "Theorem 2": ("overshoot", "theorems"),
+    "Theorem 1'": ("convergence", "theorems"),
+    "clip": ("optimizers",),
+    "batch size": ("prompt_batches",),
+    "warm-up": ("practitioners_guide", "optimizers"),
+    "warmup": ("practitioners_guide", "optimizers"),
+    "group size": ("success_rate", "practitioners_guide"),
+    "Gradient Gap": ("log_odds",),
+    "step size too large": ("overshoot", "route_to_collapse"),
+    "rerun": ("rerun_and_sweep",),
+    "diagnose": ("diagnose_a_run",),
+    "loss_type": ("practitioners_guide", "length_bias"),
+    "reward hacking": ("blind_spots",),
+    "Colab": ("rerun_and_sweep",),
+    "learning rate": ("plan_a_step_size", "practitioners_guide"),
+    "lr": ("plan_a_step_size",),
+    "max_completion_length": ("practitioners_guide", "plan_a_step_size"),
+    "failure-fall bound": ("token_threshold",),
+    "nbval": ("rerun_and_sweep",),
+}
+
+
+@pytest.mark.skipif(not find_spec("pagefind"), reason="pagefind is not installed")
+def test_search_answers_while_typing_and_fetches_little(browser: Any, base: str) -> None:
+    places = {}
+    for query, wanted in QUERIES.items():
+        page = browser.new_page()
+        page.goto(f"{base}/book/part_practice.html")
+        page.wait_for_load_state("networkidle")
+        sizes: list[int] = []
+        page.on("requestfinished", lambda request, to=sizes: to.append(_size(request.url, base)))
+        page.keyboard.press("Control+k")
+        page.keyboard.type(query)
+        page.locator("#pst-search-dialog .search-hits li").first.wait_for(timeout=20_000)
+        page.wait_for_load_state("networkidle")
+        links = page.locator(".search-hits a").evaluate_all("found => found.map(a => a.href)")
+        names = [link.partition("/book/")[2].partition(".html")[0] for link in links]
+        places[query] = next((n for n, name in enumerate(names, 1) if name in wanted), 99)
+        assert sum(sizes) < 300_000, query
+        page.close()
+    assert sum(place == 1 for place in places.values()) >= 20, places
+    assert sum(place <= 3 for place in places.values()) >= 25, places
+
+
+@pytest.mark.skipif(not find_spec("pagefind"), reason="pagefind is not installed")
+def test_search_for_nonsense_says_so(browser: Any, base: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{base}/search.html?q=xqzvwk")
+    page.locator(".search-said", has_text="No page").wait_for(timeout=20_000)
     page.close()
 
 

@@ -57,6 +57,19 @@ def threshold_figure() -> tuple[Figure, str]:
     )
 
 
+def still() -> str:
+    """That figure as the file ``_static/threshold.svg``, which the README shows."""
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+
+    with mpl.rc_context():
+        figures.use_style()
+        figure, _ = threshold_figure()
+        svg = figures.to_svg(figure)
+        plt.close(figure)
+    return svg
+
+
 def training_figure(table: Path) -> tuple[Figure, str]:
     """Reward of the slow and the fast runs with long responses, step by step."""
     import matplotlib.pyplot as plt

@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import search_index
 from sphinx.application import Sphinx
 from sphinx.jinja2glue import BuiltinTemplateLoader
 
@@ -25,10 +26,11 @@ FONT_RULES = re.compile(
 
 
 class Pages(BuiltinTemplateLoader):
-    """Every page as the theme writes it, with its icons drawn."""
+    """Every page as the theme writes it, with its icons drawn and marked for the search."""
 
     def render(self, template: str, context: dict[str, Any]) -> str:  # type: ignore[override]
-        return draw_icons(super().render(template, context))
+        page = draw_icons(super().render(template, context))
+        return search_index.mark(page, context.get("pagename", ""))
 
 
 def draw_icons(page: str) -> str:

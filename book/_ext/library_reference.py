@@ -1,5 +1,6 @@
 """``{library-reference} rlvrlib``: every module of a package through autodoc, so that a new module
-is never forgotten.
+is never forgotten: what the package hands on, in its order, then the rest, folder by folder and
+folded.
 
 The source of each function is a link to its lines in the repository.
 """
@@ -11,6 +12,7 @@ import importlib.util
 import pkgutil
 import re
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from sphinx.util.docutils import SphinxDirective
 
 
 class LibraryReference(SphinxDirective):
-    """One section for each public module."""
+    """One section for each public module; those of folders are folded."""
 
     required_arguments = 1
 
@@ -35,7 +37,16 @@ class LibraryReference(SphinxDirective):
             for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
             if not module.ispkg and not module.name.rpartition(".")[2].startswith("_")
         ]
-        return [self._section(name) for name in sorted(names)]
+        own = [module.__name__ for module in package.__dict__["_FROM"]]
+        inside = [name for name in names if name.count(".") > 1]
+        flat = sorted(set(names) - set(inside), key=lambda n: (own.index(n) if n in own else 99, n))
+        made: list[nodes.Node] = [self._section(name) for name in flat]
+        for folder, found in groupby(sorted(inside), key=lambda name: name.rpartition(".")[0]):
+            head = f"<details><summary>The modules of <code>{folder}</code></summary>"
+            made.append(nodes.raw("", head, format="html"))
+            made += [self._section(name) for name in found]
+            made.append(nodes.raw("", "</details>", format="html"))
+        return made
 
     def _section(self, name: str) -> nodes.section:
         section = nodes.section(

@@ -1,7 +1,7 @@
 """The notation page, and what links to it and to the glossary.
 
-``{symbol-table}`` lists ``book/symbols.yml``: each symbol, its meaning, where it is defined and
-which chapter uses it first. Every chapter opens with a collapsed list of the symbols that its
+``{symbol-table}`` lists ``book/symbols.yml`` by the letters: each symbol, its meaning, and where it
+is defined. Every chapter opens with a collapsed list of the symbols that its
 mathematics uses, each linked to that table, and the first use of each term of ``book/glossary.md``
 in a chapter's prose is linked to the glossary.
 """
@@ -23,9 +23,6 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 from writing import entry, reference, table, text_and_math
 
-MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$", re.DOTALL)
-CODE = re.compile(r"^(`{3,})bash.*?^\1$", re.DOTALL | re.MULTILINE)
-
 
 @cache
 def read_symbols(file: Path) -> list[dict[str, str]]:
@@ -43,7 +40,7 @@ def read_terms(file: Path) -> tuple[str, ...]:
     block = re.search(r"```\{glossary\}\n(.*?)```", file.read_text(encoding="utf-8"), re.DOTALL)
     lines = block[1].splitlines() if block else []
     return tuple(
-        sorted((line for line in lines if line and not line.startswith(" ")), key=len, reverse=True)
+        sorted((line for line in lines if line and line[0] not in " :"), key=len, reverse=True)
     )
 
 
@@ -52,9 +49,10 @@ def used(symbols: list[dict[str, str]], mathematics: str) -> list[dict[str, str]
     return [symbol for symbol in symbols if re.search(symbol["pattern"], mathematics)]
 
 
-def mathematics_of(text: str) -> str:
-    """The LaTeX in a chapter's MyST source."""
-    return " ; ".join(display or inline for display, inline in MATH.findall(CODE.sub("", text)))
+def spoken(symbol: dict[str, str]) -> tuple[str, str]:
+    """A symbol's place in the alphabet: by its first letter, spelled out where it is Greek."""
+    letters = re.search(r"[A-Za-z]+", symbol["symbol"].replace("\\mathrm", ""))
+    return (letters[0].lower() if letters else "", symbol["symbol"])
 
 
 class SymbolTable(SphinxDirective):
@@ -63,28 +61,19 @@ class SymbolTable(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         source, std = Path(self.env.srcdir), cast(StandardDomain, self.env.get_domain("std"))
         file = source / "book" / "symbols.yml"
-        names = chapters(source)
-        texts = {
-            name: mathematics_of(Path(self.env.doc2path(name)).read_text(encoding="utf-8"))
-            for name in names
-        }
-        for path in (file, *map(self.env.doc2path, names)):
-            self.env.note_dependency(str(path))
+        self.env.note_dependency(str(file))
         rows = []
-        for symbol in read_symbols(file):
+        for symbol in sorted(read_symbols(file), key=spoken):
             anchor = f"symbol-{symbol['id']}"
             std.anonlabels[anchor] = (self.env.docname, anchor)
-            first = next((name for name in names if used([symbol], texts[name])), None)
             rows.append(
                 (
                     entry(text_and_math(f"${symbol['symbol']}$"), ids=[anchor]),
                     text_and_math(symbol["meaning"]),
                     [reference(self.env, "doc", f"/book/{symbol['defined']}")],
-                    [reference(self.env, "doc", f"/{first}")] if first else "notebooks only",
                 )
             )
-        columns = {"Symbol": 15, "Meaning": 45, "Defined in": 20, "First used in": 20}
-        return [table(columns, rows, "symbols")]
+        return [table({"Symbol": 18, "Meaning": 57, "Where": 25}, rows, "symbols")]
 
 
 def prepare_chapter(app: Sphinx, doctree: nodes.document) -> None:

@@ -17,6 +17,14 @@ addEventListener("DOMContentLoaded", () => {
   for (const item of document.querySelectorAll(".citation-list, .citation-list .citation")) item.removeAttribute("role");
 });
 
+// Paper is light, whatever the screen is.
+addEventListener("beforeprint", () => {
+  const page = document.documentElement.dataset;
+  const theme = page.theme;
+  page.theme = "light";
+  addEventListener("afterprint", () => (page.theme = theme), { once: true });
+});
+
 // What scrolls inside itself must be reachable by the keyboard, at every width and once the mathematics is there.
 const reach = () => {
   for (const box of document.querySelectorAll(".theme-svg-frame, article table, .pst-scrollable-table-container, article div.math, article pre, mjx-container[display=true]"))
