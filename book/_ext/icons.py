@@ -12,9 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import search_index
 from sphinx.application import Sphinx
-from sphinx.jinja2glue import BuiltinTemplateLoader
 
 THEME = resources.files("pydata_sphinx_theme") / "theme/pydata_sphinx_theme/static"
 SCRIPT = re.compile(r'\s*<script src="[^"]*/scripts/fontawesome\.js[^"]*"></script>')
@@ -23,14 +21,6 @@ FONT_RULES = re.compile(
     r"@font-face\{[^{}]*(?:Font ?Awesome|FontAwesome)[^{}]*\}|"
     r"(?:\.fa-[\w-]+:before,?)+\{content:[^{}]*\}"
 )
-
-
-class Pages(BuiltinTemplateLoader):
-    """Every page as the theme writes it, with its icons drawn and marked for the search."""
-
-    def render(self, template: str, context: dict[str, Any]) -> str:  # type: ignore[override]
-        page = draw_icons(super().render(template, context))
-        return search_index.mark(page, context.get("pagename", ""))
 
 
 def draw_icons(page: str) -> str:

@@ -13,6 +13,10 @@ addEventListener("DOMContentLoaded", () => {
     button.insertAdjacentHTML("afterbegin", `<span class="visually-hidden">${button.ariaLabel}: </span>`);
     button.removeAttribute("aria-label");
   }
+  // The logo and the search above the contents stand in no landmark.
+  const side = document.querySelector("#pst-primary-sidebar");
+  side?.setAttribute("role", "region");
+  side?.setAttribute("aria-label", "Book");
   // Entries of the bibliography carry roles that do not fit their place.
   for (const item of document.querySelectorAll(".citation-list, .citation-list .citation")) item.removeAttribute("role");
 });
@@ -27,7 +31,7 @@ addEventListener("beforeprint", () => {
 
 // What scrolls inside itself must be reachable by the keyboard, at every width and once the mathematics is there.
 const reach = () => {
-  for (const box of document.querySelectorAll(".theme-svg-frame, article table, .pst-scrollable-table-container, article div.math, article pre, mjx-container[display=true]"))
+  for (const box of document.querySelectorAll(".theme-svg-frame, article table, .pst-scrollable-table-container, article div.math, article pre, mjx-container"))
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
 };
 addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(reach));

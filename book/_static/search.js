@@ -30,7 +30,11 @@
     const results = await Promise.all(found.results.slice(0, count).map(result => result.data()));
     if (list.dataset.query !== query) return; // the reader has typed on
     list.replaceChildren(...results.map(entry));
-    said.textContent = found.results.length ? `${found.results.length} pages, the best first.` : "No page has these words.";
+    // For a word that is nowhere pagefind looks for ever shorter beginnings of it.
+    const near = query.toLowerCase().match(/[\w]{1,4}/g) ?? [];
+    const text = results.map(({ excerpt, meta }) => `${excerpt} ${meta.title} ${meta.words}`).join(" ").toLowerCase();
+    const hit = near.some(start => text.includes(start));
+    said.textContent = hit ? `${found.results.length} pages, the best first.` : `No page has these words.${results.length ? " The nearest:" : ""}`;
   };
 
   const place = (after, where) => {
