@@ -186,7 +186,7 @@ def test_pictures_of_a_long_run_stay_light():
 
 
 def test_help_names_every_option():
-    for command in ("diagnose", "plan"):
+    for command in ("diagnose", "watch", "plan"):
         assert runner.invoke(app, [command, "--help"]).exit_code == 0
 
 

@@ -55,6 +55,7 @@ def one_line(command: Callable[..., Any]) -> Callable[..., Any]:
 app.command(cls=notebooks.Pairs, no_args_is_help=True)(one_line(notebooks.run))
 app.command(no_args_is_help=True)(one_line(notebooks.sweep))
 app.command(help=practice.DIAGNOSE)(one_line(practice.diagnose))
+app.command(no_args_is_help=True)(one_line(practice.watch))
 app.command(context_settings={"token_normalize_func": lambda name: name.replace("_", "-")})(
     one_line(practice.plan)
 )

@@ -1,10 +1,17 @@
-"""The commands ``rlvr diagnose`` and ``rlvr plan``: what a training log shows, and how the safe
-learning rate moves.
+"""The commands ``rlvr diagnose``, ``rlvr watch`` and ``rlvr plan``: what a training log shows, once
+it is finished and while it is written, and how the safe learning rate moves.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,11 +102,7 @@ def diagnose(
     from rlvrlib.practice.diagnosis import diagnose as judge
     from rlvrlib.practice.run_log import read_log
 
-    pairs = [item.partition("=") for item in column or []]
-    if wrong := [name for name, equals, key in pairs if not (name and equals and key)]:
-        raise ValueError(f"--column must be QUANTITY=NAME, got {wrong[0]!r}")
-    columns = {name: key for name, _, key in pairs}
-    found = []
+    columns, found = _columns(column), []
     for path in logs:
         try:
             one = judge(
@@ -136,6 +139,123 @@ def diagnose(
         raise typer.Exit(BAD_INPUT)
     if status := max(one.status for one in found):
         raise typer.Exit(status)
+
+
+def _columns(items: list[str] | None) -> dict[str, str]:
+    pairs = [item.partition("=") for item in items or []]
+    if wrong := [name for name, equals, key in pairs if not (name and equals and key)]:
+        raise ValueError(f"--column must be QUANTITY=NAME, got {wrong[0]!r}")
+    return {name: key for name, _, key in pairs}
+
+
+def _with_options_of(command: Callable[..., Any], *without: str) -> Callable[..., Any]:
+    """Gives a command the options of another one, in place of its ``**options``."""
+
+    def given(function: Callable[..., Any]) -> Callable[..., Any]:
+        own, other = (
+            inspect.signature(one, eval_str=True).parameters for one in (function, command)
+        )
+        parameters = [one for one in own.values() if one.kind is not one.VAR_KEYWORD]
+        parameters += [one for name, one in other.items() if name not in without]
+        function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        function.__annotations__ = {one.name: one.annotation for one in parameters}
+        return function
+
+    return given
+
+
+@_with_options_of(diagnose, "logs", "html")
+def watch(
+    log: Annotated[Path, typer.Argument(help="The log; it need not be there yet.")],
+    on_warning: Annotated[
+        str | None,
+        typer.Option(
+            help="A command to run at the first warning, in words as a shell splits them, without "
+            "a shell. RLVR_LOG, RLVR_STEP and RLVR_TEXT are in its environment."
+        ),
+    ] = None,
+    interval: Annotated[float, typer.Option(help="Seconds between two looks at the file.")] = 1.0,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="No line for rows that were read.")
+    ] = False,
+    **options: Any,
+) -> None:
+    """Follow a log while it is written: a line for each row, notice, warning and change of verdict.
+
+    Reads what ``rlvr diagnose`` reads, and says the same numbers: the warning row by row, verdict
+    and pressure whenever there are 1% more rows. Text is read as it comes. A file that is no text
+    is read anew as a whole, for at most 1% of the time. A file that is cut, or replaced by another
+    one, is read from its start; where its steps go on, as the same run.
+
+    Ctrl-C, or a TERM signal, ends it with the diagnosis of what was read and the exit status of
+    ``rlvr diagnose``. ``--on-warning`` runs once a run, also for a warning that is in the file
+    already; the watch goes on beside it.
+    """
+    from rlvrlib.practice.watch import Change, Watch
+
+    if not 0 < interval < float("inf"):
+        raise ValueError(f"--interval must be positive and finite, got {interval!r}")
+    hook = _Hook(on_warning) if on_warning is not None else None
+    as_json = options.pop("as_json")
+    options["columns"] = _columns(options.pop("column"))
+    options["rate"] = options.pop("lr")
+
+    def tell(change: Change) -> None:
+        if not (quiet and change.kind == "row"):
+            typer.echo(json.dumps(change._asdict()) if as_json else printable(change, 4000))
+        if hook and change.kind == "warning":
+            hook.start(log, change)
+
+    watching = Watch(log, tell, interval=interval, between=hook.end if hook else None, **options)
+
+    def stop(number: int, frame: Any) -> None:
+        signal.signal(number, before[number])  # a second one ends it at once
+        watching.stop()
+
+    before: dict[int, Any] = {
+        number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        found = watching.run()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if as_json:
+        typer.echo(json.dumps({**found.record(), "file": str(log)}, allow_nan=False))
+    else:
+        typer.echo(found.summary())
+    if found.status:
+        raise typer.Exit(found.status)
+
+
+class _Hook:
+    """The command of ``--on-warning``: started beside the watch, and asked how it ended."""
+
+    def __init__(self, command: str):
+        try:
+            self.words = shlex.split(command)
+        except ValueError as error:
+            raise ValueError(f"--on-warning must be a command, got {command!r}: {error}") from None
+        if not self.words or shutil.which(self.words[0]) is None:
+            raise ValueError(f"--on-warning must begin with a program to run, got {command!r}")
+        self.running: list[subprocess.Popen[bytes]] = []
+
+    def start(self, log: Path, change: Any) -> None:
+        told = {"RLVR_LOG": str(log), "RLVR_STEP": f"{change.step:g}", "RLVR_TEXT": change.text}
+        try:
+            process = subprocess.Popen(
+                self.words, env=os.environ | told, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        except OSError as error:
+            typer.echo(f"error: --on-warning: {error.strerror}", err=True)
+        else:
+            self.running.append(process)
+
+    def end(self) -> None:
+        for process in [one for one in self.running if one.poll() is not None]:
+            self.running.remove(process)
+            if process.returncode:
+                typer.echo(f"error: --on-warning ended with {process.returncode}", err=True)
 
 
 def _beside(*names: str) -> Any:

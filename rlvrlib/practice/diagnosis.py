@@ -193,6 +193,11 @@ def diagnose(
     )
 
 
+def watched(signals: Signals) -> Array:
+    """What is scanned for falls: the reward in the log's own units, shape ``(n,)``."""
+    return signals.reward.values[signals.rows]
+
+
 def _with_rate(log: RunLog, rate: float) -> RunLog:
     if log.has("rate"):
         return replace(

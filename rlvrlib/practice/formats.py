@@ -22,7 +22,7 @@ from typing import Any
 from rlvrlib.practice import binary_formats as binary
 from rlvrlib.practice import records, text_formats
 from rlvrlib.practice.records import Notes, Record, Row, json_value
-from rlvrlib.practice.text_formats import LINES
+from rlvrlib.practice.text_formats import LINES, dictionary_row
 
 _HEAD = 1 << 16
 _SPACE = codecs.BOM_UTF8 + b" \t\r\n"
@@ -147,15 +147,11 @@ _OPENS = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\{|\[\s*(?:[{\[]|$))")
 
 
 def _is_document(head: bytes) -> bool:
-    """JSON that is not one object a line."""
+    """JSON that is not one dictionary a line."""
     if not _OPENS.match(head):
         return False
     first, newline, rest = head.lstrip(_SPACE).partition(b"\n")
-    return not (newline and rest.strip() and isinstance(_bytes_value(first), dict))
-
-
-def _bytes_value(data: bytes) -> Any:
-    return json_value(data.decode("utf-8", "replace"))
+    return not (newline and rest.strip() and dictionary_row(first.decode("utf-8", "replace")))
 
 
 def _document(path: Path, notes: Notes) -> Iterator[Record]:

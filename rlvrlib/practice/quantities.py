@@ -142,7 +142,7 @@ _OTHER = set(
 # What is logged beside and says nothing about the reward's course.
 _ASIDE = re.compile(
     r"time|second|elapsed|remaining|speed|throughput|perf/|memory|\bmem|gpu|cpu|mfu|flop|flos"
-    r"|per_sec|/sec|it/s|timestamp|percentage|peak|system/|_wandb|total_steps|max_steps|cache"
+    r"|per_sec|/sec|it/s|timestamp|percentage|peak|system/|_wandb|total_steps|max_steps|cache|rlvr/"
 )
 _HELD_OUT = set("val eval evaluation evaluated validation test heldout held dev".split())
 _ANSWERS = set(

@@ -263,7 +263,7 @@ class _Columns:
             elif known is not None or (numbers := self._new(key)) is None:
                 if known is not None or key in self.names:
                     self.beside.append(key)
-                    self.names[key] |= _NUMBER * (_number(value) == _number(value))
+                    self.names[key] |= _NUMBER * (number(value) == number(value))
                 continue
             if type(value) is float:
                 numbers.append(value)
@@ -273,7 +273,7 @@ class _Columns:
                 try:
                     numbers.append(float(value))
                 except (TypeError, ValueError, OverflowError):
-                    numbers.append(_number(value, self.means[_clean(key)].quantity == STEP))
+                    numbers.append(number(value, self.means[_clean(key)].quantity == STEP))
             self.places[key].append(row_number)
             of_use = True
         return of_use
@@ -316,7 +316,7 @@ def _clean(key: object) -> str:
     return name.removeprefix("train/") or name
 
 
-def _number(value: Any, step: bool = False) -> float:
+def number(value: Any, step: bool = False) -> float:
     """The number, or NaN; text such as ``"0.5"``, ``"12%"``, ``"np.float64(0.5)"`` and, of a step,
     ``"7/438"`` is read as one, and a list of numbers as its mean.
     """
@@ -332,7 +332,7 @@ def _number(value: Any, step: bool = False) -> float:
             if step:
                 value = value.partition("/")[0]
         elif isinstance(value, list | tuple) and 0 < len(value) < 10_000:
-            return float(np.mean([_number(entry) for entry in value]))
+            return float(np.mean([number(entry) for entry in value]))
         return float(value)
     except (TypeError, ValueError, OverflowError, RecursionError):
         return math.nan
