@@ -217,9 +217,9 @@ def angle_curvature(problem: Problem, theta: ArrayLike, direction: ArrayLike) ->
     direction, shape ``(...)``.
 
     ``sqrt(J(1-J)) (kappa_w + (2J-1) dmu^2 / 2)``; `thresholds.angle_bend` bounds it along a unit
-    vector, for logits linear in ``theta``.
+    vector.
 
-    Source: the book's chapter on the success rate, angle bound.
+    Source: the book's chapter on the success rate, angle bound and angle bound for smooth policies.
     """
     theta, direction = np.asarray(theta, dtype=float), np.asarray(direction, dtype=float)
     log_odds, slope = problem.log_odds(theta), alignment(problem, theta, direction)
