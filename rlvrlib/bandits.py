@@ -160,6 +160,13 @@ class SoftmaxBandit(SampledProblem):
             bend_range=0.0 if self.linear_logits else np.ptp(derivatives, axis=-1) + 2 * rounding,
         )
 
+    def token_spread(self, theta: ArrayLike, direction: ArrayLike) -> tuple[Any, Array, Array]:
+        """How many tokens a response has, and of the scores of each the largest fall below 0 and
+        the variance, shape ``(...)``; a response is one token.
+        """
+        scores, _, variance = self._scores(theta, direction)
+        return 1, np.max(-scores, axis=-1), variance
+
     def wrong_feature_range(self, direction: ArrayLike) -> Array:
         """``D_-``, the range of ``<w, features>`` over the wrong arms (log-linear bound), shape
         ``(...)``; for logits that are linear in ``theta``.

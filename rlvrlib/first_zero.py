@@ -73,11 +73,7 @@ def failure_law(bandit: SoftmaxBandit, theta: ArrayLike, direction: ArrayLike) -
     ValueError : a policy that is not log-linear, or a direction of zero length.
     """
     theta, direction = np.asarray(theta, dtype=float), unit(direction)
-    if np.any(bandit.logit_curvatures(theta, direction)):
-        raise ValueError(
-            f"bandit must be log-linear, got {type(bandit).__name__}: "
-            "the law of its scores does not bound the gain"
-        )
+    _log_linear(bandit, theta, direction)
     law, scores = bandit.log_probabilities(theta), bandit.scores(theta, direction)
     right, wrong = np.where(bandit.rewards, law, -np.inf), np.where(bandit.rewards, -np.inf, law)
     right, wrong = (part - log_sum_exp(part)[..., None] for part in (right, wrong))
@@ -99,6 +95,70 @@ def failure_law(bandit: SoftmaxBandit, theta: ArrayLike, direction: ArrayLike) -
     return np.where(
         wanted, zero_between(gain, low, high, wanted), np.where(slope > 0, np.inf, 0.0)
     )[()]
+
+
+def token_failure_law(bandit: SoftmaxBandit, theta: ArrayLike, direction: ArrayLike) -> Array:
+    """First zero of ``log E[exp(eta s_w) | r=0] - T B(eta)``: below it the failure rate falls
+    (token failure law).
+
+    ``B`` is the least cumulant that a token's score can have, `least_cumulant`: it needs the law of
+    the wrong scores, and of the tokens variance and range alone. Infinite where there is no zero,
+    0 where the alignment is not positive or, against the scores, below rounding. Shape ``(...)``.
+
+    Parameters
+    ----------
+    bandit : a log-linear policy over arms; `SoftmaxBandit.token_spread` tells of its tokens.
+    theta, direction : shape ``(..., dim)``; the direction is scaled to length one.
+
+    Raises
+    ------
+    ValueError : a policy that is not log-linear, or a direction of zero length.
+    """
+    theta, direction = np.asarray(theta, dtype=float), unit(direction)
+    _log_linear(bandit, theta, direction)
+    law, scores = bandit.log_probabilities(theta), bandit.scores(theta, direction)
+    wrong = np.where(bandit.rewards, -np.inf, law)
+    wrong = np.exp(wrong - log_sum_exp(wrong)[..., None])
+    fall, square = -np.sum(wrong * scores, axis=-1), np.sum(wrong * scores**2, axis=-1)
+    count, drop, variance = bandit.token_spread(theta, direction)
+
+    def gain(step: Array) -> Array:
+        moment = log_mean_exp(wrong, law, ~bandit.rewards, step[..., None] * scores)
+        return count * least_cumulant(step, drop, variance) - moment
+
+    # a smaller one is lost in rounding
+    rising = fall > 1e-9 * np.sqrt(square)
+    near = np.where(rising, fall, 1.0) / np.where(rising, square, 1.0)
+    slope, bend = alignment(bandit, theta, direction), bandit.curvature(theta, direction)
+    far = np.where(rising, slope / np.maximum(np.abs(bend) + slope**2, np.finfo(float).tiny), 1.0)
+    return first_zero(gain, near, rising, 1e6 * max(1.0, float(np.max(far / near))))
+
+
+def least_cumulant(step: Array, drop: Array, variance: Array) -> Array:
+    """Least ``log E[exp(eta X)]`` of a variable with mean 0, this variance ``v`` and ``X >= -g``
+    (token failure law).
+
+    That of the variable with two values: ``log((c e^a + a e^-c) / (a + c))`` with ``c = eta g`` and
+    ``a = eta v / g``.
+
+    Parameters
+    ----------
+    step : ``eta``, non-negative.
+    drop : ``g``, non-negative.
+    variance : ``v``, non-negative; 0 where ``g`` is.
+    """
+    low = step * drop
+    high = step * np.divide(variance, drop, out=np.zeros(np.shape(drop)), where=drop > 0)
+    share = np.divide(high, low + high, out=np.zeros(np.shape(low)), where=low > 0)
+    return high + np.log1p(share * np.expm1(-low - high))
+
+
+def _log_linear(bandit: SoftmaxBandit, theta: Array, direction: Array) -> None:
+    if np.any(bandit.logit_curvatures(theta, direction)):
+        raise ValueError(
+            f"bandit must be log-linear, got {type(bandit).__name__}: "
+            "the law of its scores does not bound the gain"
+        )
 
 
 def first_zero(

@@ -20,8 +20,9 @@ from scipy.special import expit, log_expit, logit, logsumexp
 
 from rlvrlib.bandits import SoftmaxBandit
 from rlvrlib.checks import finite, inside, non_negative, prompt_weights, whole
-from rlvrlib.first_zero import exact as exact  # both belong to what a reader looks for here
+from rlvrlib.first_zero import exact as exact  # all belong to what a reader looks for here
 from rlvrlib.first_zero import failure_law as failure_law
+from rlvrlib.first_zero import token_failure_law as token_failure_law
 from rlvrlib.problems import Array, At, Problem, Regularity, log_sum_exp, unit
 
 # Beyond these log-odds the rates leave the range of floating-point numbers.
@@ -456,6 +457,7 @@ def guaranteed(
             at_start["log-linear"] = lambda: log_linear(slope, width)
             if not everywhere:
                 at_start["failure law"] = lambda: failure_law(problem, theta, along)
+                at_start["token failure law"] = lambda: token_failure_law(problem, theta, along)
     on_segment = _BATCH if batch else {k: v for k, v in _SINGLE.items() if k not in at_start}
     chosen = _chosen(among, [*on_segment, *at_start], problem)
     names = np.array(["none", *(n for n in (*at_start, *on_segment) if n in chosen)])
@@ -595,7 +597,7 @@ _BATCH: dict[str, _Rule] = {
     ),
 }
 # The names of the bounds that `guaranteed` knows, as in the book.
-BOUNDS = (*_SINGLE, "log-linear", "failure law", *_BATCH)
+BOUNDS = (*_SINGLE, "log-linear", "failure law", "token failure law", *_BATCH)
 
 
 def _chosen(among: Sequence[str] | None, applicable: Sequence[str], problem: Problem) -> set[str]:

@@ -209,6 +209,15 @@ class TokenWindow(LogLinearBandit):
             farthest, length * bend, one, bend, self.length, True, variance=length * bend
         )
 
+    def token_spread(self, theta: ArrayLike, direction: ArrayLike) -> tuple[Any, Array, Array]:
+        """``T`` tokens: the largest fall of a score is ``p``, or ``1-p`` for a direction towards
+        fewer ones, times the size of the direction; the variance ``p (1-p)`` times its square.
+        """
+        size, theta = self._direction(direction)[..., 0], self._theta(theta)[..., 0]
+        ones, zeros = expit(theta), expit(-theta)
+        drop = np.abs(size) * np.where(size > 0, ones, zeros)
+        return self.length, drop, ones * zeros * size**2
+
     def conditional_variance(self, theta: ArrayLike, direction: ArrayLike) -> Array:
         """``T p (1-p)`` times the square of the direction, shape ``(...)``."""
         size = self._direction(direction)[..., 0] ** 2

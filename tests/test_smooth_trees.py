@@ -1,5 +1,6 @@
-"""The bounds without the cap, the tail entry and the angle bound for smooth policies: no violation
-on 10,000 random trees with linear and 10,000 with network logits, none found by an optimizer.
+"""The bounds without the cap, the tail entry, the token failure law and the angle bound for smooth
+policies: no violation on 10,000 random trees with linear and 10,000 with network logits, none found
+by an optimizer.
 """
 
 from functools import cache
@@ -8,9 +9,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from scipy.optimize import differential_evolution
+from scipy.special import log_softmax, logsumexp
 from smooth_trees import DEPTH, at, paths, random_trees, widest
 
 from rlvrlib import thresholds
+from rlvrlib.first_zero import least_cumulant
 
 TREES, CHUNK = 10_000, 2_000
 ROUNDING = 1e-10
@@ -158,3 +161,65 @@ def test_an_optimizer_finds_no_violation(kind, name):
     )
     print(kind, name, -found.fun)
     assert 0.4 < -found.fun <= 1 + ROUNDING
+
+
+def failure_over_its_law(trees, eta):
+    """``F`` after a step over what the token failure law allows, shape ``(trees,)``; each past has
+    a variance and a largest fall of its own.
+    """
+    tokens = log_softmax((trees.v * trees.c)[..., 0].reshape(len(trees.v), -1, 3), axis=-1)
+    slope = (trees.v * trees.b)[..., 0].reshape(tokens.shape)
+    score = slope - np.sum(np.exp(tokens) * slope, axis=-1, keepdims=True)
+    variance = np.sum(np.exp(tokens) * score**2, axis=-1)
+    brake = least_cumulant(eta[:, None], np.max(-score, axis=-1), variance)
+    tilt = (eta[:, None, None] * score - brake[..., None] + tokens).reshape(len(eta), -1)
+    allowed = logsumexp(np.where(trees.right, -np.inf, tilt @ paths().T), axis=-1)
+    after = at(trees, eta)
+    return np.log(after.failure) - allowed
+
+
+def test_the_failure_rate_is_below_the_token_failure_law():
+    """At steps of every length, whether they gain or lose; sharp where tokens have two values."""
+    rng = np.random.default_rng(12)
+    for trees, start in here("linear"):
+        eta = 10 ** rng.uniform(-2, 1.5, CHUNK) / start.token_range
+        excess = failure_over_its_law(trees, eta)
+        assert np.max(excess) <= 1e-9 and np.min(excess) < -0.1
+        pair = np.array(trees.v)
+        pair.reshape(CHUNK, -1, 3, 1)[:, :, 1] = pair.reshape(CHUNK, -1, 3, 1)[:, :, 0]
+        two = SimpleNamespace(**vars(trees) | {"v": pair})
+        for name in ("c", "b"):  # the first two tokens of a past are alike
+            value = np.array(getattr(trees, name))
+            value.reshape(CHUNK, -1, 3, 1)[:, :, 1] = value.reshape(CHUNK, -1, 3, 1)[:, :, 0]
+            setattr(two, name, value)
+        assert np.max(np.abs(failure_over_its_law(two, eta))) < 1e-6
+
+
+def test_an_optimizer_finds_no_failure_rate_above_the_token_failure_law():
+    responses, pairs = paths().shape
+
+    def lacking(points):
+        weights, verdicts, last = np.split(points.T, [2 * pairs, 2 * pairs + responses], axis=1)
+        c, b = np.moveaxis(weights.reshape(-1, 2, pairs, 1), 1, 0)
+        right = verdicts > 0
+        right[:, 0], right[:, -1] = True, False
+        trees = SimpleNamespace(kind="linear", v=1 + 0 * c, c=2 * c, b=b, right=right)
+        return -failure_over_its_law(trees, 10 ** last[:, 0])
+
+    box = [(-2, 2)] * (2 * pairs + responses) + [(-1, 1)]
+    options = {"maxiter": 60, "popsize": 4, "rng": 1, "polish": False}
+    found = differential_evolution(lacking, box, vectorized=True, updating="deferred", **options)
+    assert -1e-9 <= found.fun < 0.1
+
+
+def test_a_smaller_cumulant_than_the_least_is_none():
+    """The least one by a linear program over the laws on a grid."""
+    from scipy.optimize import linprog
+
+    for step, drop, variance in ((1.0, 0.5, 0.3), (3.0, 1.0, 0.05), (0.4, 2.0, 1.5)):
+        # the grid holds both values of the extreme law
+        values = np.r_[np.linspace(-drop, 6 * drop, 400), variance / drop]
+        moments = np.stack([np.ones_like(values), values, values**2])
+        least = linprog(np.exp(step * values), A_eq=moments, b_eq=[1, 0, variance])
+        bound = least_cumulant(np.array(step), np.array(drop), np.array(variance))
+        assert np.log(least.fun) == pytest.approx(float(bound), abs=1e-6)

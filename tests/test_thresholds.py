@@ -225,6 +225,31 @@ def test_the_failure_law_of_one_correct_response_is_the_exact_step():
     assert np.count_nonzero(np.isfinite(exact)) > 20 and law == pytest.approx(exact, rel=1e-9)
 
 
+@settings(max_examples=15, deadline=None)
+@given(seed=seeds)
+def test_below_the_token_failure_law_the_success_rate_rises(seed):
+    problem, theta, direction, _ = census("log_linear", seed)
+    steps = thresholds.token_failure_law(problem, theta, direction)
+    gain, rounding = gains(problem, theta, direction, np.minimum(steps, 1e3))
+    assert np.all(gain >= -rounding)
+
+
+def test_the_token_failure_law_of_windows_is_the_exact_step():
+    """Their tokens have two values."""
+    for window in (TokenWindow(16, 6, 9), TokenWindow(64, 20, 50), TokenWindow(300, 1, 4)):
+        theta, along = np.linspace(-2, 2, 9)[:, None], np.ones(1)
+        for way in (along, -2 * along):
+            exact = thresholds.exact(window, theta, way)
+            found = thresholds.token_failure_law(window, theta, way)
+            kept = found > 0  # where the success rate is not below rounding
+            assert found[kept] == pytest.approx(exact[kept], rel=1e-6)
+    bandit = LogLinearBandit([[1.0], [0.0]], [1, 0])
+    assert thresholds.token_failure_law(bandit, [0.0], [1.0]) == np.inf
+    assert thresholds.token_failure_law(bandit, [0.0], [-1.0]) == 0
+    with pytest.raises(ValueError, match="bandit must be log-linear"):
+        thresholds.token_failure_law(QuadraticBandit([[1.0], [0.0]], 1.0, [1, 0]), [0.0], [1.0])
+
+
 def test_the_failure_law_by_a_solver_of_its_own():
     features, law, rewards = (
         np.array([0.4, -1.0, 2.0, 0.1]),
