@@ -540,7 +540,7 @@ def longest_guarantee(success_rate: ArrayLike, max_length: ArrayLike = np.inf) -
     length alone.
 
     For logits linear in ``theta``: the largest of ``2F`` (success-rise bound), ``2JF / Phi(F)``
-    (failure-fall bound) and ``2 sqrt(JF) sigma^2 / beta_T`` (angle bound), ``F = 1-J``.
+    (sharper logarithm) and ``2 sqrt(JF) sigma^2 / beta_T`` (angle bound), ``F = 1-J``.
 
     Parameters
     ----------
@@ -554,7 +554,7 @@ def longest_guarantee(success_rate: ArrayLike, max_length: ArrayLike = np.inf) -
     limit = np.sqrt(expit(log_odds) * expit(-log_odds) * 2)
     turn = np.where(np.isinf(length), limit, angle(1.0, log_odds, short, 2 / np.sqrt(short)))
     long = np.minimum(length, 1e300)  # sigma^2 = T R_p^2 / 4 = 1
-    fall = failure_fall(1.0, log_odds, long, 2 / np.sqrt(long))
+    fall = sharper_failure_fall(1.0, log_odds, long, 2 / np.sqrt(long))
     return np.maximum(np.maximum(success_rise(1.0, log_odds, 1.0), fall), turn)
 
 

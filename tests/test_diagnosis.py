@@ -421,7 +421,7 @@ def test_the_longest_guarantee_is_that_of_the_theorems():
         log_odds = np.log(success / (1 - success))
         token = max(
             thresholds.success_rise(alignment, log_odds, variance),
-            thresholds.failure_fall(alignment, log_odds, length, token_range),
+            thresholds.sharper_failure_fall(alignment, log_odds, length, token_range),
         )
         angle = thresholds.angle(
             alignment, log_odds, length, token_range
