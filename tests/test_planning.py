@@ -57,12 +57,15 @@ def test_length_counts_as_the_loss_has_it():
 
 
 def test_the_rate_of_reinforce_grows_as_failures_vanish():
-    """The corollary of Theorem 3': the largest safe rate is 2 / (sigma^2 Phi(F)); near J = 1 it is
-    the longest guarantee.
+    """The largest safe rate of REINFORCE is 2 / (sigma^2 Phi(F)), here with the sharper logarithm;
+    near J = 1 it is the longest guarantee.
     """
     variance = 8 * 0.5**2 / 4
     for success in (0.995, 0.999):
-        rates = [thresholds.reinforce_rate(8, 0.5, np.log(j / (1 - j))) for j in (0.99, success)]
+        rates = [
+            thresholds.sharper_failure_fall(1.0, np.log(j / (1 - j)), 8, 0.5) / (j * (1 - j))
+            for j in (0.99, success)
+        ]
         pair = Setting(8, 0.99, "reinforce"), Setting(8, success, "reinforce")
         assert plan(*pair, optimizer="sgd").total == pytest.approx(rates[1] / rates[0])
     assert rates[1] == pytest.approx(1 / (success_factor(0.999, "reinforce") * variance))
