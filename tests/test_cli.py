@@ -226,7 +226,6 @@ NUMBERS = {
     "variance": 40.0,
     "token_range": 1.1,
     "bend_range": 0.2,
-    "score_bound": 300.0,
     "mean_length": 200.0,
     "alignments": [0.2, 0.3],
     "curvature_bounds": [0.5, 0.7],
