@@ -44,6 +44,7 @@ GROWTH = {
     "entropy": 3.0,
     "kl": 4.0,
 }
+_ONCE = 2.0  # rewards that are repeated this often on average do not count row by row
 _NAMES = {"rate": "learning rate", "gradient_norm": "gradient norm", "kl": "KL"}
 
 
@@ -77,19 +78,23 @@ class Course:
         values = self.values
         if len(values) < MIN_ROWS // 2:
             return None
-        early = max(MIN_ROWS // 2, len(values) // 20)
+        early, scatter = max(MIN_ROWS // 2, len(values) // 20), float(values.std())
         contrasts = [(*self.halves(), RISE), (self.parts[0], self.parts[-1], SEGMENTS_RISE)]
         if len(values) > early:
-            start, rest = segment(values, 0, early), segment(values, early, len(values))
-            contrasts.append((start, rest, RISE))
-        rises = [standard_errors_apart(lower, upper) for lower, upper, _ in contrasts]
+            # ten rows that happen to be alike would have no error of their own
+            start = segment(values, 0, early, spread=scatter)
+            contrasts.append((start, segment(values, early, len(values)), RISE))
+        rises = [
+            standard_errors_apart(lower, upper) / np.sqrt(self.repeated)
+            for lower, upper, _ in contrasts
+        ]
         rise, (lower, upper, needed) = max(
             zip(rises, contrasts, strict=True), key=lambda found: found[0] - found[1][2]
         )
         if rise > needed and upper.mean - lower.mean > NOTHING:
             words = "without any scatter" if np.isinf(rise) else f"{rise:.1f} standard errors"
             return lower, upper, words
-        for count in _FIRST:
+        for count in _FIRST if self.repeated < _ONCE else ():
             start, rest = self.split(count)
             level = self.rank_test(count, "less")
             if level < _AT_ONCE and rest.mean - start.mean > FLAT:
@@ -101,12 +106,23 @@ class Course:
         or in its last ones.
         """
         count = len(self.values)
-        if count < _SHORT:
+        if count < _SHORT and self.repeated < _ONCE:
             for place in (*_FIRST, *(count - last for last in _LAST)):
                 before, after = self.split(place)
                 if after.mean < 0.1 * before.mean and self.rank_test(place, "greater") < _LOST:
                     return before, after
         return ()
+
+    @cached_property
+    def repeated(self) -> float:
+        """How many rows in turn have one and the same reward, on average, where it is neither the
+        smallest nor the largest one.
+        """
+        between = (self.values > self.values.min()) & (self.values < self.values.max())
+        pairs = between[1:] & between[:-1]
+        alike = (np.diff(self.values) == 0)[pairs]
+        enough = len(alike) >= max(MIN_ROWS // 4, len(self.values) / 4)
+        return 1 / max(1 - float(alike.mean()), 0.01) if enough else 1.0
 
     def split(self, place: int) -> tuple[Segment, Segment]:
         """The rows before a place and those from it on."""

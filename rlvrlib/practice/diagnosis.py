@@ -5,7 +5,7 @@ The questions behind it are in `verdicts`. A log that cannot decide is told so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,9 @@ import numpy as np
 from rlvrlib import Array
 from rlvrlib.practice import change_points
 from rlvrlib.practice.change_points import MIN_ROWS, Segment
+from rlvrlib.practice.course import quantity_words, short_number
 from rlvrlib.practice.drawdown import Drawdown, Fall
+from rlvrlib.practice.notices import FACTORS, Notice, notices
 from rlvrlib.practice.pressure import Pressure, aggregation_of, threshold_pressure
 from rlvrlib.practice.records import RECORD_VERSION
 from rlvrlib.practice.run_log import RunLog
@@ -38,6 +40,7 @@ class Diagnosis:
         verdict of a fall needs; None.
     halved : the first step at which the mean of the last 25 rows was below half of its largest
         value so far; None.
+    noticed : what else moved; see `Notices`.
     pressure : threshold pressure over time; None where there are too few rows.
     notes : what was skipped or assumed.
     """
@@ -53,6 +56,7 @@ class Diagnosis:
     fall: Fall | None
     fell: Fall | None
     halved: float | None
+    noticed: tuple[Notice, ...]
     pressure: Pressure | None
     notes: tuple[str, ...]
 
@@ -73,12 +77,19 @@ class Diagnosis:
         """The first thing to do, in one sentence."""
         return self.advice[0] if self.advice else ""
 
+    def notice_words(self, notice: Notice) -> str:
+        """A notice as a sentence, with the step at which it was known."""
+        numbers = f"{short_number(notice.before)} to {short_number(notice.after)}"
+        step = self.log.step[self.signals.rows[notice.row]]
+        return f"{quantity_words(notice.quantity)} from {numbers}, known at step {step:g}"
+
     @property
     def sections(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """Titles and sentences in the order in which a reader needs them."""
         return (
             ("For", self.supports),
             ("Against", self.against),
+            ("What else moved", tuple(self.notice_words(notice) for notice in self.noticed)),
             ("What to change first", self.advice),
             ("Skipped and assumed", self.notes),
         )
@@ -114,6 +125,7 @@ class Diagnosis:
             "headline": self.headline,
             "warning": self.warning,
             "halved": self.halved,
+            "notices": [self.notice_words(notice) for notice in self.noticed],
             "pressure": None if pressure is None else pressure.record(),
             "for": list(self.supports),
             "against": list(self.against),
@@ -142,6 +154,7 @@ def diagnose(
     cut_counts: bool = False,
     optimizer: str | None = None,
     falls: Drawdown | None = None,
+    noticed: Sequence[Notice] | None = None,
     seed: int = 0,
 ) -> Diagnosis:
     """Diagnose a training run.
@@ -154,7 +167,8 @@ def diagnose(
     success, reward_range : see `read_signals`.
     cut_counts : whether the verifier means to accept responses that were cut; otherwise that makes
         it suspect.
-    falls : the state of the scan after the rows `watched` of this log; a new one where omitted.
+    falls, noticed : the state of the scan after the rows `watched` of this log, and its notices;
+        found anew where omitted.
     seed : of the random orders of the change-point test.
 
     Raises
@@ -171,6 +185,9 @@ def diagnose(
     count = len(values)
     parts = change_points.segments(values, np.random.default_rng(seed)) if count else []
     falls = falls or Drawdown().extend(watched(signals))
+    if noticed is None:
+        seen = {quantity: log[quantity][signals.rows] for quantity in FACTORS}
+        noticed = notices({**seen, "reward": watched(signals)})
     halved = change_points.halved(values)
     pressure = None
     if count >= MIN_ROWS and signals.is_rate:
@@ -200,6 +217,7 @@ def diagnose(
         falls.warning,
         falls.fell,
         None if halved is None else float(steps[halved]),
+        tuple(noticed),
         pressure,
         (*log.notes, *signals.reward.notes, *(pressure.notes if pressure else ())),
     )

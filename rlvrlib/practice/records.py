@@ -76,7 +76,7 @@ def some(names: Iterable[object], count: int = 12) -> str:
 def failed_record(file: str, error: str) -> dict[str, Any]:
     """What `Diagnosis.record` is for a log that could not be read: the same keys, and the error."""
     nothing = ("format", "steps", "verdict", "headline", "warning", "halved", "pressure")
-    lists = ("for", "against", "advice", "notes")
+    lists = ("for", "against", "notices", "advice", "notes")
     return {
         "version": RECORD_VERSION,
         "file": file,

@@ -150,7 +150,7 @@ class Case(Course):
             return None
         trough, end = min(later, key=lambda part: part.high), later[-1]
         lost = end.mean < 0.1 * peak.mean or end.high < 0.02
-        if self.fell is None and not lost:
+        if self.fell is None and not (lost and self.repeated < 2):
             return None
         if not (lost or clearly_below(end, peak) or trough.high < peak.low / 2):
             return None
