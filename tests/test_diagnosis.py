@@ -74,8 +74,10 @@ def test_real_logs_get_their_verdict(name):
     found = diagnose(log)
     assert found.verdict == {**FALLING, **STANDING}[name]
     if name in FALLING:
-        assert found.warning is not None
+        assert found.warning < found.halved
         assert diagnose(backwards(log)).verdict not in FALLEN
+    else:
+        assert found.warning is None
 
 
 @real

@@ -203,6 +203,18 @@ def test_a_rise_within_three_rows_is_learning_in_any_unit():
     assert found.verdict == LEARNING and "from -0." in found.supports[0]
 
 
+def test_rare_single_answers_are_not_called_learning():
+    rng = np.random.default_rng(12)
+    found = [log(80, reward=rng.binomial(1, 0.1, 80)).verdict for _ in range(60)]
+    assert sum(verdict == LEARNING for verdict in found) <= 6
+
+
+def test_what_else_moved_stands_beside_any_verdict():
+    lost = log(12, reward=flat(0.5), response_length=lambda s: np.where(s < 0.5, 900, 200))
+    ((title, said),) = [pair for pair in lost.sections if pair[0] == "What else moved"]
+    assert "length from 900 to 200, known at step 7" in said and lost.record()["notices"]
+
+
 def test_solved_is_no_plateau_and_needs_a_known_range():
     def noise(share):
         return 1 - RNG.uniform(0, 0.002, len(share))
