@@ -211,7 +211,7 @@ def test_rare_single_answers_are_not_called_learning():
 
 def test_what_else_moved_stands_beside_any_verdict():
     lost = log(12, reward=flat(0.5), response_length=lambda s: np.where(s < 0.5, 900, 200))
-    ((title, said),) = [pair for pair in lost.sections if pair[0] == "What else moved"]
+    ((_, said),) = [pair for pair in lost.sections if pair[0] == "What else moved"]
     assert "length from 900 to 200, known at step 7" in said and lost.record()["notices"]
 
 
