@@ -99,7 +99,7 @@ def test_another_value_of_one_claim_changes_the_appendix_and_the_prose(book: Pat
     page = built(book)
     assert [row[3] for row in cells(page)] == ["2.25", "0.5", "7.5 ± 0.25"]
     assert (
-        cells(page)[0][2::3] == ["2", "✓ holds", "7"]
+        cells(page)[0][2::3] == ["2", "✓ holds"]
         and "it is 2.25, and 2 was predicted" in page.get_text()
     )
     total = "2 predictions: 2 hold, 0 fail, 0 outside the assumptions; 1 records"
@@ -107,7 +107,10 @@ def test_another_value_of_one_claim_changes_the_appendix_and_the_prose(book: Pat
 
     assert "of three 7.5 ± 0.25." in page.get_text().replace("\n", " ")
     (link,) = page.select("table.evidence a[href$=second]")
-    assert link.get_text() == "Second bound" and cells(page)[2][2::3] == ["", "recorded", "7"]
+    assert link.get_text() == "Second bound" and cells(page)[2][2::3] == ["", "recorded"]
+    assert "seed: 7" in page.select_one("details summary").get_text()
+    saved = (book / "out" / "claims.csv").read_text(encoding="utf-8").splitlines()
+    assert len(saved) == 4 and saved[1].startswith("a,one,first,approximation: halves")
 
     write_notebook(book, 3.75)
     page = built(book)

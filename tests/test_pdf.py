@@ -77,8 +77,8 @@ def book(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> PdfReader:
     source = work / "source"
     shutil.copytree(ROOT / "book", source / "book", ignore=shutil.ignore_patterns("__pycache__"))
     for name in SOURCES:
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, source / name)
+    (source / "notebooks").mkdir()
     for name in ("overshoot.ipynb", "logistic_law.ipynb"):
         shutil.copyfile(ROOT / "notebooks" / name, source / "notebooks" / name)
     chapters = [

@@ -17,14 +17,8 @@ from book_execution import BookError, cleaned
 
 HERE = Path(__file__).resolve().parent
 # Beside book/ and the notebooks.
-SOURCES = (
-    "_config.yml",
-    "_toc.yml",
-    "CITATION.cff",
-    "CHANGELOG.md",
-    "notebooks/data/grpo/summary.csv",  # the home page draws its runs
-    "notebooks/data/grpo/ramp-seed1.json",  # the practitioner's guide reads this log
-)
+SOURCES = ("_config.yml", "_toc.yml", "CITATION.cff", "CHANGELOG.md")
+LOGS = "notebooks/data/grpo"  # pages draw these runs and show what a log says
 PDF_NAME = "the-safe-step.pdf"
 PACKAGES = ("rlvrlib", "numpy", "scipy", "matplotlib", "jupyter-book")
 
@@ -63,7 +57,8 @@ def _git(root: Path, *arguments: str) -> str:
 def site_key(root: Path, executed: Path, facts: dict[str, object]) -> str:
     """What the site depends on."""
     files = [*(root / name for name in SOURCES), root / "requirements.lock", *HERE.glob("*.py")]
-    for folder in (root / "book", root / "benchmarks" / "results", root / "rlvrlib", executed):
+    folders = ("book", "benchmarks/results", "rlvrlib", LOGS)
+    for folder in (*(root / name for name in folders), executed):
         files += [
             path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts
         ]
@@ -85,10 +80,11 @@ def build_site(root: Path, work: Path, facts: dict[str, object]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(root / "book", source / "book", ignore=shutil.ignore_patterns("__pycache__"))
     for name in SOURCES:
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / name, source / name)
-    if (root / "benchmarks" / "results").is_dir():
-        shutil.copytree(root / "benchmarks" / "results", source / "benchmarks" / "results")
+    for name in ("benchmarks/results", LOGS):
+        if (root / name).is_dir():
+            shutil.copytree(root / name, source / name)
+    (source / "notebooks").mkdir(exist_ok=True)
     for path in (work / "notebooks").glob("*.ipynb"):
         nbformat.write(cleaned(path), source / "notebooks" / path.name)
     (source / "provenance.json").write_text(

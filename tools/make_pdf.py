@@ -43,7 +43,7 @@ html { font-size: 10pt !important; }
 .bd-header-article, .prev-next-footer, .bd-footer, form.claims-filter, .header-article-items,
 .headerlink, .copybtn, .toggle-button, .play, #pst-back-to-top, .skip-link, p.provenance,
 #print-main-content, details.hide.above-input, details.hide.above-input + .cell_input,
-dt > a.reference.external:has(.viewcode-link), table.evidence :is(th, td):nth-child(8) {
+dt > a.reference.external:has(.viewcode-link) {
   display: none !important; }
 html, body, .bd-container, .bd-container__inner, .bd-main, .bd-content, .bd-article-container,
 .bd-article {
@@ -76,15 +76,9 @@ table { font-size: 8.5pt; display: table !important; overflow: visible !importan
 table.evidence {
   font-size: 7pt; table-layout: fixed; width: 100% !important; overflow-wrap: anywhere; }
 table.evidence :is(th, td) { padding: 0.4em 0.25em; }
-table.evidence col:nth-child(1) { width: 25% !important; }
-table.evidence col:nth-child(2) { width: 11% !important; }
-table.evidence col:nth-child(3) { width: 11% !important; }
-table.evidence col:nth-child(4) { width: 11% !important; }
-table.evidence col:nth-child(5) { width: 12% !important; }
-table.evidence col:nth-child(6) { width: 8% !important; }
-table.evidence col:nth-child(7) { width: 17% !important; }
-table.evidence col:nth-child(8) { display: none; }
-table.evidence col:nth-child(9) { width: 5% !important; }
+table.evidence col:nth-child(1) { width: 36% !important; }
+table.evidence col:nth-child(2) { width: 18% !important; }
+table.evidence col:nth-child(6) { width: 10% !important; }
 /* What scrolls goes to the next page whole, and nothing scrolls on paper. */
 mjx-container:is([display], :not([display])), .pst-scrollable-table-container,
 div.cell_output .output { overflow: visible !important; }

@@ -1,6 +1,7 @@
 """Claims of the executed notebooks, in the appendix and in the prose.
 
-``{claims-table}`` lists every prediction and every record of every notebook. The roles
+``{claims-table}`` lists every prediction and every record, notebook by notebook and folded; the
+same rows are in ``claims.csv``. The roles
 ``{measured}``, ``{predicted}`` and ``{uncertainty}`` (of a record, "± 0.1") put a value of one of
 them into a sentence: ``{measured}`overshoot:flip` ``. An unknown name is a warning, which fails the
 build.
@@ -8,12 +9,16 @@ build.
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from sources import executed, notebook_path, notebooks, results
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 from writing import Cell, entry, number_and_math, reference, table, text_and_math
@@ -24,33 +29,34 @@ from rlvrlib.running.parameters import cell_source, read
 logger = logging.getLogger(__name__)
 
 COLUMNS = {
-    "Claim": 30,
-    "Theorem": 12,
-    "Predicted": 9,
-    "Measured": 9,
-    "Tolerance": 8,
-    "Verdict": 8,
-    "Notebook": 10,
-    "Parameters": 9,
-    "Seed": 5,
+    "Claim": 38,
+    "Theorem": 18,
+    "Predicted": 12,
+    "Measured": 12,
+    "Tolerance": 10,
+    "Verdict": 10,
 }
+FIELDS = ("key", "statement", "source", "relation", "predicted", "measured", "tolerance", "verdict")
 
 
 class ClaimsTable(SphinxDirective):
-    """All rows in one table, which ``book.js`` lets a reader sort and filter."""
+    """A folded table for each notebook, which ``book.js`` lets a reader sort and filter."""
 
     def run(self) -> list[nodes.Node]:
-        found = self.env.found_docs
-        order = notebooks(Path(self.env.srcdir))
-        stems = [stem for stem in order if f"notebooks/{stem}" in found]
-        collected = {stem: rows_of(executed(notebook_path(self.env, stem))) for stem in stems}
+        collected = {stem: rows for stem, rows in collect(self.env) if rows}
         total = f"{summary(row for rows in collected.values() for row in rows)}."
-        body = [
-            [*self._cells(row), [self._link(stem)], *run_parameters(notebook_path(self.env, stem))]
-            for stem, rows in collected.items()
-            for row in rows
-        ]
-        return [nodes.paragraph("", total), table(COLUMNS, body, "claims", "evidence")]
+        made: list[nodes.Node] = [nodes.paragraph("", total)]
+        for stem, rows in collected.items():
+            changed, seed = run_parameters(notebook_path(self.env, stem))
+            facts = f"{summary(rows)}. Parameters: {changed}; seed: {seed}."
+            head = f"<details class='claims-of'><summary><b>{stem.replace('_', ' ')}</b>: "
+            made += [
+                nodes.raw("", f"{head}{escape(facts)}</summary>", format="html"),
+                nodes.paragraph("", "Computed by the notebook ", self._link(stem), nodes.Text(".")),
+                table(COLUMNS, map(self._cells, rows), "claims", "evidence"),
+                nodes.raw("", "</details>", format="html"),
+            ]
+        return made
 
     def _link(self, stem: str) -> nodes.Node:
         return reference(self.env, "doc", f"/notebooks/{stem}", nodes.Text(stem))
@@ -78,6 +84,24 @@ class ClaimsTable(SphinxDirective):
             else:
                 found += text_and_math(piece)
         return found
+
+
+def collect(env: BuildEnvironment) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Each notebook of the book with its rows."""
+    for stem in notebooks(Path(env.srcdir)):
+        if f"notebooks/{stem}" in env.found_docs:
+            yield stem, list(rows_of(executed(Path(env.srcdir) / "notebooks" / f"{stem}.ipynb")))
+
+
+def write_csv(app: Sphinx, failure: Exception | None) -> None:
+    """All rows with their unrounded numbers, beside the page."""
+    if failure or app.builder.name != "html":
+        return
+    with (Path(app.outdir) / "claims.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["notebook", *FIELDS])
+        for stem, rows in collect(app.env):
+            writer.writerows([stem, *(row.get(field, "") for field in FIELDS)] for row in rows)
 
 
 def run_parameters(path: Path) -> tuple[str, str]:
@@ -122,6 +146,7 @@ class ClaimValue(SphinxRole):
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("claims-table", ClaimsTable)
+    app.connect("build-finished", write_csv)
     app.add_role("measured", ClaimValue("measured_text"))
     app.add_role("predicted", ClaimValue("predicted_text"))
     app.add_role("uncertainty", ClaimValue("tolerance_text"))

@@ -37,38 +37,47 @@ const reach = () => {
 addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(reach));
 addEventListener("resize", reach);
 
-// The table of all claims: sort by a column, filter by words and by verdict. Without scripts it is a plain table.
+// The tables of claims: sort by a column, filter by words and by verdict. Without scripts they are plain tables.
 addEventListener("DOMContentLoaded", () => {
-  const table = document.querySelector("table.evidence");
-  if (!table) return;
-  const body = table.tBodies[0], rows = [...body.rows], heads = [...table.tHead.rows[0].cells];
+  const tables = [...document.querySelectorAll("table.evidence")];
+  if (!tables.length) return;
+  const rows = tables.flatMap(table => [...table.tBodies[0].rows]);
   const read = (row, column) => row.cells[column].textContent.trim().replace(/^[≤≥<>=±✓✗–\s]+/, "");
   const compare = (one, other) => {
     const numbers = [one, other].map(text => text === "" ? NaN : Number(text.replace("−", "-")));
     return numbers.some(Number.isNaN) ? one.localeCompare(other, "en", { numeric: true }) : numbers[0] - numbers[1];
   };
-  heads.forEach((head, column) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = head.textContent.trim();
-    head.replaceChildren(button);
-    button.addEventListener("click", () => {
-      const sign = head.ariaSort === "ascending" ? -1 : 1;
-      for (const other of heads) other.removeAttribute("aria-sort");
-      head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
-      body.append(...rows.sort((one, other) => sign * compare(read(one, column), read(other, column))));
+  for (const table of tables) {
+    const heads = [...table.tHead.rows[0].cells];
+    heads.forEach((head, column) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = head.textContent.trim();
+      head.replaceChildren(button);
+      button.addEventListener("click", () => {
+        const sign = head.ariaSort === "ascending" ? -1 : 1;
+        for (const other of heads) other.removeAttribute("aria-sort");
+        head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
+        const body = table.tBodies[0];
+        body.append(...[...body.rows].sort((one, other) => sign * compare(read(one, column), read(other, column))));
+      });
     });
-  });
+  }
   const verdicts = [...new Set(rows.map(row => read(row, 5).split(":")[0]))];
-  table.insertAdjacentHTML("beforebegin", `<form class="claims-filter" role="search" aria-label="Filter the claims">
+  document.querySelector("details.claims-of").insertAdjacentHTML("beforebegin", `<form class="claims-filter" role="search" aria-label="Filter the claims">
     <label>Words <input type="search" name="words"></label>
     <label>Verdict <select name="verdict"><option value="">all</option>${verdicts.map(v => `<option>${v}</option>`).join("")}</select></label>
     <output aria-live="polite"></output></form>`);
   const form = document.querySelector("form.claims-filter");
   const filter = () => {
-    const words = form.elements.words.value.toLowerCase().split(/\s+/);
-    for (const row of rows) row.hidden = !(words.every(word => row.textContent.toLowerCase().includes(word))
-      && read(row, 5).startsWith(form.elements.verdict.value));
+    const asked = form.elements.words.value.toLowerCase().trim();
+    const [words, verdict] = [asked.split(/\s+/), form.elements.verdict.value];
+    for (const row of rows) row.hidden = !(words.every(word => row.textContent.toLowerCase().includes(word)) && read(row, 5).startsWith(verdict));
+    for (const group of document.querySelectorAll("details.claims-of")) {
+      const found = group.querySelector("tbody tr:not([hidden])");
+      group.hidden = !found;
+      if (asked || verdict) group.open = Boolean(found);
+    }
     form.querySelector("output").textContent = `${rows.filter(row => !row.hidden).length} of ${rows.length}`;
   };
   form.addEventListener("input", filter);
