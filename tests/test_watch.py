@@ -17,7 +17,8 @@ import pytest
 
 from rlvrlib.practice.diagnosis import diagnose, watched
 from rlvrlib.practice.drawdown import Drawdown
-from rlvrlib.practice.run_log import from_rows, read_log
+from rlvrlib.practice.formats import read_records
+from rlvrlib.practice.run_log import Rows, from_rows, read_log
 from rlvrlib.practice.signals import read_signals
 from rlvrlib.practice.watch import Monitor, Watch, due
 
@@ -82,8 +83,9 @@ def session():
         one.stop()
 
 
-def first_warning(log):
-    fall = Drawdown().extend(watched(read_signals(log))).warning
+def first_warning(log, count=None):
+    values = watched(read_signals(log))[:count]
+    fall = Drawdown().extend(values).warning if len(values) else None
     return None if fall is None else float(log.step[fall.row])
 
 
@@ -110,6 +112,35 @@ def test_row_by_row_as_a_diagnosis_of_the_rows_so_far():
         assert monitor.found.verdict == diagnose(log, method="grpo").verdict
         assert [change.step for change in warned] == [monitor.warning] * bool(monitor.warning)
     assert warned
+
+
+def recorded():
+    folders = [os.environ.get(name) for name in ("RLVR_LOGS", "RLVR_LOG_CASES")]
+    files = [path for folder in folders if folder for path in sorted(Path(folder).rglob("*"))]
+    return [path for path in files if path.suffix in (".csv", ".txt", ".log", ".jsonl", ".tsv")]
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(not recorded(), reason="RLVR_LOGS and RLVR_LOG_CASES name no folder with logs")
+@pytest.mark.parametrize("path", recorded(), ids=lambda path: path.name)
+def test_recorded_logs_row_by_row(path):
+    """The first 60 rows one by one, the others at once."""
+    rows, monitor, warned = Rows(), Monitor(), None
+    records = list(read_records(path, rows.notes))
+    for number, record in enumerate(records, 1):
+        rows.add(record)
+        if 60 < number < len(records):
+            continue
+        try:
+            log = rows.log(path.name)
+        except ValueError:  # no reward so far
+            continue
+        monitor.look(log, last=number == len(records))
+        if monitor.warning != warned or number % 20 == 0:
+            warned = monitor.warning
+            assert warned == first_warning(log, len(monitor._given))
+    assert monitor.warning == first_warning(log)
+    same(monitor.found, diagnose(read_log(path)))
 
 
 def test_a_file_that_is_not_there_yet_grows_line_by_line(tmp_path, session):
