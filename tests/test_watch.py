@@ -114,6 +114,18 @@ def test_row_by_row_as_a_diagnosis_of_the_rows_so_far():
     assert warned
 
 
+def test_notices_are_told_once():
+    rows = [dict(row) for row in FALLING]
+    for row in rows[40:]:
+        row["completions/mean_length"] *= 3
+    monitor, told = Monitor(), []
+    for count in range(1, len(rows) + 1):
+        told += [one for one in monitor.look(from_rows(rows[:count])) if one.kind == "notice"]
+    found = diagnose(from_rows(rows))
+    assert {one.text for one in told} >= {found.notice_words(notice) for notice in found.noticed}
+    assert any("length" in one.text for one in told) and len(set(told)) == len(told)
+
+
 def recorded():
     folders = [os.environ.get(name) for name in ("RLVR_LOGS", "RLVR_LOG_CASES")]
     files = [path for folder in folders if folder for path in sorted(Path(folder).rglob("*"))]

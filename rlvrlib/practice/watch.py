@@ -24,6 +24,7 @@ from rlvrlib import Array
 from rlvrlib.practice import formats
 from rlvrlib.practice.diagnosis import Diagnosis, diagnose, watched
 from rlvrlib.practice.drawdown import Drawdown, Fall
+from rlvrlib.practice.notices import Notice
 from rlvrlib.practice.quantities import STEP, meaning
 from rlvrlib.practice.records import Notes, Record, Row, printable
 from rlvrlib.practice.run_log import Rows, RunLog, number, read_log
@@ -81,6 +82,7 @@ class Monitor:
         self.warning: float | None = None
         self._falls, self._given = Drawdown(), np.empty(0)  # and the rows that it was given
         self._held = 0  # rows at the end that wait, since later lines have changed such rows
+        self._noticed: set[Notice] = set()  # those that were told
         self._shown = self._size = 0  # rows that were told, and those of the last diagnosis
 
     @property
@@ -143,14 +145,20 @@ class Monitor:
         ]
 
     def _of_verdict(self, log: RunLog, now: bool) -> list[Change]:
-        """Makes the diagnosis anew, if there are enough new rows; the verdict, if it changed."""
+        """Makes the diagnosis anew, if there are enough new rows; notices, a changed verdict."""
         if not now and len(log.step) - self._size < max(1, self._size // _DIAGNOSES):
             return []
         before, self._size = self.found, len(log.step)
-        self.found = diagnose(log, **self.options)
-        if before and before.verdict == self.found.verdict:
-            return []
-        return [Change("verdict", None, self.found.headline)]
+        self.found = found = diagnose(log, **self.options)
+        steps = log.step[found.signals.rows].tolist()
+        new = [notice for notice in found.noticed if notice not in self._noticed]
+        self._noticed |= set(new)
+        changes = [
+            Change("notice", steps[notice.row], found.notice_words(notice)) for notice in new
+        ]
+        if not before or before.verdict != found.verdict:
+            changes.append(Change("verdict", None, found.headline))
+        return changes
 
 
 def due(rows: int, looked: int) -> bool:
