@@ -49,7 +49,8 @@ class ClaimsTable(SphinxDirective):
         for stem, rows in collected.items():
             changed, seed = run_parameters(notebook_path(self.env, stem))
             facts = f"{summary(rows)}. Parameters: {changed}; seed: {seed}."
-            head = f"<details class='claims-of'><summary><b>{stem.replace('_', ' ')}</b>: "
+            title = chapter_title(Path(self.env.srcdir), stem)
+            head = f"<details class='claims-of'><summary><b>{escape(title)}</b>: "
             made += [
                 nodes.raw("", f"{head}{escape(facts)}</summary>", format="html"),
                 nodes.paragraph("", "Computed by the notebook ", self._link(stem), nodes.Text(".")),
@@ -84,6 +85,13 @@ class ClaimsTable(SphinxDirective):
             else:
                 found += text_and_math(piece)
         return found
+
+
+def chapter_title(source: Path, stem: str) -> str:
+    """The heading of a notebook's chapter."""
+    page = source / "book" / f"{stem}.md"
+    lines = page.read_text(encoding="utf-8").splitlines() if page.is_file() else []
+    return next((line[2:] for line in lines if line.startswith("# ")), stem)
 
 
 def collect(env: BuildEnvironment) -> Iterator[tuple[str, list[dict[str, Any]]]]:

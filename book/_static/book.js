@@ -13,6 +13,8 @@ addEventListener("DOMContentLoaded", () => {
     button.insertAdjacentHTML("afterbegin", `<span class="visually-hidden">${button.ariaLabel}: </span>`);
     button.removeAttribute("aria-label");
   }
+  // The contents beside the page hold the same links to its sections.
+  for (const link of document.querySelectorAll("article :is(h1, h2, h3) a.headerlink")) link.tabIndex = -1;
   // The logo and the search above the contents stand in no landmark.
   const side = document.querySelector("#pst-primary-sidebar");
   side?.setAttribute("role", "region");
@@ -32,7 +34,9 @@ addEventListener("beforeprint", () => {
 // What scrolls inside itself must be reachable by the keyboard, at every width and once the mathematics is there.
 const reach = () => {
   for (const box of document.querySelectorAll(".theme-svg-frame, article table, .pst-scrollable-table-container, article div.math, article pre, mjx-container"))
-    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    // A formula in a line is a few pixels wider than its box, and on a wide screen nothing of it is hidden.
+    if (box.scrollWidth - box.clientWidth > (box.matches("mjx-container:not([display])") ? 12 : 0)
+      && getComputedStyle(box).overflowX !== "visible") box.tabIndex = 0;
 };
 addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(reach));
 addEventListener("resize", reach);
