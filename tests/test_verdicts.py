@@ -163,6 +163,8 @@ def test_a_fall_names_what_moved_and_no_cause():
     quiet = log(200, total_reward=fallen, response_len=flat(300, 9), grad_norm=flat(1, 0.1))
     assert quiet.verdict in FALLEN and "does not show why" in quiet.headline
     assert "too long" not in quiet.summary() and quiet.do_first.startswith("Look at what")
+    alone = log(200, total_reward=fallen)
+    assert "it holds nothing that could" in alone.headline
     shrunk = log(
         200,
         total_reward=fallen,

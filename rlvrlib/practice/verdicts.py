@@ -162,7 +162,8 @@ class Case(Course):
             sentence.format(step=start)
             for sentence in (advice.SHORTER_STEPS if moved else advice.FIND_THE_CAUSE)
         ]
-        reading = "The log does not show why: nothing else in it had grown before."
+        held = "nothing else in it had grown before" if still else "it holds nothing that could"
+        reading = f"The log does not show why: {held}."
         if moved:
             which = listed([text.partition(" went ")[0] for text in moved])
             reading = f"{which[0].upper()}{which[1:]} moved before or with it."
