@@ -181,7 +181,7 @@ PERTURBATIONS = [
         thresholds,
         "batch_success_rise",
         times(30),
-        {"falls", "all-falls", "collapses"},
+        {"falls", "all-falls"},
     ),
     ("prompt_adaptive", weightings, "batch_alignment", times(-1), {"step-gain"}),
     ("prompt_adaptive", weightings, "min_norm_coefficients", equal_shares, {"max-min-dual"}),
