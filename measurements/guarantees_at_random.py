@@ -1,33 +1,38 @@
 """Every guarantee of the library on random problems: what a wrong line does to it.
 
 A step that is too long or a bound that is too small breaks a guarantee; a step that is too short
-or a bound that is too large only costs. `guarantees` gives the numbers so that larger is unsafe.
+or a bound that is too large only costs. The calls
+that `guarantees` gives have results of which the larger is unsafe.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
-# Of each random problem the parameters and unit directions at which it is looked at.
-Places: TypeAlias = dict[str, tuple[np.ndarray, np.ndarray]]
+
+class Places(dict[str, tuple[np.ndarray, np.ndarray]]):
+    """Of each random problem the parameters and unit directions at which it is looked at."""
 
 
-def guarantees(places: Places) -> dict[str, np.ndarray]:
-    """Names and values of all guarantees on the same random problems, larger being unsafe; values
-    are NaN where a call raises. ``places`` is filled where it is empty.
+
+def guarantees(places: Places) -> dict[str, Callable[[], Any]]:
+    """Every guarantee on the same random problems, by a name, as a call whose larger result is
+    unsafe. ``places`` is filled where it is empty.
     """
-    found = {}
-    for name, call in _calls(places):
-        try:
-            with np.errstate(all="ignore"):
-                found[name] = np.ravel(np.asarray(call(), dtype=float))
-        except Exception:
-            found[name] = np.array([np.nan])
-    return found
+    return dict(_calls(places))
+
+
+def value(guarantee: Callable[[], Any]) -> np.ndarray:
+    """The result as one row of numbers, NaN where the call raises."""
+    try:
+        with np.errstate(all="ignore"):
+            return np.ravel(np.asarray(guarantee(), dtype=float))
+    except Exception:
+        return np.array([np.nan])
 
 
 def side(right: dict[str, np.ndarray], wrong: dict[str, np.ndarray]) -> str:
@@ -35,8 +40,8 @@ def side(right: dict[str, np.ndarray], wrong: dict[str, np.ndarray]) -> str:
     and none is larger, ``none`` where all are what they should be.
     """
     smaller = False
-    for name, values in right.items():
-        other = wrong.get(name, np.array([np.nan]))
+    for name, other in wrong.items():
+        values = right[name]
         if other.shape != values.shape:
             continue
         with np.errstate(all="ignore"):
@@ -49,7 +54,7 @@ def side(right: dict[str, np.ndarray], wrong: dict[str, np.ndarray]) -> str:
 
 def _calls(places: Places) -> Iterator[tuple[str, Callable[[], Any]]]:
     import rlvrlib as rl
-    from rlvrlib import bandits, correlated, estimated, optimizers, overshoot, thresholds
+    from rlvrlib import bandits, correlated, estimated, moving, optimizers, overshoot, thresholds
 
     yield from _of_numbers(thresholds)
     rng = np.random.default_rng(7)
@@ -60,11 +65,11 @@ def _calls(places: Places) -> Iterator[tuple[str, Callable[[], Any]]]:
             noise = towards * np.linalg.norm(gap, axis=-1, keepdims=True)
             places[name] = start, rl.unit(gap + 0.3 * noise)
         theta, along = places[name]
-        for how in (False, True):
-            for among in (None, *thresholds.BOUNDS):
-                yield f"guaranteed {name} {how} {among}", _step(
-                    thresholds, problem, theta, along, how, among
-                )
+        yield f"guaranteed {name}", _step(thresholds, problem, theta, along, False, None)
+        for among in (None, *thresholds.BOUNDS):
+            yield f"guaranteed everywhere {name} {among}", _step(
+                thresholds, problem, theta, along, True, among
+            )
         yield f"exact {name}", lambda p=problem, t=theta, w=along: thresholds.exact(p, t, w)
         for where in ("regularity", "local_regularity"):
             yield f"{where} {name}", _bounds(problem, theta, along, where)
@@ -78,7 +83,7 @@ def _calls(places: Places) -> Iterator[tuple[str, Callable[[], Any]]]:
             rl.GuaranteedStep(0.5),
             rl.ThresholdStep(0.5, lambda p, t, w, dmu, l: thresholds.success_rise(dmu, l, 1.0)),
         ):
-            yield f"{rule} {name}", lambda r=rule, a=at: r.length(a, a.gap, None)[0]
+            yield f"{type(rule).__name__} {name}", lambda r=rule, a=at: r.length(a, a.gap, None)[0]
         if name.startswith("log-linear"):
             rule = estimated.EstimatedStep(0.5, 16, np.random.default_rng(3))
             yield f"estimated {name}", lambda r=rule, a=at: r.length(a, a.gap, None)[0]
@@ -86,6 +91,8 @@ def _calls(places: Places) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "critical step", lambda: overshoot.critical_step(np.linspace(0.01, 0.99, 50))
     yield "limit step", lambda: correlated.limit_step(np.geomspace(1e-6, 0.5, 20))
     yield "diameter", _smaller(bandits.diameter, rng.normal(size=(20, 5, 3)))
+    yield "collapse", lambda: overshoot.collapse_updates(0.1, 0.2, np.geomspace(0.1, 9, 9), 0.5)
+    yield "way back", _smaller(moving.most_steps_back, np.sqrt, 4.0, np.array([0.5, 1.0]))
     yield "Adam's bound", _smaller(optimizers.adam_bound, np.array([0.0, 0.5, 0.9]), 0.99)
 
 
@@ -103,9 +110,14 @@ def _of_numbers(thresholds: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "log_linear", lambda: t.log_linear(dmu, one)
     yield "success_rise", lambda: t.success_rise(dmu, log_odds, one)
     for name in ("failure_fall", "sharper_failure_fall"):
-        yield name, lambda f=name: getattr(t, f)(dmu, log_odds, length, one, bend)
-    yield "angle", lambda: t.angle(dmu, log_odds, length, one)
-    yield "angle_bend", lambda: -t.angle_bend(length, one)
+        for bound in (None, two):
+            yield f"{name} {bound is two}", lambda f=name, b=bound: getattr(t, f)(
+                dmu, log_odds, length, one, bend, b
+            )
+    yield "angle", lambda: t.angle(dmu, log_odds, length, one, two, bend)
+    yield "angle_bend", lambda: -t.angle_bend(length, one, two, bend)
+    yield "mean_length_fall", lambda: t.mean_length_fall(dmu, log_odds, length, one, bend)
+    yield "mean_length_rise", lambda: t.mean_length_rise(dmu, log_odds, length, one)
     yield "variance_fall", lambda: t.variance_fall(dmu, log_odds, one, two, bend)
     yield "variance_local", lambda: t.variance_local(dmu, log_odds, one, two)
     law = np.exp(-0.3 * np.arange(30.0))
@@ -125,6 +137,7 @@ def _of_numbers(thresholds: Any) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "reinforce_rate everywhere", lambda: t.reinforce_rate(length, one, None, bend)
     yield "local", lambda: t.local(dmu, two - one)
     yield "longest_guarantee", lambda: t.longest_guarantee(rates)
+    yield "longest_guarantee by length", lambda: t.longest_guarantee(rates, length)
 
 
 def _problems(rl: Any, correlated: Any) -> Iterator[tuple[str, Any, np.ndarray, np.ndarray]]:

@@ -1,7 +1,9 @@
 """Which rows of claims notice which wrong line of the theory?
 
     python measurements/planted_errors.py freeze     choose the errors, once: errors.csv
-    python measurements/planted_errors.py run        plant them one at a time: results.jsonl
+    python measurements/planted_errors.py add        the same for functions that are new since
+    python measurements/planted_errors.py run        plant them one at a time, for hours
+    python measurements/planted_errors.py sides      which of them make a guarantee too large
     python measurements/planted_errors.py table      what was noticed: noticed.csv
 
 An error is one wrong statement in the body of a function of the theory (`rlvrlib/*.py`): a factor
@@ -9,9 +11,9 @@ of two, a sign, a dropped term, an exponent, arguments that changed places. It i
 function, the statement and its number among equal ones, so that it survives when lines move. The
 choice was frozen before the rows were sorted into predictions and records, and holds statements
 that at least one notebook executes with the quick profile. A process with the wrong line executes
-the code of a notebook without its figures, and the rows that fail are written down; results are
-kept by the content of the notebook and of the library, so that a run that was stopped goes on.
-Notebooks that need an extra are left out.
+the code of a notebook without its figures, and the rows that fail are written down. A result is
+kept while the function with the error stays what it is, and with it the notebook or the row that
+noticed the error: a run that was stopped goes on. Notebooks that need an extra are left out.
 """
 
 from __future__ import annotations
@@ -22,25 +24,32 @@ import contextlib
 import copy
 import csv
 import hashlib
-import importlib.machinery
-import importlib.util
+import importlib
+import inspect
 import io
 import itertools
 import json
 import os
-import signal
+import resource
+import subprocess
 import sys
 import time
 import traceback
+import types
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from guarantees_at_random import Places, guarantees, side, value
 
+import rlvrlib
+from rlvrlib.evidence import claims
 from rlvrlib.running.execution import missing_packages, read_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -234,25 +243,22 @@ def _called(node: ast.AST | None) -> str:
     return getattr(function, "attr", getattr(function, "id", ""))
 
 
-# ---- running a notebook with a wrong line
+# ---- a notebook and a wrong line
 
 
-def notebook_code(stem: str, setting: dict[str, Any]) -> str:
-    """The code of a notebook at a setting, without the cells that only draw."""
-    sources = []
+def cells(stem: str, quick: bool = True) -> list[str]:
+    """The code cells of a notebook at the quick setting or its own; not those that only draw."""
+    profile = yaml.safe_load((ROOT / "params" / "quick.yml").read_text(encoding="utf-8"))
+    setting = profile.get(stem, {}) if quick else {}
+    found = []
     for cell in read_notebook(NOTEBOOKS / f"{stem}.ipynb").cells:
         tags = cell.metadata.get("tags", [])
         draws = "figure" in cell.metadata.get("mystnb", {})
         if cell.cell_type == "code" and "remove-cell" not in tags and not draws:
-            sources.append(cell.source)
+            found.append(cell.source)
         if "parameters" in tags:
-            sources += [f"{name} = {value!r}" for name, value in setting.items()]
-    return "\n".join(sources)
-
-
-def quick_settings() -> dict[str, dict[str, Any]]:
-    """The settings of the quick profile, by notebook."""
-    return yaml.safe_load((ROOT / "params" / "quick.yml").read_text(encoding="utf-8"))
+            found += [f"{name} = {value!r}" for name, value in setting.items()]
+    return found
 
 
 def stems() -> list[str]:
@@ -261,92 +267,82 @@ def stems() -> list[str]:
     return [path.stem for path in paths if not missing_packages(read_notebook(path))]
 
 
-def planted_source(error: Error) -> str:
-    """The source of the module with the wrong statement in it.
+def plant(error: Error) -> None:
+    """Put the wrong statement into the library of this process.
 
     Raises
     ------
     ValueError : the statement is not there any more.
     """
+    module = importlib.import_module(f"rlvrlib.{error.module}")
+    if "[" in error.function:
+        table, _, key = error.function.partition("[")
+        _statement(error)
+        vars(module)[table][ast.literal_eval(key[:-1])] = eval(error.after, vars(module))
+        return
+    found: Any = module
+    for name in error.function.split("."):
+        if inspect.isfunction(found):
+            break  # what is defined in a function is compiled with it
+        found = inspect.unwrap(vars(found)[name])
+        found = getattr(found, "fget", getattr(found, "__func__", found))
+    statement, tree = _statement(error)
+    wrong_tree = copy.deepcopy(tree, {id(statement.node): ast.parse(error.after).body[0]})
+    code = compile(ast.fix_missing_locations(wrong_tree), str(THEORY / error.module), "exec")
+    found.__code__ = next(one for one in _codes(code) if one.co_qualname == found.__qualname__)
+
+
+def _statement(error: Error) -> tuple[Statement, ast.Module]:
     tree = ast.parse((THEORY / f"{error.module}.py").read_text(encoding="utf-8"))
-    for statement in statements(error.module, tree):
-        known = (statement.function, statement.text, statement.number)
-        if known == (error.function, error.before, error.number):
-            new = ast.parse(error.after).body[0]
-            if isinstance(statement.node, ast.expr):
-                assert isinstance(new, ast.Expr)
-                changed: ast.AST = _exchange(tree, statement.node, new.value)
-            else:
-                changed = _exchange(tree, statement.node, new)
-            return ast.unparse(ast.fix_missing_locations(changed))
+    for one in statements(error.module, tree):
+        if (one.function, one.text, one.number) == (error.function, error.before, error.number):
+            return one, tree
     raise ValueError(f"error {error.id} must name a statement of {error.module}, got one not there")
 
 
-def _exchange(tree: ast.AST, old: ast.AST, new: ast.AST) -> ast.AST:
-    return copy.deepcopy(tree, {id(old): new})
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    for one in code.co_consts:
+        if isinstance(one, types.CodeType):
+            yield one
+            yield from _codes(one)
 
 
-class _Wrong(importlib.machinery.SourceFileLoader):
-    """Loads a module from another source than its file."""
+class Execution:
+    """A notebook that is executed cell by cell in this process, and the rows that it shows."""
 
-    def __init__(self, name: str, path: str, source: str):
-        super().__init__(name, path)
-        self._source = source
+    def __init__(self, stem: str):
+        self.cells, self.rows, self._names = cells(stem), {}, {"__name__": "__main__"}
+        importlib.import_module("matplotlib").use("agg")
+        warnings.simplefilter("ignore")
+        os.chdir(NOTEBOOKS)  # where a kernel would run
+        claims.show = self._show
 
-    def get_code(self, fullname: str) -> Any:
-        return compile(self._source, self.path, "exec", dont_inherit=True)
+    def _show(self, *shown: claims.Claim) -> None:
+        self.rows |= {claim.key: claim.row() for claim in shown}
 
-
-class _Finder:
-    """Finds one module with a wrong line."""
-
-    def __init__(self, error: Error):
-        self._name, self._source = f"rlvrlib.{error.module}", planted_source(error)
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if name != self._name:
-            return None
-        file = str(THEORY / f"{name.rpartition('.')[2]}.py")
-        loader = _Wrong(name, file, self._source)
-        return importlib.util.spec_from_file_location(name, file, loader=loader)
+    def go_on(self, first: int, last: int | None = None) -> None:
+        """Execute some of the cells."""
+        with contextlib.redirect_stdout(io.StringIO()):
+            for source in self.cells[first:last]:
+                exec(compile(source, "cell", "exec"), self._names)
 
 
-def _fresh_library(error: Error | None) -> Any:
-    """Import the library anew, with the error in it; the module of claims."""
-    for name in [name for name in sys.modules if name.split(".")[0] == "rlvrlib"]:
-        del sys.modules[name]
-    if error:
-        sys.meta_path.insert(0, _Finder(error))
-    return importlib.import_module("rlvrlib.evidence.claims")
-
-
-def _rows(code: str, error: Error | None) -> list[dict[str, Any]]:
-    """The rows of claims that a notebook's code shows with an error in the library."""
-    shown: list[dict[str, Any]] = []
-    claims = _fresh_library(error)
-    claims.show = lambda *rows: shown.extend(claim.row() for claim in rows)
-    os.chdir(NOTEBOOKS)  # where a kernel would run
-    warnings.simplefilter("ignore")
-    with contextlib.redirect_stdout(io.StringIO()):
-        exec(compile(code, "notebook", "exec"), {"__name__": "__main__"})
-    return shown
-
-
-def _forked(work: Callable[[], Any], limit: float) -> Any:
-    """What ``work`` gives in a process of its own; a text where it raises or does not end."""
+def forked(work: Callable[[], Any], limit: float = 3600.0) -> Any:
+    """What ``work`` gives in a process of its own; a text where it raises, or needs more than so
+    many seconds of a processor.
+    """
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(read_end)
-        signal.alarm(int(limit) + 1)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(limit) + 1, int(limit) + 1))
         try:
             answer = work()
         except BaseException as error:
             frames = traceback.extract_tb(error.__traceback__)
-            where = next((f for f in reversed(frames) if f.filename.startswith(str(THEORY))), None)
-            line = str(error).strip().split("\n")[0][:100]
-            place = f" in {Path(where.filename).stem}.{where.name}" if where else ""
-            answer = f"{type(error).__name__}{place}: {line}"
+            where = [f.name for f in frames if f.filename.startswith(str(THEORY))]
+            line = str(error).strip().split("\n")[0][:80]
+            answer = f"{type(error).__name__}{' in ' + where[-1] if where else ''}: {line}"
         with os.fdopen(write_end, "w") as out:
             json.dump(answer, out)
         os._exit(0)
@@ -357,60 +353,68 @@ def _forked(work: Callable[[], Any], limit: float) -> Any:
     return json.loads(text) if text else "does not end"
 
 
-# ---- which statements a notebook executes
+class Watch:
+    """Which of some statements are executed while this is entered.
 
-
-def reached(stem: str) -> list[tuple[str, str, str, int]]:
-    """Module, function, text and number of the statements that a notebook executes; traced once
-    for each state of the notebook.
+    Attributes
+    ----------
+    now : what is noted beside a statement when it is executed for the first time.
+    first : that, by the number of the statement.
     """
-    code = notebook_code(stem, quick_settings().get(stem, {}))
-    path = RESULTS / f"reach-{stem}-{hashlib.sha256(code.encode()).hexdigest()[:12]}.json"
-    if not path.exists():
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(_traced(code)), encoding="utf-8")
-    return [tuple(one) for one in json.loads(path.read_text(encoding="utf-8"))]
 
+    def __init__(self, watched: list[Statement]):
+        self._lines: dict[tuple[str, int], list[int]] = defaultdict(list)
+        for number, one in enumerate(watched):
+            for line in _lines(one.node):
+                self._lines[str(THEORY / f"{one.module}.py"), line].append(number)
+        self._left: dict[types.CodeType, set[int]] = {}
+        self.now, self.first = 0, dict[int, int]()
 
-def _traced(code: str) -> list[tuple[str, str, str, int]]:
-    lines: set[tuple[str, int]] = set()
-    modules = {str(THEORY / f"{name}.py"): name for name in _theory()}
+    def __enter__(self) -> Watch:
+        sys.settrace(self._trace)
+        return self
 
-    def trace(frame: Any, event: str, _: Any) -> Any:
-        name = modules.get(frame.f_code.co_filename)
-        if name is None:
-            return None
-        if event == "line":
-            lines.add((name, frame.f_lineno))
-        return trace
-
-    def work() -> Any:
-        sys.settrace(trace)
-        _rows(code, None)
+    def __exit__(self, *_: object) -> None:
         sys.settrace(None)
-        return [
-            (name, statement.function, statement.text, statement.number)
-            for name in modules.values()
-            for statement in _all_statements(name)
-            if any((name, line) in lines for line in _lines(statement.node))
+
+    def _trace(self, frame: Any, event: str, _: Any) -> Any:
+        code = frame.f_code
+        if code not in self._left:
+            lines = {line for *_, line in code.co_lines() if line}
+            self._left[code] = {n for n in lines if (code.co_filename, n) in self._lines}
+        if event == "line" and frame.f_lineno in self._left[code]:
+            self._left[code].remove(frame.f_lineno)
+            for number in self._lines[code.co_filename, frame.f_lineno]:
+                self.first.setdefault(number, self.now)
+        return self._trace if self._left[code] else None
+
+
+def _lines(node: Any) -> range:
+    return range(node.lineno, node.end_lineno + 1)
+
+
+def scouted(stem: str, watched: list[Statement]) -> dict[str, Any]:
+    """Which cell of a notebook is the first that executes each statement, -1 where none does; its
+    rows; and the seconds of a processor that it needs.
+    """
+
+    def work() -> dict[str, Any]:
+        execution, watch, start = Execution(stem), Watch(watched), time.process_time()
+        with watch:
+            for watch.now in range(len(execution.cells)):
+                execution.go_on(watch.now, watch.now + 1)
+        seconds = time.process_time() - start
+        # the powers in a row of the table are read without a line that says so
+        first = [
+            watch.first.get(number, 0 if one.function.startswith("METHODS") else -1)
+            for number, one in enumerate(watched)
         ]
+        return {"first": first, "rows": execution.rows, "seconds": seconds}
 
-    found = _forked(work, 1200)
-    assert not isinstance(found, str), found
+    found = forked(work)
+    if isinstance(found, str):
+        raise SystemExit(f"{stem} stops without an error: {found}")
     return found
-
-
-def _theory() -> list[str]:
-    return [path.stem for path in sorted(THEORY.glob("*.py")) if path.stem not in NOT_THEORY]
-
-
-def _all_statements(module: str) -> list[Statement]:
-    tree = ast.parse((THEORY / f"{module}.py").read_text(encoding="utf-8"))
-    return list(statements(module, tree))
-
-
-def _lines(node: ast.AST) -> range:
-    return range(node.lineno, (node.end_lineno or node.lineno) + 1)  # type: ignore[attr-defined]
 
 
 # ---- the frozen choice
@@ -421,17 +425,13 @@ _GUARANTEES = set("regularity local_regularity wrong_feature_range failure_law e
 _GUARANTEES |= {"critical_step", "angle_curvature"}
 
 
-def candidates(reach: dict[str, list[tuple[str, str, str, int]]]) -> Iterator[Error]:
-    """Every wrong form of the statements that some notebook executes."""
-    executed = {one for found in reach.values() for one in found}
-    for module in _theory():
-        for s in _all_statements(module):
-            if (module, s.function, s.text, s.number) not in executed:
-                continue
-            for kind, after in wrong(s):
-                said = "\n".join([module, s.function, str(s.number), s.text, after])
-                name = hashlib.sha256(said.encode()).hexdigest()[:8]
-                yield Error(name, module, s.function, s.number, kind, s.text, after)
+def candidates(executed: list[Statement]) -> Iterator[Error]:
+    """Every wrong form of these statements."""
+    for s in executed:
+        for kind, after in wrong(s):
+            said = "\n".join([s.module, s.function, str(s.number), s.text, after])
+            name = hashlib.sha256(said.encode()).hexdigest()[:8]
+            yield Error(name, s.module, s.function, s.number, kind, s.text, after)
 
 
 def chosen(errors: list[Error]) -> list[Error]:
@@ -458,15 +458,44 @@ def freeze() -> None:
     """Choose the errors and write them down; not again once they are committed."""
     if (DATA / "errors.csv").exists():
         raise SystemExit(f"{DATA / 'errors.csv'} is there: the choice is frozen")
-    reach = {}
+    known = [one for path in sorted(THEORY.glob("*.py")) for one in _of_module(path)]
+    executed: set[int] = set()
     for stem in stems():
-        reach[stem] = reached(stem)
-        print(f"{stem}: {len(reach[stem])} statements", flush=True)
-    errors = list(candidates(reach))
+        first = scouted(stem, known)["first"]
+        executed |= {number for number, cell in enumerate(first) if cell >= 0}
+        print(f"{stem}: {len(executed)} of {len(known)} statements", flush=True)
+    errors = list(candidates([known[number] for number in sorted(executed)]))
     picked = chosen(errors)
     print(f"{len(picked)} of {len(errors)} wrong lines")
     DATA.mkdir(parents=True, exist_ok=True)
     _write_table(DATA / "errors.csv", [f.name for f in fields(Error)], map(astuple, picked))
+
+
+def add(since: str) -> None:
+    """Choose by the same rule in functions that are new since a commit, or were rewritten so that
+    none of their errors can be planted any more; whether a notebook executes them is not asked.
+    """
+    errors = read_errors()
+    there = {(error.module, error.function) for error in errors if is_there(error)}
+    lost = {(error.module, error.function) for error in errors} - there
+    known = []
+    for path in sorted(THEORY.glob("*.py")):
+        shown = ["git", "show", f"{since}:rlvrlib/{path.name}"]
+        old = subprocess.run(shown, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        before = {one.function for one in statements(path.stem, ast.parse(old))}
+        known += [
+            one
+            for one in _of_module(path)
+            if one.function not in before or (one.module, one.function) in lost
+        ]
+    new = [error for error in chosen(list(candidates(known))) if error not in errors]
+    print(f"{len(new)} more wrong lines")
+    _write_table(DATA / "errors.csv", [f.name for f in fields(Error)], map(astuple, errors + new))
+
+
+def _of_module(path: Path) -> Iterator[Statement]:
+    if path.stem not in NOT_THEORY:
+        yield from statements(path.stem, ast.parse(path.read_text(encoding="utf-8")))
 
 
 def read_errors() -> list[Error]:
@@ -485,152 +514,296 @@ def _write_table(path: Path, names: list[str], rows: Any) -> None:
 # ---- planting
 
 
-def library_key() -> str:
-    """A hash of what a run depends on beside its notebook and the error."""
-    digest = hashlib.sha256()
-    for path in [*sorted(ROOT.glob("rlvrlib/**/*.py")), ROOT / "params" / "quick.yml"]:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def planted(error: Error | None, stem: str, limit: float = 600.0) -> list[dict[str, Any]] | str:
-    """The rows of a notebook with an error in the library, or with what words it stopped."""
-    code = notebook_code(stem, quick_settings().get(stem, {}))
-    return _forked(lambda: _rows(code, error), limit)
-
-
-def key_of(stem: str) -> str:
-    """What names the state of a notebook and of the library in the results."""
-    code = notebook_code(stem, quick_settings().get(stem, {}))
-    return hashlib.sha256((code + library_key()).encode()).hexdigest()[:12]
-
-
 class Notebook:
-    """A notebook as it is: its rows without an error, and the errors that it executes."""
+    """A notebook as it is: its rows without an error, and which cell first executes which error."""
 
-    def __init__(self, stem: str, found: dict[str, Any]):
-        self.stem, self.key, self.reach = stem, key_of(stem), set(reached(stem))
-        self.rows = {str(row["key"]): row for row in found["rows"]}
-        self.seconds = found["seconds"]
+    def __init__(self, stem: str, errors: list[Error]):
+        self._code = "\n".join(cells(stem))
+        path = RESULTS / f"{stem}-{_hash(self._code)}.json"
+        if not path.exists():
+            there = {error.id: _statement(error)[0] for error in errors}
+            found = scouted(stem, list(there.values()))
+            first = dict(zip(there, found.pop("first"), strict=True))
+            path.write_text(json.dumps(found | {"first": first}), encoding="utf-8")
+        found = json.loads(path.read_text(encoding="utf-8"))
+        self.stem, self.rows, self.seconds = stem, found["rows"], found["seconds"]
+        self.first = {name: cell for name, cell in found["first"].items() if cell >= 0}
+
+    def failed(self, result: dict[str, Any]) -> set[str]:
+        """The rows that fail with an error, of those that without it are still what they were."""
+        return {
+            key
+            for key, numbers in result["failed"].items()
+            if key in self.predictions and not _differ(self.rows[key], numbers)
+        }
+
+    def stands(self, result: dict[str, Any]) -> bool:
+        """Whether a result is still one of this notebook: it has not changed, or what noticed the
+        error has not.
+        """
+        of_this = result["notebook"] == self.stem
+        return of_this and (
+            result["code"] == _hash(self._code)
+            or bool(result["stopped"])
+            or bool(self.failed(result))
+        )
 
     @property
     def predictions(self) -> set[str]:
         """The rows that hold, and so can fail."""
-        return {key for key, row in self.rows.items() if row.get("verdict") == "holds"}
+        return {key for key, row in self.rows.items() if row["verdict"] == claims.HOLDS}
 
-    def executes(self, error: Error) -> bool:
-        return (error.module, error.function, error.before, error.number) in self.reach
+    def results(
+        self, errors: list[Error], wanted: Callable[[Error], bool]
+    ) -> Iterator[dict[str, Any]]:
+        """What the notebook says with each error: the rows that fail, or how it stopped. Up to the
+        first cell that executes the wrong line it is executed once for all.
+        """
+        execution = Execution(self.stem)
+        for cell in range(len(execution.cells)):
+            for error in errors:
+                if self.first.get(error.id) == cell and wanted(error):
+                    yield self._result(execution, error, cell)
+            execution.go_on(cell, cell + 1)
 
-    def result(self, error: Error) -> dict[str, Any]:
-        """What the notebook says with an error: the rows that fail, or how it stopped."""
-        found = planted(error, self.stem, 10 + 6 * self.seconds)
-        known = {"error": error.id, "notebook": self.stem, "key": self.key}
+    def _result(self, execution: Execution, error: Error, cell: int) -> dict[str, Any]:
+        def work() -> dict[str, Any]:
+            plant(error)
+            execution.go_on(cell)
+            return execution.rows
+
+        found = forked(work, 10 + 5 * self.seconds)
+        known = {"error": error.id, "function": _function_around(error), "notebook": self.stem}
+        known |= {"code": _hash(self._code), "stopped": "", "failed": {}, "changed": True}
         if isinstance(found, str):
-            return known | {"stopped": found, "failed": [], "changed": True}
-        rows = {str(row["key"]): row for row in found}
-        failed = [k for k in self.predictions if rows.get(k, {}).get("verdict") != "holds"]
-        moved = rows.keys() != self.rows.keys() or any(
-            _differ(rows[key], row) for key, row in self.rows.items()
-        )
-        return known | {"stopped": "", "failed": sorted(failed), "changed": moved}
+            return known | {"stopped": found}
+        held = {key for key, row in found.items() if row["verdict"] == claims.HOLDS}
+        moved = any(_differ(found.get(key, {}), row) for key, row in self.rows.items())
+        failed = {key: _numbers(self.rows[key]) for key in sorted(self.predictions - held)}
+        return known | {"failed": failed, "changed": moved}
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@cache
+def _function_around(error: Error) -> str:
+    """A hash of the function of the library that holds an error, or of the row of a table."""
+    statement, tree = _statement(error)
+    return next(
+        _hash(ast.unparse(one))
+        for one in [*_outermost_functions(tree), statement.node]
+        if any(node is statement.node for node in ast.walk(one))
+    )
+
+
+def _outermost_functions(tree: ast.AST) -> Iterator[ast.AST]:
+    for one in ast.iter_child_nodes(tree):
+        if isinstance(one, ast.FunctionDef):
+            yield one
+        elif isinstance(one, ast.ClassDef):
+            yield from _outermost_functions(one)
+
+
+_NUMBERS = ("predicted", "measured", "value", "verdict")
+
+
+def _numbers(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in _NUMBERS if name in row}
 
 
 def _differ(row: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether the numbers of two rows differ by more than rounding does."""
-    for name in other:
-        old, new = other[name], row.get(name)
+    for name in _NUMBERS:
+        old, new = other.get(name), row.get(name)
         if isinstance(old, float) and isinstance(new, float):
             if abs(new - old) > 1e-9 * max(abs(new), abs(old)) + 1e-12:
                 return True
-        elif old != new and not name.endswith("_text"):
+        elif old != new:
             return True
     return False
 
 
-def notebooks() -> list[Notebook]:
-    """All notebooks, without errors: kept from the last time where nothing changed."""
-    for name in ("matplotlib.pyplot", "scipy.optimize", "scipy.interpolate", "scipy.stats"):
-        importlib.import_module(name)  # once, before the processes part
-    found = []
-    for stem in stems():
-        path = RESULTS / f"{stem}-{key_of(stem)}.json"
-        if not path.exists():
-            RESULTS.mkdir(parents=True, exist_ok=True)
-            start = time.perf_counter()
-            rows = planted(None, stem)
-            assert not isinstance(rows, str), f"{stem} stops without an error: {rows}"
-            seconds = time.perf_counter() - start
-            path.write_text(json.dumps({"rows": rows, "seconds": seconds}), encoding="utf-8")
-            print(f"{stem}: {len(rows)} rows in {seconds:.1f} s", flush=True)
-        found.append(Notebook(stem, json.loads(path.read_text(encoding="utf-8"))))
-    return found
-
-
-def read_results(books: list[Notebook]) -> list[dict[str, Any]]:
-    """The results of the notebooks as they are now."""
-    keys = {(book.stem, book.key) for book in books}
+def read_results(books: list[Notebook], errors: list[Error]) -> list[dict[str, Any]]:
+    """The results that stand: the function with the error is what it was, and the notebook too or
+    the rows that noticed it.
+    """
+    functions, by_stem = {e.id: _function_around(e) for e in errors}, {b.stem: b for b in books}
     path = RESULTS / "results.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    found = map(json.loads, lines)
-    return [one for one in found if (one["notebook"], one["key"]) in keys]
+    return [
+        one
+        for one in map(json.loads, lines)
+        if functions.get(one["error"]) == one["function"]
+        and one["notebook"] in by_stem
+        and by_stem[one["notebook"]].stands(one)
+    ]
 
 
-def run(minutes: float) -> None:
-    """Plant what has not been planted. First each error in the notebooks that execute it, the
-    fastest first, until one notices; then, for each row that noticed nothing, what its notebook
-    has not seen; then the rest.
+def run(minutes: float, names: list[str], of_side: str | None) -> None:
+    """Plant what has not been planted: first each error in the notebooks that execute it, in their
+    order, until one notices; then in those with rows that noticed nothing; then the rest.
     """
-    books, end = notebooks(), time.monotonic() + 60 * minutes
-    errors = [error for error in read_errors() if _is_there(error)]
-    done = {(one["error"], one["notebook"]): one for one in read_results(books)}
-    share = {error.id: sum(book.executes(error) for book in books) for error in errors}
+    end = time.monotonic() + 60 * minutes
+    errors = [error for error in read_errors() if is_there(error)]
+    books = [Notebook(stem, errors) for stem in names]
+    if of_side:
+        sides = json.loads((RESULTS / "sides.json").read_text(encoding="utf-8"))
+        errors = [error for error in errors if sides.get(error.id) == of_side]
+    done = {(one["error"], one["notebook"]): one for one in read_results(books, errors)}
+    print(f"{len(errors)} errors, {sum(len(book.predictions) for book in books)} rows that hold")
 
     def noticed(error: Error) -> bool:
         found = [done.get((error.id, book.stem)) for book in books]
         return any(one and (one["stopped"] or one["failed"]) for one in found)
 
     def silent(book: Notebook) -> set[str]:
-        found = [one["failed"] for (_, stem), one in done.items() if stem == book.stem]
+        found = [book.failed(one) for (_, stem), one in done.items() if stem == book.stem]
         return book.predictions.difference(*found)
 
-    def plant(wanted: Callable[[Error, Notebook], bool], pairs: Any) -> None:
-        for error, book in pairs:
-            if (error.id, book.stem) in done or not book.executes(error):
-                continue
-            if not wanted(error, book):
-                continue
-            if time.monotonic() > end:
-                raise SystemExit("out of time: run again to go on")
-            one = done[error.id, book.stem] = book.result(error)
+    rules: list[Callable[[Error, Notebook], bool]] = [
+        lambda error, _: not noticed(error),
+        lambda _, book: bool(silent(book)),
+        lambda *_: True,
+    ]
+    for rule, book in itertools.product(rules, books):
+        left = [error for error in errors if (error.id, book.stem) not in done]
+        if not any(error.id in book.first and rule(error, book) for error in left):
+            continue
+        for one in book.results(left, lambda error, r=rule, b=book: r(error, b)):
+            done[one["error"], one["notebook"]] = one
             with (RESULTS / "results.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(one) + "\n")
-
-    fast = sorted(books, key=lambda book: book.seconds)
-    rare = sorted(errors, key=lambda error: share[error.id])
-    plant(lambda error, _: not noticed(error), ((e, b) for e in errors for b in fast))
-    print(f"noticed: {sum(map(noticed, errors))} of {len(errors)}", flush=True)
-    plant(lambda _, book: bool(silent(book)), ((e, b) for b in fast for e in rare))
-    print(f"rows that notice nothing: {sum(len(silent(b)) for b in books)}", flush=True)
-    plant(lambda *_: True, ((e, b) for e in errors for b in fast))
+            if time.monotonic() > end:
+                raise SystemExit("out of time: run again to go on")
+        rest, rows = len(silent(book)), len(book.predictions)
+        known = f"{sum(map(noticed, errors))} of {len(errors)} errors noticed"
+        print(f"{known}; {book.stem}: {rest} of {rows} rows noticed nothing", flush=True)
 
 
-def _is_there(error: Error) -> bool:
+def is_there(error: Error) -> bool:
+    """Whether the statement of an error still stands in the library."""
     try:
-        planted_source(error)
+        _statement(error)
     except ValueError:
         return False
     return True
 
 
+# ---- the unsafe side, and the table
+
+
+def find_sides() -> None:
+    """On which side of the guarantees each error is, by those that execute its line."""
+    errors = [error for error in read_errors() if is_there(error)]
+    there, places = [_statement(error)[0] for error in errors], Places()
+    guarantees(places)
+
+    building = Watch(there)
+    with building:
+        calls = guarantees(places)
+    right = {name: value(call) for name, call in calls.items()}
+    calls = {name: call for name, call in calls.items() if not np.isnan(right[name]).all()}
+
+    def executed() -> dict[str, list[int]]:
+        """Of each guarantee the numbers of the errors whose lines it executes."""
+        found = {}
+        for name, call in calls.items():
+            watch = Watch(there)
+            with watch:
+                value(call)
+            found[name] = list(watch.first)
+        return found
+
+    by_guarantee = forked(executed)
+    path = RESULTS / "sides.json"
+    sides = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for number, error in enumerate(errors):
+        of_building = number in building.first
+        names = [name for name in calls if of_building or number in by_guarantee[name]]
+
+        def work(error: Error = error, names: list[str] = names, anew: bool = of_building) -> str:
+            plant(error)
+            planted = guarantees(places) if anew else calls
+            return side(right, {name: value(planted[name]) for name in names})
+
+        if error.id not in sides:
+            sides[error.id] = forked(work, 10) if names else "none"
+            path.write_text(json.dumps(sides, indent=1), encoding="utf-8")
+    print(Counter(sides.values()))
+
+
+def write_table() -> None:
+    """What was noticed: of each error its side, in how many notebooks it was not tried, the rows
+    that fail, the notebooks that stop, and why nothing can notice it where that was found out by
+    hand (``equivalent.csv``).
+    """
+    errors = read_errors()
+    there = [error for error in errors if is_there(error)]
+    books = [Notebook(stem, there) for stem in stems()]
+    results, by_stem = read_results(books, there), {book.stem: book for book in books}
+    sides = json.loads((RESULTS / "sides.json").read_text(encoding="utf-8"))
+    with (DATA / "equivalent.csv").open(encoding="utf-8", newline="") as file:
+        reasons = {row["error"]: row["reason"] for row in csv.DictReader(file)}
+    rows = []
+    for error in errors:
+        found = sorted((one for one in results if one["error"] == error.id), key=_by_notebook)
+        failed = [
+            f"{one['notebook']}:{key}"
+            for one in found
+            for key in sorted(by_stem[one["notebook"]].failed(one))
+        ]
+        stopped = [one["notebook"] for one in found if one["stopped"]]
+        executing = {book.stem for book in books if error.id in book.first}
+        left = executing - {one["notebook"] for one in found}
+        note = "" if failed + stopped else reasons.get(error.id, "")
+        if not is_there(error):
+            note = "the statement has changed since"
+        elif not executing:
+            note = "no notebook executes the statement"
+        told = sides.get(error.id, "unknown")
+        on = told if told in ("unsafe", "safe", "unknown") else "neither"
+        rows.append([error.id, on, len(left), " ".join(failed), " ".join(stopped), note])
+    names = ["error", "side", "left", "failed", "stopped", "note"]
+    _write_table(DATA / "noticed.csv", names, rows)
+    quiet = [
+        f"{book.stem}:{key}"
+        for book in books
+        for key in sorted(
+            book.predictions.difference(
+                *(book.failed(one) for one in results if one["notebook"] == book.stem)
+            )
+        )
+    ]
+    print(f"{len(quiet)} predictions noticed nothing: {' '.join(quiet)}")
+
+
+def _by_notebook(result: dict[str, Any]) -> str:
+    return result["notebook"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=["freeze", "run"])
+    parser.add_argument("what", choices=["freeze", "add", "run", "sides", "table"])
+    parser.add_argument("notebooks", nargs="*", help="stems for run; all where omitted")
+    parser.add_argument("--side", choices=["unsafe", "safe", "none"], help="for run: only these")
+    parser.add_argument("--since", help="for add: the commit of the last choice")
     parser.add_argument("--minutes", type=float, default=60)
     options = parser.parse_args()
+    if Path(rlvrlib.__file__).parent != THEORY:
+        raise SystemExit(f"rlvrlib must be that of {THEORY}, got {rlvrlib.__file__}")
+    RESULTS.mkdir(parents=True, exist_ok=True)
     if options.what == "freeze":
         freeze()
+    elif options.what == "add":
+        add(options.since)
+    elif options.what == "run":
+        run(options.minutes, options.notebooks or stems(), options.side)
+    elif options.what == "sides":
+        find_sides()
     else:
-        run(options.minutes)
+        write_table()
 
 
 if __name__ == "__main__":

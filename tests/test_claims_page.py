@@ -135,3 +135,52 @@ def test_nothing_is_predicted_of_a_record(book: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError) as failure:
         built(book)
     assert "no predicted of a claim 'three' in notebook 'a'" in failure.value.stderr
+
+
+def test_wrong_lines_are_counted_by_side_and_name_the_rows_that_noticed_them(book: Path) -> None:
+    folder = book / "notebooks" / "data" / "planted_errors"
+    folder.mkdir(parents=True)
+    head = "id,module,function,number,kind,before,after\n"
+    lines = [
+        "1,thresholds,paper,0,constant,return 2 * slope / width,return 4 * slope / width",
+        "2,thresholds,paper,0,sign,return 2 * slope / width,return -2 * slope / width",
+        "3,tokens,law,0,sign,a + b,a - b",
+        "4,tokens,law,0,swapped,a - b,b - a",
+        "5,tokens,law,0,dropped term,a - b,a",
+    ]
+    (folder / "errors.csv").write_text(head + "\n".join(lines))
+    head = "error,side,left,failed,stopped,note\n"
+    lines = ["1,unsafe,2,a:one a:two b:x b:y,,", "2,safe,1,,a,", "3,neither,0,,,no caller sees it"]
+    lines += ["4,neither,0,,,", "5,neither,1,,,"]
+    (folder / "noticed.csv").write_text(head + "\n".join(lines))
+    (book / "conf.py").write_text(
+        (book / "conf.py").read_text().replace("['claims", "['planted_errors_page', 'claims")
+    )
+    directives = "\n.. planted-summary::\n\n.. planted-errors::\n"
+    (book / "index.rst").write_text(PAGE + directives)
+    write_notebook(book, 2.25)
+    page = built(book)
+
+    counts, listed = (
+        [[" ".join(cell.get_text().split()) for cell in row.select("td")] for row in rows]
+        for rows in (
+            page.select("table:not(.evidence):not(.planted-errors) tbody tr"),
+            page.select("table.planted-errors tbody tr"),
+        )
+    )
+    assert [row[1:] for row in counts] == [
+        ["1", "1", "0", "0", "0"],
+        ["1", "0", "1", "0", "0"],
+        ["2", "0", "0", "1", "1"],
+        ["4", "1", "1", "1", "1"],
+    ]
+    assert "Not counted are 1 of 5. 1: no caller sees it." in page.get_text()
+    assert listed[0] == [
+        "thresholds.paper",
+        "return 2 * slope / width",
+        "return 4 * slope / width",
+        "unsafe",
+        "a:one, a:two, b:x and 1 more",
+    ]
+    others = ["stops: a", "no caller sees it", "nothing", "nothing so far"]
+    assert [row[-1] for row in listed[1:]] == others

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
+from planted_errors import cells
 
 import rlvrlib
 from rlvrlib import (
@@ -37,7 +37,6 @@ from rlvrlib.running.execution import missing_packages, read_notebook
 pytestmark = pytest.mark.thorough
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks"
-QUICK = yaml.safe_load((ROOT / "params" / "quick.yml").read_text(encoding="utf-8"))
 
 
 def made_claims(stem: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, claims.Prediction]:
@@ -45,15 +44,7 @@ def made_claims(stem: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, claims.
     shown: list[claims.Prediction | claims.Record] = []
     monkeypatch.setattr(claims, "show", lambda *rows: shown.extend(rows))
     monkeypatch.chdir(NOTEBOOKS)  # where a kernel would run
-    sources = []
-    for cell in read_notebook(NOTEBOOKS / f"{stem}.ipynb").cells:
-        tags = cell.metadata.get("tags", [])
-        draws = "figure" in cell.metadata.get("mystnb", {})
-        if cell.cell_type == "code" and "remove-cell" not in tags and not draws:
-            sources.append(cell.source)
-        if "parameters" in tags:
-            sources += [f"{name} = {value!r}" for name, value in QUICK.get(stem, {}).items()]
-    exec(compile("\n".join(sources), stem, "exec"), {})
+    exec(compile("\n".join(cells(stem)), stem, "exec"), {})
     return {row.key: row for row in shown if isinstance(row, claims.Prediction)}
 
 

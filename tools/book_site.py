@@ -19,6 +19,7 @@ HERE = Path(__file__).resolve().parent
 # Beside book/ and the notebooks.
 SOURCES = ("_config.yml", "_toc.yml", "CITATION.cff", "CHANGELOG.md")
 LOGS = "notebooks/data/grpo"  # pages draw these runs and show what a log says
+TABLES = ("benchmarks/results", LOGS, "notebooks/data/planted_errors")
 PDF_NAME = "the-safe-step.pdf"
 PACKAGES = ("rlvrlib", "numpy", "scipy", "matplotlib", "jupyter-book")
 
@@ -57,7 +58,7 @@ def _git(root: Path, *arguments: str) -> str:
 def site_key(root: Path, executed: Path, facts: dict[str, object]) -> str:
     """What the site depends on."""
     files = [*(root / name for name in SOURCES), root / "requirements.lock", *HERE.glob("*.py")]
-    folders = ("book", "benchmarks/results", "rlvrlib", LOGS)
+    folders = ("book", "rlvrlib", *TABLES)
     for folder in (*(root / name for name in folders), executed):
         files += [
             path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts
@@ -81,7 +82,7 @@ def build_site(root: Path, work: Path, facts: dict[str, object]) -> None:
     shutil.copytree(root / "book", source / "book", ignore=shutil.ignore_patterns("__pycache__"))
     for name in SOURCES:
         shutil.copyfile(root / name, source / name)
-    for name in ("benchmarks/results", LOGS):
+    for name in TABLES:
         if (root / name).is_dir():
             shutil.copytree(root / name, source / name)
     (source / "notebooks").mkdir(exist_ok=True)

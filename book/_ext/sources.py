@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -42,6 +43,20 @@ def results(source: Path) -> dict[str, str]:
         name.lower(): label
         for name, label in re.findall(r"(?m)^\| ([^|]+?) \| \{prf:ref\}`([^`]+)`", rows)
     }
+
+
+def planted_errors(source: Path) -> list[dict[str, str]]:
+    """The wrong lines that were planted in the theory, each with what was noticed; none where the
+    book has no table of them.
+    """
+    folder = source / "notebooks" / "data" / "planted_errors"
+    if not (folder / "noticed.csv").is_file():
+        return []
+    errors, noticed = (
+        list(csv.DictReader((folder / name).read_text(encoding="utf-8").splitlines()))
+        for name in ("errors.csv", "noticed.csv")
+    )
+    return [error | found for error, found in zip(errors, noticed, strict=True)]
 
 
 def notebook_path(env: BuildEnvironment, stem: str) -> Path:
