@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from rlvrlib import Array
 
 EARLIER = 20  # rows that must come before a fall
-WARNED, FELL = -1.0, 3.5  # levels of `boundary`, calibrated by simulation: measurements/falls.py
+WARNED, FELL = -1.5, 3.5  # levels of `boundary`, calibrated by simulation: measurements/falls.py
 _RECENT = 200  # rows that say how far a single row may count, and the least variance
 _BLOCK = 1000  # rows that are scanned at once
 _LAG = 1.2  # what is estimated leaves out the newest sixth of the rows: a fall is no noise
@@ -241,7 +241,7 @@ def without_skew(z: Array, skewness: Array) -> Array:
 
 
 def few_rows(t: Array, freedom: Array) -> Array:
-    """The normal statistic with the tail of Student's ``t`` (approximation of Wallace)."""
+    """The normal statistic with the tail of Student's ``t`` (Wallace 1959)."""
     scale = (8 * freedom + 1) / (8 * freedom + 3)
     return np.asarray(scale * np.sqrt(freedom * np.log1p(t**2 / freedom)))
 
