@@ -301,90 +301,6 @@ def test_a_change_is_found_where_it_is():
     assert min(abs(part.stop - 30_000) for part in change_points.segments(long, rng)) <= 200
 
 
-def test_the_warning_keeps_its_level_on_stable_runs():
-    """Of runs with a constant success rate at most the share ``alpha`` gives a warning."""
-    rng = np.random.default_rng(0)
-    for level, responses in (
-        (0.7, 8),
-        (0.3, 8),
-        (0.05, 8),
-        (0.02, 64),
-        (0.5, 64),
-        (0.9, 8),
-        (0.97, 8),
-    ):
-        warned = [
-            change_points.first_warning(rng.binomial(responses, level, 400) / responses, alpha=0.05)
-            is not None
-            for _ in range(200)
-        ]
-        assert np.mean(warned) <= 0.05
-
-
-def test_the_warning_knows_only_the_past():
-    rng = np.random.default_rng(0)
-    values = np.concatenate([rng.binomial(8, 0.7, 100), rng.binomial(8, 0.25, 60)]) / 8
-    row = change_points.first_warning(values)
-    assert 100 <= row < 120
-    assert change_points.first_warning(values[: row + 1]) == row
-    assert change_points.first_warning(values[:row]) is None
-    growth = change_points.driver_evidence(
-        np.where(np.arange(160) < 100, 1.0, 5.0) * rng.lognormal(0, 0.3, 160), 4.0
-    )
-    scale = np.where(np.arange(160) < 100, 1.0, 5.0) * rng.lognormal(0, 0.3, 160)
-    np.testing.assert_array_equal(
-        change_points.driver_evidence(scale, 4.0)[:150],
-        change_points.driver_evidence(scale[:150], 4.0),
-    )
-    assert change_points.first_warning(values, [growth]) < row
-    # A length that stays at the cap says that nothing grew. That must not hide the fall.
-    unchanged = change_points.driver_evidence(np.full(len(values), 8.0), 2.0)
-    assert unchanged.min() == -2
-    assert row <= change_points.first_warning(values, [unchanged]) <= row + 5
-
-
-def test_rows_without_a_right_answer_warn_before_a_level_is_known():
-    """A run that learns for ten rows and is then lost."""
-    values = np.concatenate([np.linspace(0.1, 0.9, 10), np.zeros(30)])
-    row = change_points.first_warning(values)
-    assert 10 < row < 22
-    assert (
-        change_points.first_warning(np.where(np.arange(200) % 2, 0.5, 0.0)) is None
-    )  # every other row: as it always was
-    found = diagnose(
-        from_rows([{"step": k + 1, "reward": float(value)} for k, value in enumerate(values)])
-    )
-    assert found.verdict == COLLAPSE and found.warning == row + 1
-
-
-@pytest.mark.parametrize("share", [0.05, 0.4, 0.8, 0.99])
-def test_the_evidence_of_silent_rows_keeps_its_level_for_every_share(share):
-    """Its exponential has a mean of at most 1 at every row, and it exceeds log(1 / alpha) in at
-    most the share alpha of the runs.
-    """
-    rng = np.random.default_rng(5)
-    evidence = np.array(
-        [change_points.silence_evidence(rng.random(300) > share) for _ in range(400)]
-    )
-    assert np.mean(evidence.max(axis=1) > np.log(1 / 0.1)) <= 0.1
-    assert np.all(np.exp(evidence).mean(axis=0) <= 1)
-
-
-def test_the_evidence_of_silent_rows_is_the_sum_over_starts():
-    silent = np.random.default_rng(1).random(12) < 0.4
-    best = 12 * (
-        silent.mean() * np.log(silent.mean()) + (1 - silent.mean()) * np.log(1 - silent.mean())
-    )
-    total = 0.0
-    for start in range(12):
-        before = [(silent[:row].sum() + 0.5) / (row + 1) for row in range(start)]
-        terms = [share if silent[row] else 1 - share for row, share in enumerate(before)] + [
-            0.9 if one else 0.1 for one in silent[start:]
-        ]
-        total += np.prod(terms) / ((start + 1) * (start + 2))
-    assert change_points.silence_evidence(~silent)[-1] == pytest.approx(np.log(total) - best)
-
-
 def test_a_rise_within_a_few_rows_is_learning():
     rng = np.random.default_rng(3)
     values = np.concatenate([[0.12, 0.25, 0.25, 0.31, 0.5], rng.binomial(16, 0.88, 19) / 16])
@@ -394,13 +310,6 @@ def test_a_rise_within_a_few_rows_is_learning():
         ).verdict
         == LEARNING
     )
-
-
-def test_reached_level_is_a_lower_bound_of_the_past():
-    values = np.random.default_rng(0).binomial(8, 0.6, 300) / 8
-    level = change_points.reached_level(values)
-    assert np.all(level[:20] == -np.inf) and np.all(np.diff(level[20:]) >= 0) and level[-1] < 0.6
-    assert change_points.reached_level(values[:100])[-1] == level[99]
 
 
 def test_halved_is_the_first_row_below_half():

@@ -104,4 +104,5 @@ def test_a_sample_of_the_measured_cells(cell):
 @pytest.mark.parametrize("cell", falls.FALLING, ids=lambda cell: cell.name)
 def test_a_sample_of_the_falls(cell):
     found = falls.delays(cell, 100, seed=2)
-    assert np.mean(found <= cell.limit) > 0.33  # half of the runs, less three standard errors
+    in_time = found[found > 0] <= cell.limit
+    assert np.mean(in_time) > 0.33  # half of the runs, less three standard errors

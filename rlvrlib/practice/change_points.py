@@ -1,29 +1,20 @@
-r"""When did a run change? Segments of constant level, found after the run, and a warning that uses
-only what came before.
-
-Both ask for evidence as a likelihood ratio or a permutation level, so that a threshold is a
-probability and not a taste.
+"""When did a run change? Segments of constant level, found after the run by a permutation test, so
+that a threshold is a probability and not a taste. What can be said during a run is in `drawdown`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import xlogy
 
 from rlvrlib import Array
 
 MIN_ROWS = 20  # a reference needs that many rows
 _SHORTEST = 5  # rows of a segment
 _MAX_BLOCKS = 400
-_CLIP = 2.0  # the most a single row of a driver may say, in nats: robust against single wild rows
-_MOST = 5.0  # the most a single row may say about the success rate
-_SILENT = 0.9  # share of the rows without any success that a lost run is expected to have
-_FLOOR = 1e-3  # the least variance of a row: a level is never known better than to 0.03 per row
 
 
 @dataclass(frozen=True)
@@ -132,137 +123,6 @@ def _split(
     if np.mean(largest >= largest[0] * (1 - 1e-12)) > level:
         return None
     return int(statistic[0].argmax()) + smallest
-
-
-def reached_level(success: ArrayLike) -> Array:
-    """What level the rows *before* each row have shown, shape ``(n,)``: a lower confidence bound,
-    ``-inf`` at the start.
-
-    The largest of ``mean - 2 standard errors`` over all windows of 20, 40, 80, ... earlier rows. A
-    long stretch counts for more than a lucky short one.
-    """
-    success = np.asarray(success, dtype=float)
-    count = len(success)
-    sums, squares = (np.concatenate([[0.0], np.cumsum(power)]) for power in (success, success**2))
-    best, width = np.full(count + 1, -np.inf), MIN_ROWS
-    while width <= count:
-        mean = (sums[width:] - sums[:-width]) / width
-        variance = (
-            np.maximum((squares[width:] - squares[:-width]) / width - mean**2, 0)
-            * width
-            / (width - 1)
-        )
-        # The second term is the error of a mean of rows that happen to be all alike.
-        best[width:] = np.maximum(
-            best[width:], mean - 2 * np.sqrt(variance / width + 0.25 / width**2)
-        )
-        width *= 2
-    return np.maximum.accumulate(best)[:-1]
-
-
-def driver_evidence(scale: ArrayLike, factor: float) -> Array:
-    """Log likelihood ratio of each row for "grown by ``factor``" against "as in the first half of
-    what came before".
-
-    For a positive quantity that rises when a run leaves its safe range (length, gradient norm,
-    entropy, size of the loss). The reference is the median and the median absolute deviation of its
-    logarithm; a row says at most 2 nats; absent rows say 0.
-    """
-    scale = np.asarray(scale, dtype=float)
-    logs = np.log(np.where(scale > 0, scale, np.nan))
-    evidence, now, shift = np.zeros(len(logs)), MIN_ROWS, np.log(factor)
-    while now < len(logs):
-        after = max(now + 1, int(1.1 * now))
-        earlier = logs[now // 8 : max(now // 2, MIN_ROWS)]
-        earlier = earlier[np.isfinite(earlier)]
-        if len(earlier) >= MIN_ROWS // 2:
-            centre = np.median(earlier)
-            spread = max(1.4826 * float(np.median(np.abs(earlier - centre))), 0.1)
-            ratio = shift / spread**2 * (logs[now:after] - centre - shift / 2)
-            evidence[now:after] = np.nan_to_num(np.clip(ratio, -_CLIP, _CLIP))
-        now = after
-    return evidence
-
-
-def first_warning(
-    success: ArrayLike, drivers: Sequence[ArrayLike] = (), *, alpha: float = 0.05
-) -> int | None:
-    """First row at which a fall of the success rate is established, from the rows up to it;
-    ``None`` if at none.
-
-    The statistic is Page's: the largest sum, over starts ``s``, of the log likelihood ratios of the
-    rows from ``s`` on, "the level has halved" against "it is what the run had reached". It must
-    exceed ``log(s (s + 1) / alpha)``. It is computed alone, with the mean evidence of the drivers
-    where there are any, because a run may fall without them. For a known level, known normal noise
-    and independent rows a stable run then ever gives a warning with probability at most ``alpha``,
-    at any length: by Ville's inequality at most ``alpha / (s (s + 1))`` for each start, and these
-    sum to ``alpha``. A row says at most 5 nats, which keeps the inequality and keeps single wild
-    rows from deciding. Level and noise are estimated here, rates are not normal, and drivers follow
-    success: so this is a guide, and how often it errs is measured (diagnose_a_run). A run may fall
-    before any level is known: `silence_evidence` is a further witness. Each witness has the same
-    part of ``alpha``.
-
-    Parameters
-    ----------
-    success : shape ``(n,)``, in [0, 1].
-    drivers : `driver_evidence` of each quantity, shape ``(n,)`` each.
-    alpha : in (0, 1).
-    """
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha must be in (0, 1), got {alpha!r}")
-    success = np.asarray(success, dtype=float)
-    if not np.all((success >= 0) & (success <= 1)):
-        raise ValueError("success must hold rates between 0 and 1")
-    count = np.maximum(np.arange(len(success)), 1)  # of the rows before
-    mean = (np.cumsum(success) - success) / count
-    variance = np.maximum((np.cumsum(success**2) - success**2) / count - mean**2, _FLOOR)
-    level = reached_level(success)
-    known = level > 0
-    fall = np.where(known, level, 0) / 2
-    evidence = np.where(known, np.minimum(fall / variance * (1.5 * fall - success), _MOST), -np.inf)
-    accounts = [evidence]
-    if drivers:
-        accounts.append(evidence + np.mean(np.asarray(drivers, dtype=float), axis=0))
-    part = alpha / (1 + len(accounts))
-    silence = np.flatnonzero(silence_evidence(success) > np.log(1 / part))
-    rows = [*silence[:1].tolist(), *(_page(account, part) for account in accounts)]
-    return min((row for row in rows if row is not None), default=None)
-
-
-def _page(evidence: Array, alpha: float) -> int | None:
-    """First row at which the sum from some start on exceeds its bound."""
-    total, start = 0.0, 1
-    for row, value in enumerate(evidence.tolist()):
-        total += value
-        if total <= 0:
-            total, start = 0.0, row + 2
-        elif total > np.log(start * (start + 1) / alpha):
-            return row
-    return None
-
-
-def silence_evidence(success: ArrayLike) -> Array:
-    r"""Evidence that rows without a single right answer have become the rule, shape ``(n,)``.
-
-    The logarithm of ``sum_s w_s Q(x_1 ... x_{s-1}) q(x_s) ... q(x_k) / max_p P_p(x_1 ... x_k)``
-    with ``w_s = 1 / (s (s + 1))``. The rows ``x`` are silent or not; ``Q`` is the predictive
-    distribution of Krichevsky and Trofimov, ``q`` says silent with probability 0.9, and ``P_p``
-    says so with probability ``p`` in every row. If that is the truth for any ``p``, the evidence
-    ever exceeds ``log(1 / alpha)`` with probability at most ``alpha``: the numerator is at most a
-    mixture of distributions, and Ville's inequality holds.
-    """
-    silent = np.asarray(success, dtype=float) <= 0
-    rows, so_far = np.arange(len(silent)), np.cumsum(silent)
-    share = (so_far - silent + 0.5) / (rows + 1)
-    as_before, lost = (np.log(np.where(silent, p, 1 - p)) for p in (share, _SILENT))
-    starts = (
-        np.cumsum(as_before)
-        - as_before
-        - (np.cumsum(lost) - lost)
-        - np.log((rows + 1) * (rows + 2.0))
-    )
-    best = xlogy(so_far, so_far / (rows + 1)) + xlogy(rows + 1 - so_far, 1 - so_far / (rows + 1))
-    return np.asarray(np.logaddexp.accumulate(starts) + np.cumsum(lost) - best)
 
 
 def halved(success: ArrayLike, width: int = 25) -> int | None:

@@ -104,7 +104,7 @@ class Drawdown:
         ValueError : values that are not finite.
         """
         rows = np.asarray(values, dtype=float)
-        rows = rows.reshape(len(rows), -1)
+        rows = rows.reshape(len(rows), len(self.together))
         if not np.all(np.isfinite(rows)):
             raise ValueError(f"values must be finite, got {rows[~np.isfinite(rows)][0]}")
         while len(rows):
