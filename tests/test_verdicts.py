@@ -205,6 +205,14 @@ def test_a_rise_within_three_rows_is_learning_in_any_unit():
     assert found.verdict == LEARNING and "from -0." in found.supports[0]
 
 
+def test_rewards_that_are_repeated_do_not_count_row_by_row():
+    rng, found = np.random.default_rng(11), []
+    for _ in range(40):
+        blocks = rng.binomial(8, rng.beta(0.5, 0.5, 10)) / 8
+        found.append(log(80, reward=np.repeat(blocks, 8)).verdict)
+    assert sum(verdict in FALLEN for verdict in found) <= 2
+
+
 def test_rare_single_answers_are_not_called_learning():
     rng = np.random.default_rng(12)
     found = [log(80, reward=rng.binomial(1, 0.1, 80)).verdict for _ in range(60)]

@@ -21,6 +21,7 @@ from rlvrlib.practice.change_points import (
     segment,
     standard_errors_apart,
 )
+from rlvrlib.practice.drawdown import Fall
 from rlvrlib.practice.pressure import Pressure
 from rlvrlib.practice.run_log import RunLog
 from rlvrlib.practice.signals import Signals, idle_steps
@@ -56,7 +57,7 @@ class Course:
     log, signals : the run.
     steps : of the rows with a reward, shape ``(n,)``.
     parts : stretches of one level.
-    warned : the row of the first warning; None.
+    fall, fell : the first crossings of the two boundaries of `Drawdown`; None.
     pressure : threshold pressure; None where the reward may not be used as a success rate.
     cut_counts : whether the verifier means to accept responses that were cut.
     """
@@ -65,7 +66,8 @@ class Course:
     signals: Signals
     steps: Array
     parts: tuple[Segment, ...]
-    warned: int | None
+    fall: Fall | None
+    fell: Fall | None
     pressure: Pressure | None
     cut_counts: bool = False
 
@@ -134,12 +136,12 @@ class Course:
         return float(mannwhitneyu(values[:place], values[place:], alternative=side).pvalue)
 
     def drivers(self, peak: Segment, fall: int) -> tuple[list[str], list[str]]:
-        """What had moved around the warning (the row ``fall`` where none came) since the peak;
+        """What had moved near the row ``fall``, or the warning if it came before, since the peak;
         and what had not.
         """
         moved: list[str] = []
         still: list[str] = []
-        row = fall if self.warned is None else min(self.warned, fall)
+        row = fall if self.fall is None else min(self.fall.row, fall)
         for name, factor in GROWTH.items():
             scale = np.abs(self.log[name][self.signals.rows])
             scale = np.where(scale > 0, scale, np.nan)
@@ -311,9 +313,14 @@ class Course:
         return f"steps {steps[0]:g} to {steps[-1]:g}" if len(steps) > 1 else f"step {steps[0]:g}"
 
     def warning_words(self) -> str:
-        if self.warned is None:
-            return "no warning came before: the level was not yet known, or the fall is not abrupt"
-        return f"first warning at step {self.steps[self.warned]:g}"
+        if self.fall is None:
+            return "no warning came before: the rows before the fall were too few, or it is slow"
+        found = self.fall
+        return (
+            f"first warning at step {self.steps[found.row]:g}: the mean of the rows from step "
+            f"{self.steps[found.start]:g} on was {found.after:.2f}, that of the {found.earlier} "
+            f"rows before {found.before:.2f}"
+        )
 
     def cut_words(self, share: float) -> str:
         """How many are cut, in words."""

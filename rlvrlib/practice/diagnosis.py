@@ -14,7 +14,8 @@ import numpy as np
 from rlvrlib import Array
 from rlvrlib.practice import change_points
 from rlvrlib.practice.change_points import MIN_ROWS, Segment
-from rlvrlib.practice.course import GROWTH, quantity_words, short_number
+from rlvrlib.practice.course import quantity_words, short_number
+from rlvrlib.practice.drawdown import Drawdown, Fall
 from rlvrlib.practice.notices import FACTORS, Notice, notices
 from rlvrlib.practice.pressure import Pressure, aggregation_of, threshold_pressure
 from rlvrlib.practice.records import RECORD_VERSION
@@ -35,8 +36,8 @@ class Diagnosis:
         each.
     log, signals : what was diagnosed.
     segments : stretches of constant success rate.
-    warning : the first step at which a fall was established from the steps before it; None where
-        none was.
+    fall, fell : the first crossings of the two boundaries of `Drawdown`: a warning, and what a
+        verdict of a fall needs; None.
     halved : the first step at which the mean of the last 25 rows was below half of its largest
         value so far; None.
     noticed : what else moved; see `Notices`.
@@ -52,15 +53,21 @@ class Diagnosis:
     log: RunLog
     signals: Signals
     segments: tuple[Segment, ...]
-    warning: float | None
+    fall: Fall | None
+    fell: Fall | None
     halved: float | None
     noticed: tuple[Notice, ...]
     pressure: Pressure | None
     notes: tuple[str, ...]
 
     @property
+    def warning(self) -> float | None:
+        """The first step at which the steps up to it establish a fall; None where none does."""
+        return None if self.fall is None else float(self.log.step[self.signals.rows[self.fall.row]])
+
+    @property
     def status(self) -> int:
-        """What the command's exit status says, 10 for a warning, a fall or broken numbers, else
+        """What the command's exit status says: 10 for a warning, a fall or broken numbers, else
         0.
         """
         return 10 * (self.warning is not None or self.verdict in FALLEN | {BROKEN})
@@ -127,6 +134,13 @@ class Diagnosis:
         }
 
 
+def watched(signals: Signals) -> Array:
+    """The rows that the scan for falls sees: the reward that is judged, in the log's own units,
+    shape ``(n,)``.
+    """
+    return signals.reward.values[signals.rows]
+
+
 def diagnose(
     log: RunLog,
     *,
@@ -139,6 +153,7 @@ def diagnose(
     reference: tuple[float, float] | None = None,
     cut_counts: bool = False,
     optimizer: str | None = None,
+    falls: Drawdown | None = None,
     noticed: Sequence[Notice] | None = None,
     seed: int = 0,
 ) -> Diagnosis:
@@ -152,7 +167,8 @@ def diagnose(
     success, reward_range : see `read_signals`.
     cut_counts : whether the verifier means to accept responses that were cut; otherwise that makes
         it suspect.
-    noticed : the notices of its rows with a reward; found anew where omitted.
+    falls, noticed : the state of the scan after the rows `watched` of this log, and its notices;
+        found anew where omitted.
     seed : of the random orders of the change-point test.
 
     Raises
@@ -168,17 +184,11 @@ def diagnose(
     values, steps = signals.success, log.step[signals.rows]
     count = len(values)
     parts = change_points.segments(values, np.random.default_rng(seed)) if count else []
-    drivers = {
-        name: change_points.driver_evidence(np.abs(log[name][signals.rows]), factor)
-        for name, factor in GROWTH.items()
-        if name not in ("rate", "kl")
-        and np.isfinite(log[name][signals.rows]).sum() >= MIN_ROWS
-    }
-    warned = change_points.first_warning(values, list(drivers.values())) if count else None
+    falls = falls or Drawdown().extend(watched(signals))
     if noticed is None:
         seen = {quantity: log[quantity][signals.rows] for quantity in FACTORS}
-        noticed = notices({**seen, "reward": signals.reward.values[signals.rows]})
-    fallen = change_points.halved(values)
+        noticed = notices({**seen, "reward": watched(signals)})
+    halved = change_points.halved(values)
     pressure = None
     if count >= MIN_ROWS and signals.is_rate:
         pressure = threshold_pressure(
@@ -191,7 +201,9 @@ def diagnose(
             reference=reference,
             optimizer=optimizer,
         )
-    case = Case(log, signals, steps, tuple(parts), warned, pressure, cut_counts)
+    case = Case(
+        log, signals, steps, tuple(parts), falls.warning, falls.fell, pressure, cut_counts
+    )
     verdict, headline, supports, against, advice = case.decide()
     return Diagnosis(
         verdict,
@@ -202,17 +214,13 @@ def diagnose(
         log,
         signals,
         case.parts,
-        None if warned is None else float(steps[warned]),
-        None if fallen is None else float(steps[fallen]),
+        falls.warning,
+        falls.fell,
+        None if halved is None else float(steps[halved]),
         tuple(noticed),
         pressure,
         (*log.notes, *signals.reward.notes, *(pressure.notes if pressure else ())),
     )
-
-
-def watched(signals: Signals) -> Array:
-    """What is scanned for falls: the reward in the log's own units, shape ``(n,)``."""
-    return signals.reward.values[signals.rows]
 
 
 def _with_rate(log: RunLog, rate: float) -> RunLog:

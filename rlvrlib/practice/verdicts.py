@@ -130,8 +130,8 @@ class Case(Course):
         )
 
     def fallen(self) -> Answer | None:
-        """The reward has fallen: the end or a trough is significantly below the peak, and there
-        was a warning or nearly all is lost.
+        """The reward has fallen: the scan says so or nearly all is lost, and the end or a trough is
+        significantly below the peak.
         """
         if len(self.values) < MIN_ROWS:
             return None
@@ -142,7 +142,7 @@ class Case(Course):
         if not parts:
             return None
         peak = max(
-            (part for part in parts if self.warned is None or part.start <= self.warned),
+            (part for part in parts if self.fell is None or part.start <= self.fell.row),
             key=lambda part: (max(part.low, 0.0), part.mean),
         )
         later = [part for part in parts if part.start >= peak.stop]
@@ -150,7 +150,7 @@ class Case(Course):
             return None
         trough, end = min(later, key=lambda part: part.high), later[-1]
         lost = end.mean < 0.1 * peak.mean or end.high < 0.02
-        if self.warned is None and not (lost and self.repeated < 2):
+        if self.fell is None and not (lost and self.repeated < 2):
             return None
         if not (lost or clearly_below(end, peak) or trough.high < peak.low / 2):
             return None
@@ -253,7 +253,7 @@ class Case(Course):
         """
         idle = self.idle_share()
         low = lower_share(idle)
-        if low < _IDLE or self.warned is not None or len(self.parts) > 1 or self.rises():
+        if low < _IDLE or self.fall is not None or len(self.parts) > 1 or self.rises():
             return None
         level = self.show(self.whole)
         why, change = "", tuple(text.format(level=level) for text in advice.WHICH_END)
@@ -438,11 +438,11 @@ class Case(Course):
                     advice.VERIFIER[:1],
                 )
             )
-        if self.warned is not None and verdict not in FALLEN | {BROKEN}:
+        if self.fall is not None and verdict not in FALLEN | {BROKEN}:
             found.append(
                 Concern(
-                    f"there was a warning at step {self.steps[self.warned]:g}; the fall is not "
-                    f"established, or the {self.noun} came back"
+                    f"{self.warning_words()}; the fall is not established, or the {self.noun} "
+                    "came back"
                 )
             )
         last = self.parts[-1] if len(self.parts) > 1 else None
