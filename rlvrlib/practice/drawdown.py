@@ -16,15 +16,19 @@ from rlvrlib import Array
 
 EARLIER = 20  # rows that must come before a fall
 WARNED, FELL = -1.5, 3.5  # levels of `boundary`, calibrated by simulation: measurements/falls.py
-_RECENT = 200  # rows that say how far a single row may count, and the least variance
+_RECENT = 200  # rows whose differences from the 20 before each say how far a row may count, and
+# what its variance is at least
 _BLOCK = 1000  # rows that are scanned at once
 _LAG = 1.2  # what is estimated leaves out the newest sixth of the rows: a fall is no noise
-_STRETCH = 50  # rows of a stretch with a level and a rise of its own
+_STRETCH = 40  # rows of a stretch with a level and a rise of its own
+_BEGINNING = 5  # rows that are left out where others are enough: runs often rise at first
 _DOUBT = 3.0  # standard errors that are added to an autocorrelation, in proportion to it
 _FEW = 3.0  # weight of the uncertainty of the correlation time
 _QUARTILE = 0.6745  # of the normal distribution
 _ALIKE = 1e-9  # rows that differ by less count as equal
-_RAW, _AWAY, _COUNTED = 0, 1, 2  # running sums: of the rows, of distances, of what rows count as
+# Running sums: of rows, of their differences from the mean of the 20 before and the sizes of
+# these, and of what rows count as.
+_RAW, _AWAY, _FAR, _COUNTED = range(4)
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Drawdown:
 
     with the long-run variance ``V`` of the rows before the fall. ``z`` is reduced for a skewed
     distribution and for few rows, and must exceed `boundary`. A row counts at most about as far
-    below the last 200 as the lowest of 400 normal rows would lie. How often a series whose mean
+    below the 20 before it as the lowest of 400 normal rows would lie. How often a series whose mean
     does not fall ever crosses is measured (diagnose_a_run).
 
     Parameters
@@ -78,7 +82,7 @@ class Drawdown:
         self.falls: dict[float, list[Fall | None]] = {
             level: [None] * runs for level in (WARNED, FELL)
         }
-        self._values, self._sums = np.zeros((0, runs)), np.zeros((3, 3, 1, runs))
+        self._values, self._sums = np.zeros((0, runs)), np.zeros((4, 3, 1, runs))
         self._origin = np.zeros(runs)
         self._drops, self._known, self._next = np.zeros((0, runs)), 0, EARLIER
 
@@ -120,19 +124,18 @@ class Drawdown:
         if new > len(self._values):
             more = np.zeros((max(new, 1024), rows.shape[1]))
             self._values = np.concatenate([self._values, more])
-            self._sums = np.concatenate([self._sums, np.tile(more, (3, 3, 1, 1))], axis=2)
+            self._sums = np.concatenate([self._sums, np.tile(more, (4, 3, 1, 1))], axis=2)
         if not old:
             self._origin = rows[0].copy()
         self._values[old:new], self.rows = rows, new
         rows = rows - self._origin
         self._add(_RAW, old, rows)
         stop = np.arange(old, new)
-        start = np.maximum(stop - _RECENT, 0)
-        count = np.maximum(stop - start, 1)[:, None]
-        total, away = self._sums[_RAW, 0], self._sums[_AWAY, 0]
-        mean = (total[stop] - total[start]) / count
-        self._add(_AWAY, old, np.abs(rows - mean))
-        spread = (away[stop] - away[start]) / count * np.sqrt(np.pi / 2)
+        mean = self._mean(_RAW, stop, EARLIER)
+        self._add(_AWAY, old, rows - mean)
+        self._add(_FAR, old, np.abs(rows - mean))
+        spread = self._mean(_FAR, stop, _RECENT) * np.sqrt(np.pi / 2)
+        count = np.clip(stop, 1, _RECENT)[:, None]
         lowest = mean - np.sqrt(2 * np.log(2 * count)) * spread
         known = (count >= EARLIER) & (spread > _ALIKE * np.abs(mean - rows))
         self._add(_COUNTED, old, np.where(known, np.maximum(rows, lowest), rows))
@@ -145,11 +148,18 @@ class Drawdown:
             added = np.add.accumulate(np.concatenate([sums[old : old + 1], rows**power]))
             sums[old : old + len(added)] = added
 
+    def _mean(self, which: int, stop: np.ndarray, rows: int) -> Array:
+        """Mean of up to ``rows`` rows before each row."""
+        start = np.maximum(stop - rows, 0)
+        sums = self._sums[which, 0]
+        return (sums[stop] - sums[start]) / np.maximum(stop - start, 1)[:, None]
+
     def _estimate(self) -> None:
         """What is estimated anew whenever the rows have grown by a tenth."""
         self._next = max(self.rows + 1, int(1.1 * self.rows))
         self._known = max(EARLIER, int(self.rows / _LAG))
-        past = np.diff(self._sums[_COUNTED, 0, : self._known + 1], axis=0)
+        begun = min(max(self._known - _STRETCH, 0), _BEGINNING)
+        past = np.diff(self._sums[_COUNTED, 0, begun : self._known + 1], axis=0)
         self.together, self._drops = correlation_time(past), usual_drops(past)
 
     def _scan(self, stops: np.ndarray) -> None:
@@ -160,10 +170,10 @@ class Drawdown:
         first = np.minimum(first, middle - 1)
         recent = np.maximum(middle - _RECENT, 0)
         w, u = later[..., None], earlier[..., None]
-        raw, _, counted = self._sums
+        away, counted = self._sums[_AWAY], self._sums[_COUNTED]
         mean, before = _moments(counted, first, middle)
         level, after = _moments(counted, middle, np.broadcast_to(stops, middle.shape))
-        nearby = _moments(raw, recent, middle)[1]
+        nearby = _moments(away, recent, middle)[1]
         fall = mean - level
         alike = np.maximum(before, nearby) <= _ALIKE * fall**2
         spread = np.maximum((u * before + w * after) / (u + w), nearby)
@@ -186,7 +196,7 @@ class Drawdown:
         w, u, stop = later[pair, 0], earlier[pair, 0], stops[row]
         third = np.minimum(
             _third_moment(counted, stop - w - u, stop - w, run),
-            _third_moment(raw, np.maximum(stop - w - _RECENT, 0), stop - w, run),
+            _third_moment(away, np.maximum(stop - w - _RECENT, 0), stop - w, run),
         )
         third = np.where(alike, -(fall**3) / u, third)
         hang = long_run / variance
@@ -249,7 +259,7 @@ def few_rows(t: Array, freedom: Array) -> Array:
 def correlation_time(values: Array) -> Array:
     """Over how many rows the noise of each column hangs together: long-run variance over variance.
 
-    From the autocorrelations within stretches of 50 rows, each with a level and a rise of its own,
+    From the autocorrelations within stretches of 40 rows, each with a level and a rise of its own,
     corrected for what these take away: the larger of that of an autoregression of order one and of
     the sum of the first autocorrelations that are clear of their noise. Where rows hang together it
     is rather too large than too small.
@@ -279,7 +289,7 @@ def usual_drops(values: Array) -> Array:
     shape ``(scales, runs)``: from their upper quartile, which a single fall does not move, less the
     uncertainty of a variance from so few blocks.
 
-    It sees what an autocorrelation within 50 rows does not: slow drift, seasons, epochs.
+    It sees what an autocorrelation within 40 rows does not: slow drift, seasons, epochs.
     """
     rows, runs = values.shape
     sums = np.concatenate([np.zeros((1, runs)), np.cumsum(values, axis=0)])
