@@ -315,7 +315,7 @@ def main() -> None:
             })
             print(rows, cell.name, warned, fell, flush=True)
     about = {
-        "script": "measurements/falls.py", "seed": asked.seed, "runs": asked.runs,
+        "script": "measurements/falls.py", "seed": asked.seed,
         "levels": {"warned": WARNED, "fell": FELL},
         "versions": {name: version(name) for name in ("numpy", "scipy")},
         "python": platform.python_version(), "written": time.strftime("%Y-%m-%d"),
