@@ -8,12 +8,12 @@ given here.
 from __future__ import annotations
 
 import csv
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from docutils import nodes
+from folded import open_text, words
 from matplotlib.figure import Figure
 from notebook_figures import drawn
 from scipy.special import expit
@@ -125,19 +125,17 @@ WORDS_PER_HOUR = 3000  # slowly, as mathematics is read
 
 
 class StudentRoute(SphinxRole):
-    """``{student-route}`words` ``: the length of the student's chapters with their proofs, without
-    solutions of exercises; ``hours``: the time that takes.
+    """``{student-route}`words` ``: what stands open in the student's chapters; ``hours``: the time
+    that takes.
     """
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-        words = 0
+        found = 0
         for stem in ROUTE:
             path = Path(self.env.srcdir) / "book" / f"{stem}.md"
             self.env.note_dependency(str(path))
-            text = path.read_text(encoding="utf-8")
-            text = re.sub(r"(`{3,})\{solution\}.*?\n\1", "", text, flags=re.DOTALL)
-            words += len(re.sub(r"\$\$[^$]+\$\$|\$[^$]+\$", "formula", text).split())
-        shown = {"words": round(words, -3), "hours": max(1, round(words / WORDS_PER_HOUR))}
+            found += words(open_text(path.read_text(encoding="utf-8")))
+        shown = {"words": round(found, -3), "hours": max(1, round(found / WORDS_PER_HOUR))}
         return [nodes.Text(f"{shown[self.text]:,}")], []
 
 

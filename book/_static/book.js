@@ -23,13 +23,25 @@ addEventListener("DOMContentLoaded", () => {
   for (const item of document.querySelectorAll(".citation-list, .citation-list .citation")) item.removeAttribute("role");
 });
 
-// Paper is light, whatever the screen is.
+// Paper is light, whatever the screen is, and nothing on it is folded.
 addEventListener("beforeprint", () => {
+  const folded = [...document.querySelectorAll("article details:not([open])")];
+  for (const part of folded) part.open = true;
+  addEventListener("afterprint", () => folded.forEach(part => (part.open = false)), { once: true });
   const page = document.documentElement.dataset;
   const theme = page.theme;
   page.theme = "light";
   addEventListener("afterprint", () => (page.theme = theme), { once: true });
 });
+
+// A link to what is folded unfolds it.
+const unfold = () => {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  for (let part = target?.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
+  if (target?.closest("details")) target.scrollIntoView();
+};
+addEventListener("DOMContentLoaded", unfold);
+addEventListener("hashchange", unfold);
 
 // What scrolls inside itself must be reachable by the keyboard, at every width and once the mathematics is there.
 const reach = () => {
