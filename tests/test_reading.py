@@ -62,5 +62,5 @@ def test_what_is_folded_is_not_counted() -> None:
 
 
 def test_a_fence_that_is_not_closed_is_an_error() -> None:
-    with pytest.raises(ValueError, match="'{dropdown} More' is open at its end"):
+    with pytest.raises(ValueError, match=r"'\{dropdown\} More' is open at its end"):
         open_text("One.\n\n::::{dropdown} More\nHidden.\n\n```text\nx\n```\n")
