@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, exprel, log_ndtr
 
 from rlvrlib.checks import finite, inside, last_axis, non_negative, one_of, whole
-from rlvrlib.problems import Array, Problem, Regularity, unit
+from rlvrlib.problems import Array, Problem, Regularity, find_root, unit
 
 __all__ = ["CorrelatedWindow"]
 
@@ -204,8 +204,6 @@ def limit_step(failure_rate: ArrayLike, offset: ArrayLike = 0.0) -> Array:
     failure_rate : ``F``, in (0, 1), which gives the half-width ``u``.
     offset : ``delta``, of the window beside the mean, in standard deviations of the count.
     """
-    from scipy.optimize import elementwise
-
     failure = inside("(0, 1)", failure_rate=failure_rate)
     failure, delta = np.broadcast_arrays(failure, np.abs(finite(offset=offset)))
 
@@ -213,7 +211,7 @@ def limit_step(failure_rate: ArrayLike, offset: ArrayLike = 0.0) -> Array:
         return np.logaddexp(log_ndtr(delta - u), log_ndtr(-delta - u)) - np.log(failure)
 
     bracket = np.zeros(delta.shape), delta + 40.0  # where F is 1, and where it underflows
-    u = elementwise.find_root(excess, bracket, args=(failure, delta)).x
+    u, _ = find_root(excess, bracket, args=(failure, delta))
     density = np.exp(-((delta - u) ** 2) / 2) / np.sqrt(2 * np.pi)
     # (phi(delta - u) - phi(delta + u)) / delta, also for delta = 0
     pull = 2 * u * density * exprel(-2 * delta * u)

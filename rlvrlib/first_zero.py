@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rlvrlib.bandits import SoftmaxBandit, log_mean_exp
 from rlvrlib.checks import finite, inside
-from rlvrlib.problems import Array, Problem, alignment, log_sum_exp, unit
+from rlvrlib.problems import Array, Problem, alignment, find_root, log_sum_exp, unit
 
 # The scan: its first point in natural scales, and the ratio of neighbouring points.
 _FIRST, _RATIO = 1e-4, 1.05
@@ -197,9 +197,6 @@ def zero_between(
     ------
     ValueError : a gain that is lost in rounding.
     """
-    # a third of a second to load, which the command rlvr does not need
-    from scipy.optimize import elementwise
-
     index = np.flatnonzero(wanted)
     result = np.zeros(wanted.size)
     if not len(index):
@@ -213,14 +210,12 @@ def zero_between(
         return gain(steps.reshape(wanted.shape)).reshape(-1)[index]
 
     bracket = start[index], np.where(wanted, high, 0.0).reshape(-1)[index]
-    root = elementwise.find_root(
-        gain_of, bracket, args=(index,), tolerances={"xrtol": 1e-15, "fatol": 0}
-    )
-    if not np.all(root.success):
+    root, found = find_root(gain_of, bracket, args=(index,))
+    if not np.all(found):
         raise ValueError(
             "theta and direction must give a measurable gain, got one that is lost in rounding"
         )
-    result[index] = root.x
+    result[index] = root
     return result.reshape(wanted.shape)
 
 

@@ -337,6 +337,7 @@ class MarkovTokens(SampledProblem):
             + self._tokens
             + size * np.arange(mass.size // size)[:, None, None]
         )
+        place = place.astype(np.intp)  # bincount takes pointers, which have 32 bits in a browser
         going = np.asarray(
             np.bincount(place.ravel(), mass.ravel(), minlength=mass.size), dtype=float
         ).reshape(mass.shape)

@@ -17,7 +17,7 @@ from scipy.special import logit
 
 from rlvrlib.bandits import LogLinearBandit
 from rlvrlib.checks import inside, last_axis, non_negative, positive, whole
-from rlvrlib.problems import Array, Problem, Regularity, unit
+from rlvrlib.problems import Array, Problem, Regularity, find_root, unit
 
 __all__ = ["OvershootInstance", "collapse_updates", "critical_step"]
 
@@ -118,9 +118,6 @@ def critical_step(delta: ArrayLike) -> Array:
     ------
     ValueError : ``delta`` is not positive.
     """
-    # a third of a second to load, which the command rlvr does not need
-    from scipy.optimize import elementwise
-
     delta = inside("(0, inf]", delta=delta)
     ordinary = np.where((delta < 1) & (delta > _SERIES), delta, 0.5)
 
@@ -133,12 +130,10 @@ def critical_step(delta: ArrayLike) -> Array:
 
     # eta^2/2 >= log cosh eta >= eta - log 2 puts the root between 2 delta and log 2 / (1 - delta).
     bracket = (ordinary, 1.1 * np.log(2) / (1 - ordinary))
-    root = elementwise.find_root(
-        excess, bracket, args=(ordinary,), tolerances={"xrtol": 4e-16, "fatol": 0}
-    )
+    root, _ = find_root(excess, bracket, args=(ordinary,), relative=4e-16)
     tiny = np.minimum(delta, _SERIES)  # its square may vanish; the next term is below rounding
     return np.where(
-        delta < 1, np.where(delta > _SERIES, root.x, 2 * tiny * (1 + 2 * tiny**2 / 3)), np.inf
+        delta < 1, np.where(delta > _SERIES, root, 2 * tiny * (1 + 2 * tiny**2 / 3)), np.inf
     )[()]
 
 

@@ -9,6 +9,7 @@ nothing else in the library needs to know its policy.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
 
@@ -282,6 +283,27 @@ def unit_or_any(update: Array) -> tuple[Array, NDArray[np.bool_]]:
     """As `unit_or_zero`, with the first axis in place of the direction that a zero has not."""
     along, moves = unit_or_zero(update)
     return np.where(moves[..., None], along, np.eye(1, update.shape[-1])[0]), moves
+
+
+def find_root(
+    function: Callable[..., Array],
+    bracket: tuple[Array, Array],
+    args: tuple[Array, ...] = (),
+    relative: float = 1e-15,
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Root of each element of ``function`` inside its ``bracket``, and whether it was found:
+    Chandrupatla's method of SciPy, to a ``relative`` width of the bracket.
+    """
+    try:  # a third of a second to load, which the command rlvr does not need
+        from scipy.optimize.elementwise import find_root as chandrupatla
+    except ImportError:  # SciPy 1.14, the newest that a browser has: the same, before it was public
+        from scipy.optimize._chandrupatla import _chandrupatla
+
+        root = _chandrupatla(function, *bracket, args=args, xatol=0, xrtol=relative, fatol=0)
+    else:
+        tolerances = {"xrtol": relative, "fatol": 0}
+        root = chandrupatla(function, bracket, args=args, tolerances=tolerances)
+    return root.x, root.success
 
 
 def log_sum_exp(values: Array) -> Array:

@@ -48,7 +48,7 @@ def min_norm_coefficients(gaps: ArrayLike, included: ArrayLike = True) -> Array:
     included : shape ``(..., Q)``, the prompts that take part.
     """
     # a third of a second to load, which the command rlvr does not need
-    from scipy.optimize import nnls
+    from scipy.optimize import lsq_linear, nnls
 
     gaps = np.asarray(gaps, dtype=float)
     if gaps.ndim < 2 or 0 in gaps.shape or not np.all(np.isfinite(gaps)):
@@ -64,7 +64,11 @@ def min_norm_coefficients(gaps: ArrayLike, included: ArrayLike = True) -> Array:
     coefficients, maxiter = np.zeros(members.shape), 100 + 30 * members.shape[-1]
     # SciPy's solver takes one problem at a time
     for index in map(tuple, np.argwhere(size[..., 0, 0])):
-        coefficients[index] = nnls(systems[index], target, maxiter=maxiter)[0]
+        try:
+            coefficients[index] = nnls(systems[index], target, maxiter=maxiter)[0]
+        except RuntimeError:  # that of SciPy 1.14 gives up on one in a hundred
+            fit = lsq_linear(systems[index], target, (0, np.inf), method="bvls", tol=1e-15)
+            coefficients[index] = fit.x
     total = coefficients.sum(axis=-1, keepdims=True)
     coefficients = np.divide(coefficients, total, out=coefficients, where=total > 0)
     distance = np.linalg.norm(
