@@ -227,7 +227,8 @@ def as_png() -> None:
 
     # A picture cannot take the page's colours: it keeps a light background of its own.
     set_matplotlib_formats("png")
-    get_ipython().display_formatter.formatters["image/png"].for_type(Figure, to_png)
+    if get_ipython() is not None:
+        get_ipython().display_formatter.formatters["image/png"].for_type(Figure, to_png)
 
 
 def to_png(figure: Figure) -> bytes:

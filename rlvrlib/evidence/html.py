@@ -8,30 +8,29 @@ the reader's system.
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from latex2mathml.converter import convert
-from pygments.formatters import HtmlFormatter
 
 from rlvrlib.evidence import claims
 from rlvrlib.evidence.figures import inline_svg
 
+_STYLE = Path(__file__).with_name("page.css")
 _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
     "form-action 'none'"
 )
 
 
-def document(title: str, body: str) -> str:
-    """A whole page around a body of HTML."""
+def document(title: str, body: str, style: str = "") -> str:
+    """A whole page around a body of HTML, with a style of its own beside that of all pages."""
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta name="color-scheme" content="light dark"><title>{html.escape(title)}</title>'
-        f"<style>{_style()}</style></head>\n<body><main>\n{body}\n</main></body></html>\n"
+        f"<style>{_STYLE.read_text(encoding='utf-8')}{style}</style></head>\n<body><main>\n{body}\n</main></body></html>\n"
     )
 
 
@@ -79,13 +78,3 @@ def figure(svg: str, prefix: str, alt: str, caption: str = "") -> str:
     """
     below = f"<figcaption>{typeset(caption)}</figcaption>" if caption else ""
     return f"<figure>{inline_svg(svg, prefix, alt)}{below}</figure>"
-
-
-def _style() -> str:
-    light, dark = (
-        HtmlFormatter(style=name).get_style_defs("pre") for name in ("xcode", "github-dark")
-    )
-    keep = re.compile(r"^pre \.\w+ .*$", re.MULTILINE)  # tokens alone; the ground is the page's
-    own = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
-    tokens, at_night = ("".join(keep.findall(style)) for style in (light, dark))
-    return f"{own}{tokens}@media (prefers-color-scheme: dark) {{{at_night}}}"

@@ -44,7 +44,16 @@ def notebook_page(name: str, run: Run) -> str:
             html.claims_table(run.claims),
             "<h2>The notebook</h2>",
         ]
-    return html.document(name, "\n".join(["<header>", *head, "</header>", cells]))
+    return html.document(name, "\n".join(["<header>", *head, "</header>", cells]), _colours())
+
+
+def _colours() -> str:
+    """Of the words of code, for light and for dark; the ground is the page's."""
+    light, dark = (
+        "".join(re.findall(r"(?m)^pre \.\w+ .*$", HtmlFormatter(style=name).get_style_defs("pre")))
+        for name in ("xcode", "github-dark")
+    )
+    return f"{light}@media (prefers-color-scheme: dark) {{{dark}}}"
 
 
 # ---- cells
