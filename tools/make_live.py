@@ -143,10 +143,15 @@ def library(root: Path) -> bytes:
             path = Path(str(entry.locate()))
             if path.suffix in (".py", ".txt") and ".." not in entry.parts:
                 files[entry.as_posix()] = path
+    return archive(files)
+
+
+def archive(files: dict[str, Path]) -> bytes:
+    """The files by their names as a ZIP, the same in every build."""
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(file, "w") as packed:
         for name, path in sorted(files.items()):
-            archive.writestr(zipfile.ZipInfo(name), path.read_bytes(), zipfile.ZIP_DEFLATED)
+            packed.writestr(zipfile.ZipInfo(name), path.read_bytes(), zipfile.ZIP_DEFLATED)
     return file.getvalue()
 
 
@@ -196,7 +201,11 @@ def add(root: Path, site: Path, kept: Path) -> int:
         if notebook.metadata.get("requires") or not page.is_file():
             continue
         facts = {"cells": cells(notebook), "fields": fields(root, notebook), "bytes": total}
+        facts["data"] = bool(notebook.metadata.get("data"))
         (live / f"{path.stem}.json").write_text(json.dumps(facts), encoding="utf-8")
+        data = {name: path.parent / name for name in notebook.metadata.get("data", [])}
+        if data:
+            (live / f"{path.stem}.zip").write_bytes(archive(data))
         pages += _with_script(page, path.stem)
     _with_script(site / "book" / "diagnose_a_run.html", "")
     return pages

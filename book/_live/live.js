@@ -112,7 +112,7 @@ function showForm(panel, open, status, cells, facts) {
     const edited = Object.fromEntries(facts.cells.map((cell, index) => [index, source(cells[index])])
       .filter(([index, text]) => edit.disabled && text !== undefined && text.trim() !== facts.cells[index].source.trim()));
     const seconds = () => ((performance.now() - began) / 1000).toFixed(1);
-    send({ kind: "run", cells: facts.cells, given: given(), edited }, message => ({
+    send({ kind: "run", notebook, cells: facts.cells, data: facts.data, given: given(), edited }, message => ({
       loading: () => { status.textContent = `Loading ${message.what} …`; },
       refused: () => idle(`Not run: ${message.message}`),
       cell: () => { bar.value = message.index; status.textContent = `Cell ${message.index + 1} of ${cells.length}, ${seconds()} s`; },

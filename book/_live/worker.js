@@ -22,9 +22,10 @@ async function start() {
 // A dictionary of Python's as an object, whatever it holds.
 const plain = value => value.toJs({ dict_converter: Object.fromEntries });
 
-async function run({ cells, given, edited }) {
+async function run({ notebook, cells, data, given, edited }) {
   const python = await (ready ??= start());
   tell("loading", { what: "the notebook" });
+  if (data) python.unpackArchive(await (await fetch(`${FILES}${notebook}.zip`)).arrayBuffer(), "zip");
   const { Page } = python.pyimport("rlvrlib.running.in_page");
   try {
     page?.destroy();
