@@ -11,7 +11,7 @@ export OPENBLAS_NUM_THREADS = 1
 export MKL_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book pdf test test-all serve binary lm test-lm bench clean refresh lock
+.PHONY: help setup book live pdf test test-all serve binary lm test-lm bench clean refresh lock
 # The notebooks that need the extra lm name it in their metadata.
 LM_NOTEBOOKS = $(shell grep -l '"requires"' notebooks/*.ipynb)
 
@@ -31,6 +31,9 @@ setup: .venv/.ready ## create .venv with the exact versions of requirements.lock
 
 book: setup ## execute the notebooks that are out of date and build the site
 	@$(BIN)/python tools/make_book.py --profile $(PROFILE)
+
+live: book ## let the pages of the site run in the browser (fetches 80 MB once, from npm and the package index)
+	@$(BIN)/python tools/make_live.py
 
 pdf: setup ## print the whole book to one PDF, _build/pdf/the-safe-step.pdf (needs Chromium)
 	@$(BIN)/python tools/make_pdf.py --profile $(PROFILE)

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import make_live
 from book_execution import BookError, execute_all, read_profile, refresh
 from book_site import build_site, current_pdf, provenance, publish, site_key
 
@@ -101,6 +102,8 @@ def _bring_site_up_to_date(root: Path, profile: str, work: Path) -> Path:
     plain_build_since = profile == "default" and (root / "_build" / ".doctrees").exists()
     if not built or plain_build_since or not (site / "index.html").exists():
         publish(root, work, site, pdf)
+        if make_live.complete(root / make_live.KEPT):
+            make_live.add(root, site, root / make_live.KEPT)
         memory.write_text(key)  # last: a run that stops before this builds and publishes again
     return site / "index.html"
 

@@ -112,7 +112,8 @@ class _Kernel:
     def installed(self) -> Iterator[None]:
         """The modules that a cell imports, in place for as long as it runs."""
         modules: dict[str, dict[str, Any]] = {
-            "IPython": {"get_ipython": lambda: None},  # no shell: Matplotlib asks too
+            # no shell: Matplotlib asks for it, and for the version
+            "IPython": {"get_ipython": lambda: None, "version_info": (9, 0)},
             "IPython.display": {"display": self.display},
             "matplotlib_inline": {},
             "matplotlib_inline.backend_inline": {"set_matplotlib_formats": self.use_format},
