@@ -288,7 +288,7 @@ def unit_or_any(update: Array) -> tuple[Array, NDArray[np.bool_]]:
 def find_root(
     function: Callable[..., Array],
     bracket: tuple[Array, Array],
-    args: tuple[Array, ...] = (),
+    args: tuple[NDArray[Any], ...] = (),
     relative: float = 1e-15,
 ) -> tuple[Array, NDArray[np.bool_]]:
     """Root of each element of ``function`` inside its ``bracket``, and whether it was found:

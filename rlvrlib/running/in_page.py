@@ -69,10 +69,11 @@ class Page:
 def _execute(source: str, names: dict[str, Any], index: int) -> None:
     """Run the source; the value of a last expression is printed, as Jupyter does."""
     body = ast.parse(source)
-    last = body.body.pop() if body.body and isinstance(body.body[-1], ast.Expr) else None
-    file = f"<cell {index}>"
+    file, last = f"<cell {index}>", body.body[-1] if body.body else None
+    if isinstance(last, ast.Expr):
+        body.body.pop()
     exec(compile(body, file, "exec"), names)
-    if last is not None:
+    if isinstance(last, ast.Expr):
         value = eval(compile(ast.Expression(last.value), file, "eval"), names)
         if value is not None:
             print(repr(value))
