@@ -90,7 +90,8 @@ def printed(stem: str, quick: bool, factor: float) -> list[str]:
 def _scaled(value: Any, factor: float) -> Any:
     if isinstance(value, list):
         return [_scaled(one, factor) for one in value]
-    return value * factor if isinstance(value, float) else value
+    moves = isinstance(value, float) and not value.is_integer()
+    return value * factor if moves else value
 
 
 def in_a_process(stem: str, quick: bool, factor: float, environment: dict[str, str]) -> list[str]:
@@ -124,7 +125,8 @@ def main() -> None:
                 if line[:2] in ("- ", "+ ")
             ]
             changed += len(lines)
-            print("\n".join([f"{stem}, {way}:", *lines] if lines else []), end="", flush=True)
+            if lines:
+                print(f"{stem}, {way}:", *lines, sep="\n", flush=True)
         print(f"{stem}: {changed or 'no'} lines changed", flush=True)
 
 

@@ -443,12 +443,15 @@ def overshoot(m: UpdateMap, rate: Values, side: int) -> Array:
 
 
 def homing_point(m: UpdateMap, rate: Values, side: int) -> Array:
-    """Distance of the outermost point that one update takes exactly to the summit, to a resolution
-    of ``reach / 4000``, shape of the rates; infinite where there is none.
+    """Distance of the outermost point that one update takes exactly to the summit, shape of the
+    rates: the reach where an update passes the summit even from there, infinite where none does.
     """
-    y = np.linspace(0, m.reach, 4001)
+    rate, y = np.asarray(rate, dtype=float), np.linspace(0, m.reach, 4001)
     passes = np.multiply.outer(rate, m.speed(y, side)) > y
-    outermost = y[len(y) - 1 - np.argmax(passes[..., ::-1], axis=-1)]
+    last = len(y) - 1 - np.argmax(passes[..., ::-1], axis=-1)
+    outermost, turns = np.asarray(y[last]), passes.any(axis=-1) & (last < len(y) - 1)
+    between = y[last[turns]], y[last[turns] + 1]
+    outermost[turns] = _zero(lambda z: rate[turns] * m.speed(z, side) - z, *between)
     return np.where(passes.any(axis=-1), outermost, np.inf)[()]
 
 
