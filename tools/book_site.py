@@ -19,7 +19,8 @@ HERE = Path(__file__).resolve().parent
 # Beside book/ and the notebooks.
 SOURCES = ("_config.yml", "_toc.yml", "CITATION.cff", "CHANGELOG.md")
 LOGS = "notebooks/data/grpo"  # pages draw these runs and show what a log says
-TABLES = ("benchmarks/results", LOGS, "notebooks/data/planted_errors")
+DATA = tuple(f"notebooks/data/{name}" for name in ("planted_errors", "museum"))
+TABLES = ("benchmarks/results", LOGS, *DATA)
 PDF_NAME = "the-safe-step.pdf"
 PACKAGES = ("rlvrlib", "numpy", "scipy", "matplotlib", "jupyter-book")
 
