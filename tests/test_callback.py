@@ -13,18 +13,14 @@ import pytest
 
 from rlvrlib.practice import callback
 from rlvrlib.practice.callback import Loop
-from rlvrlib.practice.diagnosis import diagnose, watched
-from rlvrlib.practice.drawdown import Drawdown
+from rlvrlib.practice.diagnosis import diagnose
 from rlvrlib.practice.run_log import from_rows
-from rlvrlib.practice.signals import read_signals
 
 FALLING = corpus.rows(80, level=lambda k: np.where(k < 0.6, 0.7, 0.02))
 
 
 def first_warning(rows):
-    log = from_rows(rows)
-    fall = Drawdown().extend(watched(read_signals(log))).warning
-    return None if fall is None else float(log.step[fall.row])
+    return diagnose(from_rows(rows)).warning
 
 
 class Trainer:

@@ -342,3 +342,71 @@ def test_every_verdict_is_one_of_the_table():
     rows = [line.split("|") for line in section.splitlines() if line.startswith("| ")]
     named = [row[1].strip() for row in rows if row[1].strip() in VERDICTS]
     assert sorted(named) == sorted(VERDICTS)
+
+
+def test_a_smoothed_level_does_not_rise():
+    rng, rows = np.random.default_rng(4), np.empty(300)
+    for row, new in enumerate(rng.binomial(16, 0.5, 300) / 16):
+        rows[row] = 0.9 * rows[row - 1] + 0.1 * new if row else 0.5
+    for values in (rows, rows[::-1]):  # one of both goes up
+        assert log(300, reward=lambda s, values=values: values).verdict == PLATEAU
+
+
+def test_a_fall_that_the_cap_explains_has_no_other_reading():
+    found = log(
+        130,
+        reward=noisy(lambda s: np.interp(s, [0.5, 0.8], [0.6, 0.05])),
+        truncated=lambda s: np.interp(s, [0.5, 0.8], [0.02, 0.95]),
+        grad_norm=flat(0.2),
+    )
+    assert found.verdict in FALLEN and found.headline.endswith("Responses grew into the cap.")
+    assert found.do_first.startswith("Raise the cap")
+
+
+def test_the_last_number_before_a_break_has_not_moved():
+    found = log(
+        100,
+        reward=noisy(lambda s: np.where(s < 0.6, 0.5, 0.0), 0.001),
+        loss=lambda s: np.where(s < 0.59, 0.01, np.where(s < 0.6, 0.2, np.nan)),
+    )
+    assert found.verdict == BROKEN and "loss moved" not in found.headline
+
+
+def test_the_part_that_checks_the_answer_is_named():
+    rise, still = np.linspace(0, 0.5, 150), RNG.normal(0.15, 0.02, 150)
+    found = log(150, **{
+        "reward": lambda s: rise + still + RNG.normal(0, 0.3, 150),
+        "rewards/format/mean": lambda s: rise,
+        "rewards/correctness/mean": lambda s: still,
+    })
+    assert found.verdict == LEARNING
+    told = found.advice if "part of the reward" in found.headline else ["--success 'correctness'"]
+    assert "--success 'correctness'" in told[0]
+
+
+def test_a_reward_without_any_scatter_is_not_called_a_plateau():
+    found = log(100, reward=0.5)
+    assert found.verdict == UNDECIDED and "0.50 in every row" in found.headline
+    assert found.do_first.startswith("Find out what the reward 0.50 is")
+
+
+def test_why_a_warning_is_not_a_verdict():
+    little = log(200, reward=noisy(lambda s: np.where(s < 0.6, 0.8, 0.72), 0.01))
+    assert little.warning is not None and little.verdict not in FALLEN
+    assert "less than a quarter below 0.80" in little.against[0]
+    back = log(300, reward=noisy(lambda s: np.where(abs(s - 0.5) < 0.014, 0.1, 0.6)))
+    assert back.verdict == PLATEAU and back.against[0].endswith("the mean reward came back")
+    units = log(200, reward=noisy(lambda s: np.where(s < 0.6, 1000, 850), 20))
+    assert "changed by -1" in units.headline and "e+" not in units.headline
+    assert units.do_first.startswith("Look at what changed")
+
+
+def test_rows_that_name_their_runs_are_not_averaged():
+    rows = [
+        {"step": step, "reward": level + 0.001 * (step % 7), "run_id": name}
+        for step in range(40)
+        for name, level in (("a", 0.2), ("b", 0.8))
+    ]
+    log = from_rows(rows, run="b")
+    assert log["reward"].min() >= 0.8 and len(log.step) == 40
+    assert any("other runs" in note for note in from_rows(rows).notes)

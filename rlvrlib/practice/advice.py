@@ -78,6 +78,7 @@ VERIFIER = (
 LEARNING = ("Nothing needs to change. Watch the length and the pressure.",)
 WATCH = ("Keep the rate; watch what is listed against.",)
 PARTS = ("Judge by the part that checks the answer: log it on its own.",)
+KNOWN_PART = ("Judge by the part that checks the answer: --success {part!r}.",)
 PLATEAU = (
     f"Halve the learning rate for a while ({_RATE}): if the {{noun}} rises, the run was hovering "
     "(moves too long for the gap).",

@@ -15,6 +15,7 @@ from rlvrlib import Array
 MIN_ROWS = 20  # a reference needs that many rows
 _SHORTEST = 5  # rows of a segment
 _MAX_BLOCKS = 400
+CLEARLY = 0.75  # of a level: what lies below it has fallen by at least a quarter
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def standard_errors_apart(before: Segment, after: Segment) -> float:
 
 def clearly_below(part: Segment, peak: Segment) -> bool:
     """Significantly lower, and by at least a quarter."""
-    return standard_errors_apart(peak, part) < -3 and part.mean < 0.75 * peak.mean
+    return standard_errors_apart(peak, part) < -3 and part.mean < CLEARLY * peak.mean
 
 
 def lower_mean(values: Array) -> float:

@@ -60,6 +60,7 @@ class Course:
     fall, fell : the first crossings of the two boundaries of `Drawdown`; None.
     pressure : threshold pressure; None where the reward may not be used as a success rate.
     cut_counts : whether the verifier means to accept responses that were cut.
+    together : over how many rows the noise hangs together, see `Drawdown`.
     """
 
     log: RunLog
@@ -70,6 +71,7 @@ class Course:
     fell: Fall | None
     pressure: Pressure | None
     cut_counts: bool = False
+    together: float = 1.0
 
     def rises(self) -> tuple[Segment, Segment, str] | None:
         """The clearest rise: the start against the rest or half against half, each at 1.25%; the
@@ -85,7 +87,7 @@ class Course:
             start = segment(values, 0, early, spread=scatter)
             contrasts.append((start, segment(values, early, len(values)), RISE))
         rises = [
-            standard_errors_apart(lower, upper) / np.sqrt(self.repeated)
+            standard_errors_apart(lower, upper) / np.sqrt(self.alike(upper.mean - lower.mean))
             for lower, upper, _ in contrasts
         ]
         rise, (lower, upper, needed) = max(
@@ -124,6 +126,12 @@ class Course:
         enough = len(alike) >= max(MIN_ROWS // 4, len(self.values) / 4)
         return 1 / max(1 - float(alike.mean()), 0.01) if enough else 1.0
 
+    def alike(self, rise: float) -> float:
+        """How many rows count as one. A rise of a learning curve can look like noise that hangs
+        together, so that this counts only where no more than a plateau's change is at stake.
+        """
+        return max(self.repeated, self.together if rise < FLAT else 1.0)
+
     def split(self, place: int) -> tuple[Segment, Segment]:
         """The rows before a place and those from it on."""
         return segment(self.values, 0, place), segment(self.values, place, len(self.values))
@@ -151,7 +159,8 @@ class Course:
             then = float(np.nanmedian(scale[before]))
             first, last = row - MIN_ROWS // 2, row + MIN_ROWS // 2
             near = range(max(before.stop, first), min(last, len(scale) - 2))
-            now = np.array([median(scale[place : place + 3]) for place in near])
+            fewest = 3 if name in self.log.broken else 1  # no median of the last number before it
+            now = np.array([median(scale[place : place + 3], fewest) for place in near])
             far = np.abs(np.log(now / then)) if len(now) else now
             both_ways = name in ("length", "entropy", "rate")
             left = (far > np.log(factor)) & (both_ways | (now > then))
@@ -322,6 +331,18 @@ class Course:
             f"rows before {found.before:.2f}"
         )
 
+    def since_the_warning(self) -> str:
+        """Why a warning is not followed by a verdict of a fall."""
+        peak, end = max(self.parts, key=lambda part: part.mean), self.parts[-1]
+        if self.fell is None:
+            return "at the stricter level of a verdict no fall is established"
+        if standard_errors_apart(peak, end) < -SEGMENTS_RISE:
+            return (
+                f"at the end it is {self.show(end)} ({self.span(end)}), less than a quarter below "
+                f"{self.show(peak)} ({self.span(peak)}), which is not called a fall"
+            )
+        return f"the {self.noun} came back"
+
     def cut_words(self, share: float) -> str:
         """How many are cut, in words."""
         if self.log.has("truncated"):
@@ -334,10 +355,10 @@ class Course:
         return f" ({top:g} tokens)" if np.sum(longest == top) >= 3 else ""
 
 
-def median(values: Array) -> float:
-    """Of what is finite; NaN where nothing is."""
+def median(values: Array, fewest: int = 1) -> float:
+    """Of what is finite; NaN where fewer are."""
     known = values[np.isfinite(values)]
-    return float(np.median(known)) if len(known) else np.nan
+    return float(np.median(known)) if len(known) >= fewest else np.nan
 
 
 def short_number(value: float) -> str:

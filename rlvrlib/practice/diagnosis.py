@@ -202,7 +202,8 @@ def diagnose(
             optimizer=optimizer,
         )
     case = Case(
-        log, signals, steps, tuple(parts), falls.warning, falls.fell, pressure, cut_counts
+        log, signals, steps, tuple(parts), falls.warning, falls.fell, pressure, cut_counts,
+        float(falls.together[0]),
     )
     verdict, headline, supports, against, advice = case.decide()
     return Diagnosis(

@@ -45,6 +45,7 @@ KEYS: dict[str, tuple[str, ...]] = {
         "generation token per sample",
         "ac token per turn",
         "ac token per episode",
+        "length",
     ),
     "truncated": (
         "completion clipped ratio",
@@ -119,6 +120,7 @@ _SYNONYMS = {
     "lens": "length",
     "len": "length",
     "gen": "generation",
+    "resp": "response",
     "seq": "sequence",
     "seqlen": "sequence length",
     "lr": "learning rate",

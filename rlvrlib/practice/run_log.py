@@ -165,9 +165,10 @@ class Rows:
 
     def add(self, record: Record) -> None:
         """One more row."""
-        table = self._tables.get((record.form, record.run))
+        key = record.form, record.run or _run_name(record.row)
+        table = self._tables.get(key)
         if table is None:
-            table = self._tables[record.form, record.run] = _Columns(self._wanted)
+            table = self._tables[key] = _Columns(self._wanted)
         table.add(record.row, record.stream)
 
     def log(self, source: str) -> RunLog:
@@ -181,6 +182,12 @@ class Rows:
                     f"it has {some([*table.means, *table.names]) or 'no columns'}"
                 )
         return _assembled(table, printable(source), form, notes)
+
+
+def _run_name(row: Row) -> str:
+    """The run that a row names."""
+    name = row.get("run_id", row.get("run", ""))
+    return str(name) if isinstance(name, str | int) else ""
 
 
 def _chosen(

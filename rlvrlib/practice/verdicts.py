@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from rlvrlib.practice import advice
 from rlvrlib.practice.change_points import (
+    CLEARLY,
     MIN_ROWS,
     Segment,
     clearly_below,
@@ -58,6 +60,7 @@ VERDICTS = (
 )
 FALLEN = frozenset({FALL, COLLAPSE, RECOVERY})
 
+IN_A_PART = "Learning, in a part of the reward"
 _IDLE = 0.8  # signal is called starved where at least this share of the groups moves nothing
 _OFTEN_CUT = 0.3  # a share of cut responses that is worth a line
 
@@ -163,7 +166,8 @@ class Case(Course):
             for sentence in (advice.SHORTER_STEPS if moved else advice.FIND_THE_CAUSE)
         ]
         held = "nothing else in it had grown before" if still else "it holds nothing that could"
-        reading = f"The log does not show why: {held}."
+        capped = self.grew_into_the_cap(peak, end)
+        reading = "" if capped else f"The log does not show why: {held}."
         if moved:
             which = listed([text.partition(" went ")[0] for text in moved])
             reading = f"{which[0].upper()}{which[1:]} moved before or with it."
@@ -171,10 +175,11 @@ class Case(Course):
                 "a reading of this, not a proof, is that the steps were too long; harder prompts, "
                 "another mixture or the verifier can look the same"
             )
-        if capped := self.grew_into_the_cap(peak, end):
+        if capped:
             supports.append(capped)
-            change[1:1] = advice.MORE_AND_MORE_CUT
-            reading = f"Responses grew into the cap. {reading}"
+            place = 1 if moved else 0
+            change[place:place] = advice.MORE_AND_MORE_CUT
+            reading = f"Responses grew into the cap. {reading}".rstrip()
         if (
             clearly_below(trough, peak)
             and trough.high < peak.low / 2
@@ -363,17 +368,28 @@ class Case(Course):
             name, z = part
             return Answer(
                 LEARNING,
-                f"Learning, in a part of the reward ({name[:40]!r}).",
+                f"{IN_A_PART} ({name[:40]!r}).",
                 [
                     f"the part {name[:40]!r} of the reward rose, {z:.1f} standard errors from half "
                     "to half"
                 ],
                 self.other_parts(name),
-                advice.PARTS,
+                self.answer_advice(name),
+            )
+        if len(values) >= MIN_ROWS and np.ptp(values) < NOTHING:
+            level = self.show(self.whole)
+            return Answer(
+                UNDECIDED,
+                f"Cannot decide: the {self.noun} is {level} in every row, without the scatter that "
+                "sampled responses have.",
+                [],
+                (),
+                [sentence.format(level=level) for sentence in advice.WHICH_END],
             )
         error = 2 * float(np.hypot(first.error, second.error))
         change = second.mean - first.mean
-        words = f"{self.units(change):+.2g} ± {self.units(error):.2g}"
+        digits = partial(np.format_float_positional, precision=2, fractional=False, trim="-")
+        words = f"{digits(self.units(change), sign=True)} ± {digits(self.units(error))}"
         if abs(change) + error < FLAT:
             return Answer(
                 PLATEAU,
@@ -382,12 +398,26 @@ class Case(Course):
                 (),
                 [sentence.format(noun=self.noun) for sentence in advice.PLATEAU],
             )
-        much, needed = "which may be nothing or much", len(values) * (error / FLAT) ** 2
-        left = "less than is called a fall" if change + error < 0 else much
+        if change + error < 0:
+            little = second.mean >= CLEARLY * first.mean
+            left = (
+                "less than the quarter that is called a fall"
+                if little
+                else "which is not established as a fall: rows of this log hang together so long"
+            )
+            return Answer(
+                UNDECIDED,
+                f"Cannot decide: between the halves of {len(values)} rows the {self.noun} changed "
+                f"by {words}, {left}.",
+                [],
+                (),
+                [text.format(step=self.steps[first.stop]) for text in advice.FIND_THE_CAUSE],
+            )
+        needed = len(values) * (error / FLAT) ** 2
         return Answer(
             UNDECIDED,
             f"Cannot decide: between the halves of {len(values)} rows the {self.noun} changed by "
-            f"{words}, {left}.",
+            f"{words}, which may be nothing or much.",
             [
                 f"about {short_number(np.ceil(needed))} rows that scatter like these would show a "
                 f"change of {self.units(FLAT):.2g}"
@@ -395,6 +425,13 @@ class Case(Course):
             (),
             advice.MORE_ROWS,
         )
+
+    def answer_advice(self, rising: str) -> Sequence[str]:
+        """By which part to judge, where another one than that which rises checks the answer."""
+        for name in self.log.components:
+            if checks_answer(name) and name != rising:
+                return [sentence.format(part=name[:40]) for sentence in advice.KNOWN_PART]
+        return advice.PARTS
 
     # ---- what speaks against a verdict, whatever it is
 
@@ -405,7 +442,7 @@ class Case(Course):
         acts = [sentence for concern in concerns for sentence in concern.advice]
         if answer.advice is advice.LEARNING and concerns:
             change = acts or list(advice.WATCH)
-        elif answer.advice is advice.PARTS and acts:
+        elif answer.headline.startswith(IN_A_PART) and acts:
             change = acts
         else:
             change += acts
@@ -440,10 +477,7 @@ class Case(Course):
             )
         if self.fall is not None and verdict not in FALLEN | {BROKEN}:
             found.append(
-                Concern(
-                    f"{self.warning_words()}; the fall is not established, or the {self.noun} "
-                    "came back"
-                )
+                Concern(f"{self.warning_words()}; {self.since_the_warning()}")
             )
         last = self.parts[-1] if len(self.parts) > 1 else None
         if verdict == LEARNING and last is not None:
