@@ -27,6 +27,7 @@ from rlvrlib.practice.verdicts import (
     SOLVED,
     STARVED,
     TRUNCATION,
+    UNDECIDED,
     VERDICTS,
 )
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -377,19 +376,18 @@ class Case(Course):
                 self.answer_advice(name),
             )
         if len(values) >= MIN_ROWS and np.ptp(values) < NOTHING:
-            level = self.show(self.whole)
+            constant = self.show(self.whole)
             return Answer(
                 UNDECIDED,
-                f"Cannot decide: the {self.noun} is {level} in every row, without the scatter that "
-                "sampled responses have.",
+                f"Cannot decide: the {self.noun} is {constant} in every row, without the "
+                "scatter that sampled responses have.",
                 [],
                 (),
-                [sentence.format(level=level) for sentence in advice.WHICH_END],
+                [sentence.format(level=constant) for sentence in advice.WHICH_END],
             )
         error = 2 * float(np.hypot(first.error, second.error))
         change = second.mean - first.mean
-        digits = partial(np.format_float_positional, precision=2, fractional=False, trim="-")
-        words = f"{digits(self.units(change), sign=True)} ± {digits(self.units(error))}"
+        words = f"{_digits(self.units(change), sign=True)} ± {_digits(self.units(error))}"
         if abs(change) + error < FLAT:
             return Answer(
                 PLATEAU,
@@ -399,16 +397,15 @@ class Case(Course):
                 [sentence.format(noun=self.noun) for sentence in advice.PLATEAU],
             )
         if change + error < 0:
-            little = second.mean >= CLEARLY * first.mean
-            left = (
+            reason = (
                 "less than the quarter that is called a fall"
-                if little
+                if second.mean >= CLEARLY * first.mean
                 else "which is not established as a fall: rows of this log hang together so long"
             )
             return Answer(
                 UNDECIDED,
                 f"Cannot decide: between the halves of {len(values)} rows the {self.noun} changed "
-                f"by {words}, {left}.",
+                f"by {words}, {reason}.",
                 [],
                 (),
                 [text.format(step=self.steps[first.stop]) for text in advice.FIND_THE_CAUSE],
@@ -594,3 +591,8 @@ class Case(Course):
                     )
                 )
         return found
+
+
+def _digits(value: float, sign: bool = False) -> str:
+    """Two digits, never as a power of ten."""
+    return np.format_float_positional(value, 2, fractional=False, trim="-", sign=sign)
