@@ -197,9 +197,10 @@ ACCESSIBLE = """async rules => {
 # What scrolls inside itself must be reachable by the keyboard: that is what axe would ask of the
 # parts that were taken out.
 REACHABLE = """() => [...document.querySelectorAll(
-    "article .theme-svg-frame, article mjx-container[display=true], article pre")].filter(
+    "article .theme-svg-frame, article mjx-container, article pre")].filter(
   box => box.checkVisibility() && box.scrollWidth > box.clientWidth + 1
-    && box.tabIndex < 0 && !box.closest("[tabindex='0']"))
+    && getComputedStyle(box).overflowX !== "visible" && box.tabIndex < 0
+    && !box.closest("[tabindex='0']"))
   .map(box => `scrolls, but not by the keyboard: ${box.outerHTML.slice(0, 90)}`)"""
 
 SETTLED = """async () => {

@@ -46,9 +46,7 @@ addEventListener("hashchange", unfold);
 // What scrolls inside itself must be reachable by the keyboard, at every width and once the mathematics is there.
 const reach = () => {
   for (const box of document.querySelectorAll(".theme-svg-frame, article table, .pst-scrollable-table-container, article div.math, article pre, mjx-container"))
-    // A formula in a line is a few pixels wider than its box, and on a wide screen nothing of it is hidden.
-    if (box.scrollWidth - box.clientWidth > (box.matches("mjx-container:not([display])") ? 12 : 0)
-      && getComputedStyle(box).overflowX !== "visible") box.tabIndex = 0;
+    if (box.scrollWidth > box.clientWidth && getComputedStyle(box).overflowX !== "visible") box.tabIndex = 0;
 };
 addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(reach));
 addEventListener("resize", reach);
