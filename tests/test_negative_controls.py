@@ -243,6 +243,9 @@ PERTURBATIONS = [
     ("noisy_verifier", directions, "multiplier", times(1.2), {"late-constant"}),
     ("grpo_runs", rlvrlib, "advantages", squared, {"grpo-ratio"}),
     ("diagnose_a_run", pressure, "multiplier", times(1.2), {"logistic-exact"}),
+    ("claimed", directions, "multiplier", squared, {"sigmoid-reinforce", "sigmoid-grpo"}),
+    ("claimed", thresholds, "log_linear", times(1.5), {"half-gain"}),
+    ("claimed", verifiers.NoisyVerifier, "_markedness", times(1.1), {"rate-reinforce"}),
     ("plan_a_step_size", thresholds, "angle", times(1.2), {"guaranteed-success"}),
     ("blind_spots", directions, "multiplier", times(1.1), {"mode-law"}),
     (
@@ -291,5 +294,5 @@ def test_the_unperturbed_claims_hold(stem, monkeypatch):
     found = made_claims(stem, monkeypatch).values()
     verdicts = [claim.verdict for claim in found if claim.verdict != claims.RECORDED]
     assert found and not claims.unexplained(claim.row() for claim in found)
-    # A few leave the assumptions when they have few samples.
-    assert verdicts.count(claims.HOLDS) >= 0.8 * len(verdicts)
+    # A few leave the assumptions when they have few samples; what fails names its reason.
+    assert verdicts.count(claims.OUTSIDE) <= 0.2 * len(verdicts)
