@@ -292,8 +292,13 @@ def plant(error: Error) -> None:
     found.__code__ = next(one for one in _codes(code) if one.co_qualname == found.__qualname__)
 
 
+@cache
+def _tree(module: str) -> ast.Module:
+    return ast.parse((THEORY / f"{module}.py").read_text(encoding="utf-8"))
+
+
 def _statement(error: Error) -> tuple[Statement, ast.Module]:
-    tree = ast.parse((THEORY / f"{error.module}.py").read_text(encoding="utf-8"))
+    tree = _tree(error.module)
     for one in statements(error.module, tree):
         if (one.function, one.text, one.number) == (error.function, error.before, error.number):
             return one, tree
