@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 # Beside book/ and the notebooks.
 SOURCES = ("_config.yml", "_toc.yml", "CITATION.cff", "CHANGELOG.md")
 LOGS = "notebooks/data/grpo"  # pages draw these runs and show what a log says
-DATA = tuple(f"notebooks/data/{name}" for name in ("planted_errors", "museum"))
+DATA = tuple(f"notebooks/data/{name}" for name in ("planted_errors", "arena", "museum"))
 TABLES = ("benchmarks/results", LOGS, *DATA)
 PDF_NAME = "the-safe-step.pdf"
 PACKAGES = ("rlvrlib", "numpy", "scipy", "matplotlib", "jupyter-book")
