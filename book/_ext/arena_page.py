@@ -74,7 +74,7 @@ class ArenaTable(SphinxDirective):
             return [table(*safety(rows, facts["updates"]))]
         if what == ["notes"]:
             said = [
-                f"{row['rule']}, {row['family']}, {row['gradients']} gradients: {row['note']}"
+                f"{row['rule']}, {row['family']}, {row['gradients']}: {row['note'].split(', got')[0]}"
                 for row in rows
                 if row["note"] and not row["note"].startswith(ELSEWHERE)
             ]
