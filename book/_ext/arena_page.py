@@ -74,7 +74,8 @@ class ArenaTable(SphinxDirective):
             return [table(*safety(rows, facts["updates"]))]
         if what == ["notes"]:
             said = [
-                f"{row['rule']}, {row['family']}, {row['gradients']}: {row['note'].split(', got')[0]}"
+                ", ".join(row[name] for name in ("rule", "family", "gradients"))
+                + f": {row['note'].split(', got')[0]}"
                 for row in rows
                 if row["note"] and not row["note"].startswith(ELSEWHERE)
             ]
