@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-from rlvrlib.checks import finite, last_axis, whole
+from rlvrlib.checks import finite, instance, last_axis, whole_number
 from rlvrlib.directions import Direction
 from rlvrlib.moving import MovingProblem
 from rlvrlib.problems import Array, At, Notes, Problem, unit_or_zero
@@ -118,13 +118,15 @@ def ascend(
     ------
     ValueError : bad arguments, or a trajectory that left the range of floating-point numbers.
     """
-    whole(1, num_steps=num_steps)
+    whole_number(1, num_steps=num_steps)
     theta = np.array(finite(theta0=theta0))
+    instance(Direction, direction=direction)
+    instance(Step, step=step)
     if isinstance(problem, MovingProblem):
         moving: MovingProblem | None = problem
         now, moment = problem.first(num_steps, theta)
     else:
-        moving, now, moment = None, problem, None
+        moving, now, moment = None, instance(Problem, problem=problem), None
     last_axis(now.dim, theta0=theta)
     direction_state, step_state = direction.initial_state(theta), step.initial_state(theta)
     at = At.of(now, theta)

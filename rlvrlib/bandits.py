@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import log_softmax
 
-from rlvrlib.checks import finite, last_axis, shown, whole
+from rlvrlib.checks import finite, instance, last_axis, whole_number, zeros_and_ones
 from rlvrlib.problems import Array, Regularity, SampledProblem, log_sum_exp, unit
 
 __all__ = ["LogLinearBandit", "TabularBandit"]
@@ -43,10 +43,7 @@ class SoftmaxBandit(SampledProblem):
     linear_logits = False
 
     def __init__(self, rewards: ArrayLike, dim: int, log_prior: ArrayLike | None = None):
-        rewards = np.asarray(rewards)
-        if rewards.ndim < 1 or not np.all((rewards == 0) | (rewards == 1)):
-            raise ValueError(f"rewards must be an array of zeros and ones, got {shown(rewards)}")
-        self.rewards = rewards.astype(bool)
+        self.rewards = zeros_and_ones(rewards=rewards)
         if not np.all(self.rewards.any(axis=-1) & ~self.rewards.all(axis=-1)):
             raise ValueError(
                 "rewards must contain at least one 0 and one 1 per prompt: "
@@ -117,7 +114,7 @@ class SoftmaxBandit(SampledProblem):
         ``(...)``.
         """
         theta, direction = self._theta(theta), self._direction(direction)
-        change = self._logit_change(theta, direction, np.asarray(step, dtype=float))
+        change = self._logit_change(theta, direction, finite(step=step))
         total, rewards = self._totals(theta)
         _, right, wrong = self._split(total, rewards)
         return log_mean_exp(right, total, rewards, change) - log_mean_exp(
@@ -191,7 +188,8 @@ class SoftmaxBandit(SampledProblem):
         """Rewards and lengths (1), shape ``(..., G)``, and scores, shape ``(..., G, d)``, of
         ``group_size`` draws.
         """
-        whole(2, group_size=group_size)
+        whole_number(2, group_size=group_size)
+        instance(np.random.Generator, rng=rng)
         theta = self._theta(theta)
         probabilities = np.exp(self.log_probabilities(theta))
         draws = rng.uniform(
@@ -270,7 +268,7 @@ class SoftmaxBandit(SampledProblem):
         return last_axis(self._dim, theta=theta)
 
     def _direction(self, direction: ArrayLike) -> Array:
-        return last_axis(self._dim, direction=direction)
+        return last_axis(self._dim, direction=finite(direction=direction))
 
 
 class LogLinearBandit(SoftmaxBandit):
@@ -352,9 +350,7 @@ class TabularBandit(SoftmaxBandit):
     linear_logits = True
 
     def __init__(self, rewards: ArrayLike, log_prior: ArrayLike | None = None):
-        if np.ndim(rewards) < 1:
-            raise ValueError(f"rewards must have shape (..., arms), got {rewards!r}")
-        super().__init__(rewards, np.shape(rewards)[-1], log_prior)
+        super().__init__(rewards, zeros_and_ones(rewards=rewards).shape[-1], log_prior)
 
     def logits(self, theta: Array) -> Array:
         return theta

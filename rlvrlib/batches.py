@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, log_expit, logit
 
-from rlvrlib.checks import finite, inside, prompt_weights, shown
+from rlvrlib.checks import finite, inside, instance, numbers, prompt_weights, shown
 from rlvrlib.problems import Array, Problem, unit
 
 __all__ = ["BatchMean"]
@@ -133,6 +133,11 @@ class BatchMean(Problem):
     prompts: Problem
     weights: ArrayLike | None = None
 
+    def __post_init__(self) -> None:
+        instance(Problem, prompts=self.prompts)
+        if self.weights is not None:
+            inside("[0, inf)", weights=self.weights)
+
     @property
     def dim(self) -> int:
         return self.prompts.dim
@@ -154,9 +159,9 @@ class BatchMean(Problem):
 
     def log_odds_gain(self, theta: ArrayLike, direction: ArrayLike, step: ArrayLike) -> Array:
         """From the gains of the prompts, which keep their digits for a short step."""
-        theta, direction = _shared(theta), _shared(direction)
+        theta, direction = _shared(theta), finite(direction=direction)[..., None, :]
         gain = self.prompts.log_odds_gain(
-            theta, direction, np.asarray(step, dtype=float)[..., None]
+            theta, direction, finite(step=step)[..., None]
         )
         before = self.prompts.log_odds(theta)
         # J' - J = J (1-J) (e^g - 1) / (1-J + J e^g), numerator and denominator over e^g where g > 0
@@ -181,7 +186,7 @@ class BatchMean(Problem):
         """``(1-2 Jbar) dmu^2 - Jbar'' / (Jbar (1-Jbar))``, with ``J'' = J(1-J) ((1-2J) dmu_q^2 -
         kappa_q)`` for each prompt.
         """
-        theta, direction = _shared(theta), _shared(direction)
+        theta, direction = _shared(theta), finite(direction=direction)[..., None, :]
         log_odds, gap = self.prompts.log_odds_and_gap(theta)
         share = prompt_weights(self.weights, log_odds.shape[-1]) * rate_variance(log_odds)
         slopes = np.sum(gap * direction, axis=-1)
@@ -196,7 +201,7 @@ class BatchMean(Problem):
 
 
 def _shared(theta: ArrayLike) -> Array:
-    return np.asarray(theta, dtype=float)[..., None, :]
+    return finite(theta=theta)[..., None, :]
 
 
 def rate_variance(log_odds: Array) -> Array:
@@ -205,17 +210,15 @@ def rate_variance(log_odds: Array) -> Array:
 
 
 def _where_finite(log_odds: Array, values: ArrayLike) -> Array:
-    values = np.where(np.isfinite(log_odds), values, 0.0)
-    if not np.all(np.isfinite(values)):
-        raise ValueError("alignments must be finite wherever log_odds are")
-    return values
+    # a prompt without a gap may have any
+    return finite(alignments=np.where(np.isfinite(log_odds), numbers(alignments=values), 0.0))
 
 
 def batch_of(log_odds: ArrayLike, weights: ArrayLike | None) -> tuple[Array, Array]:
     """Log-odds, which may be infinite, and weights that sum to one."""
-    log_odds = np.asarray(log_odds, dtype=float)
-    if log_odds.ndim < 1 or log_odds.shape[-1] == 0 or np.any(np.isnan(log_odds)):
+    log_odds = inside("[-inf, inf]", log_odds=log_odds)
+    if log_odds.ndim < 1 or log_odds.shape[-1] == 0:
         raise ValueError(
-            f"log_odds must hold prompts along the last axis and no NaN, got {shown(log_odds)}"
+            f"log_odds must hold prompts along the last axis, got {shown(log_odds)}"
         )
     return log_odds, prompt_weights(weights, log_odds.shape[-1])

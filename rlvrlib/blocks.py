@@ -19,7 +19,7 @@ import numpy as np
 
 from rlvrlib.ascent import Trajectory, ascend
 from rlvrlib.bandits import SoftmaxBandit
-from rlvrlib.checks import whole
+from rlvrlib.checks import number, whole, whole_number
 from rlvrlib.directions import Direction
 from rlvrlib.problems import Array, Problem
 from rlvrlib.steps import Step
@@ -67,12 +67,12 @@ class UniformStarts:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        whole(1, num_runs=self.num_runs)
-        whole(1, dim=self.dim)
-        if not (np.isfinite([self.low, self.high]).all() and self.low < self.high):
-            raise ValueError(
-                f"low and high must be finite, low below high, got {self.low!r} and {self.high!r}"
-            )
+        whole_number(1, num_runs=self.num_runs)
+        whole_number(1, dim=self.dim)
+        whole_number(0, seed=self.seed)
+        low = number("(-inf, inf)", low=self.low)
+        if not low < number("(-inf, inf)", high=self.high):
+            raise ValueError(f"low must be below high, got {self.low!r} and {self.high!r}")
 
     def __len__(self) -> int:
         return self.num_runs

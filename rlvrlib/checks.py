@@ -8,7 +8,7 @@ numbers as an array of floats.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -47,9 +47,15 @@ def _ends(interval: str) -> tuple[float, float]:
     return least, high if interval[-1] == "]" else np.nextafter(high, -np.inf)
 
 
+def numbers(**named: ArrayLike) -> Array:
+    """Real numbers, where NaN stands for one that is not known."""
+    return _numbers(named)[2]
+
+
 def finite(**named: ArrayLike) -> Array:
     """Finite numbers."""
-    return inside("(-inf, inf)", **named)
+    name, given, values = _numbers(named)
+    return _allowed(np.isfinite(values), name, "finite", given, values)
 
 
 def positive(**named: ArrayLike) -> Array:
@@ -70,11 +76,36 @@ def whole(least: float, **named: Any) -> NDArray[np.int_]:
     return _allowed(good, name, what, given, values).astype(int)
 
 
-def one_of(names: Sequence[str], **named: str) -> None:
+def number(interval: str, **named: Any) -> float:
+    """One number in an interval."""
+    return float(_one(inside(interval, **named), named))
+
+
+def whole_number(least: float, **named: Any) -> int:
+    """One whole number from ``least`` on."""
+    return int(_one(whole(least, **named), named))
+
+
+def zeros_and_ones(**named: ArrayLike) -> NDArray[np.bool_]:
+    """An array of zeros and ones."""
+    name, given, values = _numbers(named)
+    good = ((values == 0) | (values == 1)) & (values.ndim > 0)
+    return _allowed(good, name, "an array of zeros and ones", given, values).astype(bool)
+
+
+def one_of(names: Iterable[str], **named: str) -> None:
     """One of a few names."""
     ((name, given),) = named.items()
-    if given not in names:
-        raise ValueError(f"{name} must be one of {', '.join(names)}, got {given!r}")
+    if not (isinstance(given, str) and given in names):
+        raise ValueError(f"{name} must be one of {', '.join(names)}, got {shown(given)}")
+
+
+def instance(kind: type[Any], **named: object) -> Any:
+    """An object of this class."""
+    ((name, given),) = named.items()
+    if not isinstance(given, kind):
+        raise ValueError(f"{name} must be a {kind.__name__}, got {shown(given)}")
+    return given
 
 
 def last_axis(size: int, **named: ArrayLike) -> Array:
@@ -112,8 +143,15 @@ def _numbers(named: dict[str, Any]) -> tuple[str, Any, Array]:
     ((name, given),) = named.items()
     try:
         return name, given, np.asarray(given, dtype=float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name} must hold real numbers, got {shown(given)}") from None
+
+
+def _one(values: NDArray[Any], named: dict[str, Any]) -> Any:
+    if values.ndim:
+        ((name, given),) = named.items()
+        raise ValueError(f"{name} must be one number, got {shown(given)}")
+    return values
 
 
 def _allowed(good: NDArray[np.bool_], name: str, what: str, given: object, values: Array) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rlvrlib.bandits import LogLinearBandit, SoftmaxBandit, inner_products
-from rlvrlib.checks import finite, whole
+from rlvrlib.checks import finite, instance, number, whole_number, zeros_and_ones
 from rlvrlib.problems import Array
 
 __all__ = ["ContextualBandit", "contextual_bandit"]
@@ -31,12 +31,12 @@ class ContextualBandit(LogLinearBandit):
 
     def __init__(self, contexts: ArrayLike, rewards: ArrayLike):
         self.contexts = finite(contexts=contexts)
-        if self.contexts.ndim < 1 or np.ndim(rewards) < 1:
+        if self.contexts.ndim < 1:
             raise ValueError(
-                "contexts and rewards must have shapes (..., context_dim) and (..., arms), "
-                f"got shapes {self.contexts.shape} and {np.shape(rewards)}"
+                f"contexts must have shape (..., context_dim), got {self.contexts.shape}"
             )
-        SoftmaxBandit.__init__(self, rewards, np.shape(rewards)[-1] * self.contexts.shape[-1])
+        num_arms = zeros_and_ones(rewards=rewards).shape[-1]
+        SoftmaxBandit.__init__(self, rewards, num_arms * self.contexts.shape[-1])
 
     def __getitem__(self, index: Any) -> ContextualBandit:
         return ContextualBandit(self.contexts[index], self.rewards[index])
@@ -89,9 +89,11 @@ def contextual_bandit(
     ------
     ValueError : a size below one, or a share that leaves no correct or no wrong arm.
     """
-    whole(1, num_contexts=num_contexts)
-    whole(1, context_dim=context_dim)
-    num_correct = round(correct_share * num_arms)
+    whole_number(1, num_contexts=num_contexts)
+    whole_number(1, context_dim=context_dim)
+    whole_number(2, num_arms=num_arms)
+    instance(np.random.Generator, rng=rng)
+    num_correct = round(number("[0, 1]", correct_share=correct_share) * num_arms)
     if not 0 < num_correct < num_arms:
         raise ValueError(
             f"correct_share must leave at least one correct and one wrong arm of {num_arms}, "

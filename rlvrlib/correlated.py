@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, exprel, log_ndtr
 
-from rlvrlib.checks import finite, inside, last_axis, non_negative, one_of, whole
+from rlvrlib.checks import finite, inside, last_axis, non_negative, one_of, whole, whole_number
 from rlvrlib.problems import Array, Problem, Regularity, find_root, unit
 
 __all__ = ["CorrelatedWindow"]
@@ -50,7 +50,9 @@ class CorrelatedWindow(Problem):
     def __init__(
         self, length: int, low: int, high: int, correlation: float, mechanism: str = "persistence"
     ):
-        whole(1, length=length)
+        whole_number(1, length=length)
+        whole_number(0, low=low)
+        whole_number(0, high=high)
         if not (0 <= low <= high <= length and high - low < length):
             raise ValueError(
                 f"low and high must leave correct and wrong counts from 0 to {length}, "
@@ -78,6 +80,7 @@ class CorrelatedWindow(Problem):
         ValueError : a window without a count, or one that leaves none from 0 to ``T`` below or
             above it.
         """
+        whole_number(1, length=length)
         ends = np.multiply([-1, 1], non_negative(half_width=half_width)) + finite(offset=offset)
         low, high = length / 2 + ends * count_spread(length, correlation)
         if low <= 0 or high >= length or np.ceil(low) > np.floor(high):
@@ -186,7 +189,7 @@ def count_spread(length: ArrayLike, correlation: ArrayLike) -> Array:
     """Standard deviation of the number of ones of ``T`` fair tokens whose correlation at a distance
     ``k`` is ``rho^k``: the root of ``T (1+rho) / (1-rho) - 2 rho (1 - rho^T) / (1-rho)^2``, over 2.
     """
-    rho, tokens = inside("[0, 1)", correlation=correlation), np.asarray(length)
+    rho, tokens = inside("[0, 1)", correlation=correlation), whole(1, length=length)
     gap = 1 - rho
     return np.sqrt(tokens * (1 + rho) / gap - 2 * rho * (1 - rho**tokens) / gap**2) / 2
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from rlvrlib.checks import inside, last_axis, non_negative, positive, whole
+from rlvrlib.checks import finite, inside, instance, last_axis, non_negative, positive, whole_number
 from rlvrlib.methods import group_advantages, method_named, multiplier
 from rlvrlib.problems import Array, At, Notes, Problem, sampled
 
@@ -55,6 +55,9 @@ class OnTop(Direction):
 
     direction: Direction
 
+    def __post_init__(self) -> None:
+        instance(Direction, direction=self.direction)
+
     def initial_state(self, theta: Array) -> tuple[Any, ...]:
         return (self.direction.initial_state(theta),)
 
@@ -83,6 +86,10 @@ class PolicyGradient(Direction):
 
     def __post_init__(self) -> None:
         method_named(self.method)
+        if self.group_size is not None:
+            whole_number(2, group_size=self.group_size)
+        if self.prompts is not None:
+            instance(Problem, prompts=self.prompts)
 
     def update(self, at: At, state: None) -> tuple[Array, None]:
         if self.prompts is not None:
@@ -137,7 +144,12 @@ class SampledGradient(Direction):
 
     def __post_init__(self) -> None:
         method_named(self.method, sampled=True)
-        whole(2, group_size=self.group_size)
+        whole_number(2, group_size=self.group_size)
+        instance(np.random.Generator, rng=self.rng)
+        whole_number(0, ddof=self.ddof)
+        whole_number(0, max_resamples=self.max_resamples)
+        if self.prompts is not None:
+            instance(Problem, prompts=self.prompts)
 
     def update(self, at: At, state: Any) -> tuple[Array, tuple[Array, Array]]:
         method = method_named(self.method)
@@ -210,6 +222,7 @@ class Turned(OnTop):
     cosines: Array
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         inside("[-1, 1]", cosines=self.cosines)
 
     def initial_state(self, theta: Array) -> tuple[Any, int]:
@@ -240,6 +253,7 @@ class RateSchedule(OnTop):
     factors: Array
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if np.ndim(inside("[0, inf)", factors=self.factors)) < 1:
             raise ValueError(f"factors must have shape (steps, ...), got {self.factors!r}")
 
@@ -265,6 +279,10 @@ class TrainedOn(Direction):
 
     problem: Problem
     direction: Direction
+
+    def __post_init__(self) -> None:
+        instance(Problem, problem=self.problem)
+        instance(Direction, direction=self.direction)
 
     def initial_state(self, theta: Array) -> Any:
         return self.direction.initial_state(theta)
@@ -295,9 +313,12 @@ class Adam(OnTop):
     memory: ArrayLike | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         inside("[0, 1)", beta1=self.beta1)
         inside("[0, 1)", beta2=self.beta2)
         non_negative(epsilon=self.epsilon)
+        if self.memory is not None:
+            finite(memory=self.memory)
 
     def initial_state(self, theta: Array) -> tuple[Any, int, Array, Array]:
         met = np.zeros_like(theta) if self.memory is None else np.asarray(self.memory, dtype=float)
@@ -324,6 +345,7 @@ class Momentum(OnTop):
     beta: float = 0.9
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         inside("[0, 1)", beta=self.beta)
 
     def initial_state(self, theta: Array) -> tuple[Any, Array]:
@@ -343,6 +365,7 @@ class Clipped(OnTop):
     max_norm: float
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         positive(max_norm=self.max_norm)
 
     def update(self, at: At, state: Any) -> tuple[Array, Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rlvrlib.checks import inside, non_negative, whole
+from rlvrlib.checks import finite, inside, instance, non_negative, whole_number
 from rlvrlib.directions import Direction
 from rlvrlib.problems import Array, At, sampled, unit_or_any
 from rlvrlib.steps import Step
@@ -34,8 +34,8 @@ def estimate(rewards: ArrayLike, scores: ArrayLike) -> tuple[Array, Array, Array
     rewards : zeros and ones, shape ``(..., G)``, with ``G`` at least 3.
     scores : ``s_w`` along a unit vector, shape ``(..., G)``.
     """
-    rewards, scores = np.asarray(rewards, dtype=float), np.asarray(scores, dtype=float)
-    whole(3, group_size=rewards.shape[-1])
+    rewards, scores = finite(rewards=rewards), finite(scores=scores)
+    whole_number(3, group_size=rewards.shape[-1])
     right, wrong = rewards.sum(axis=-1), (1 - rewards).sum(axis=-1)
     ahead = np.sum(rewards * scores, axis=-1) / np.maximum(right, 1)
     behind = np.sum((1 - rewards) * scores, axis=-1) / np.maximum(wrong, 1)
@@ -67,7 +67,8 @@ class EstimatedStep(Step):
 
     def __post_init__(self) -> None:
         inside("(0, 1)", share=self.share)
-        whole(3, group_size=self.group_size)
+        whole_number(3, group_size=self.group_size)
+        instance(np.random.Generator, rng=self.rng)
         non_negative(caution=self.caution)
 
     def length(self, at: At, update: Array, state: None) -> tuple[Array, None]:

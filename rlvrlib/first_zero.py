@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rlvrlib.bandits import SoftmaxBandit, log_mean_exp
-from rlvrlib.checks import finite, inside
+from rlvrlib.checks import finite, instance, number
 from rlvrlib.problems import Array, Problem, alignment, find_root, log_sum_exp, unit
 
 # The scan: its first point in natural scales, and the ratio of neighbouring points.
@@ -40,8 +40,9 @@ def exact(problem: Problem, theta: ArrayLike, direction: ArrayLike, *, reach: fl
     ------
     ValueError : a direction of zero length, or a gain lost in rounding.
     """
-    inside("[1, inf)", reach=reach)
-    theta, direction = np.asarray(theta, dtype=float), unit(direction)
+    instance(Problem, problem=problem)
+    number("[1, inf)", reach=reach)
+    theta, direction = finite(theta=theta), unit(direction)
     slope = np.maximum(finite(alignment=alignment(problem, theta, direction)), 0.0)
     bend = np.broadcast_to(np.abs(problem.curvature(theta, direction)), slope.shape)
     rising = slope > 0
@@ -72,7 +73,8 @@ def failure_law(bandit: SoftmaxBandit, theta: ArrayLike, direction: ArrayLike) -
     ------
     ValueError : a policy that is not log-linear, or a direction of zero length.
     """
-    theta, direction = np.asarray(theta, dtype=float), unit(direction)
+    instance(SoftmaxBandit, bandit=bandit)
+    theta, direction = finite(theta=theta), unit(direction)
     _log_linear(bandit, theta, direction)
     law, scores = bandit.log_probabilities(theta), bandit.scores(theta, direction)
     right, wrong = np.where(bandit.rewards, law, -np.inf), np.where(bandit.rewards, -np.inf, law)
@@ -114,7 +116,8 @@ def token_failure_law(bandit: SoftmaxBandit, theta: ArrayLike, direction: ArrayL
     ------
     ValueError : a policy that is not log-linear, or a direction of zero length.
     """
-    theta, direction = np.asarray(theta, dtype=float), unit(direction)
+    instance(SoftmaxBandit, bandit=bandit)
+    theta, direction = finite(theta=theta), unit(direction)
     _log_linear(bandit, theta, direction)
     law, scores = bandit.log_probabilities(theta), bandit.scores(theta, direction)
     wrong = np.where(bandit.rewards, -np.inf, law)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rlvrlib.checks import finite, number, one_of, shown, whole
 from rlvrlib.methods import METHODS, Group
 from rlvrlib.problems import Array
 
@@ -44,12 +45,10 @@ def advantages(
     ValueError : unknown names, shapes that differ, rewards that are not finite.
     """
     rewards, group = _responses(rewards, group_ids)
-    if method not in _METHODS:
-        raise ValueError(f"method must be one of {', '.join(_METHODS)}, got {method!r}")
+    one_of(_METHODS, method=method)
     row = METHODS[method]
     assert row.advantages is not None
-    if framework not in _EPSILON:
-        raise ValueError(f"framework must be trl or verl, got {framework!r}")
+    one_of(_EPSILON, framework=framework)
     if scale_rewards not in ("group", "none") and not (
         scale_rewards == "batch" and framework == "trl"
     ):
@@ -128,13 +127,9 @@ def token_weights(
     ValueError : an unknown name, a missing ``max_completion_length``, lengths that are not counts,
         a divisor that is not positive.
     """
-    counts = np.asarray(lengths)
-    if counts.shape != np.shape(rewards) or not np.all(
-        (counts >= 0) & (counts == np.floor(counts))
-    ):
-        raise ValueError(
-            f"lengths must be one non-negative whole number per response, got {lengths!r}"
-        )
+    counts = whole(0, lengths=lengths)
+    if counts.shape != finite(rewards=rewards).shape:
+        raise ValueError(f"lengths must hold one number per response, got {shown(lengths)}")
     if loss_type == "dr_grpo" and max_completion_length is None:
         raise ValueError("max_completion_length must be given for dr_grpo: TRL divides by it")
     for name, value in (
@@ -142,9 +137,8 @@ def token_weights(
         ("padded_length", padded_length),
         ("loss_scale_factor", loss_scale_factor),
     ):
-        if value is not None and not value > 0:
-            raise ValueError(f"{name} must be positive, got {value!r}")
-    counts = counts.astype(int)
+        if value is not None:
+            number("(0, inf)", **{name: value})
     batch, filled = len(counts), max(int(np.count_nonzero(counts)), 1)
     total, longest = max(int(counts.sum()), 1), max(int(counts.max(initial=0)), 1)
     divisors: dict[str, dict[str, ArrayLike]] = {
@@ -163,23 +157,24 @@ def token_weights(
             "seq-mean-token-sum-norm": filled * (loss_scale_factor or padded_length or longest),
         },
     }
-    for framework, known in divisors.items():
-        if loss_type in known:
-            weights = advantages(
-                rewards, method, group_ids, framework=framework, scale_rewards=scale_rewards
-            )
-            parts = zip(counts, weights / np.asarray(known[loss_type]), strict=True)
-            return [np.full(count, weight) for count, weight in parts]
-    names = ", ".join(name for known in divisors.values() for name in known)
-    raise ValueError(f"loss_type must be one of {names}, got {loss_type!r}")
+    one_of([name for known in divisors.values() for name in known], loss_type=loss_type)
+    framework, known = next(pair for pair in divisors.items() if loss_type in pair[1])
+    weights = advantages(
+        rewards, method, group_ids, framework=framework, scale_rewards=scale_rewards
+    )
+    parts = zip(counts, weights / np.asarray(known[loss_type]), strict=True)
+    return [np.full(count, weight) for count, weight in parts]
 
 
 def _responses(rewards: ArrayLike, group_ids: ArrayLike | None) -> tuple[Array, np.ndarray]:
     """Rewards as floats, and the groups numbered from 0."""
-    values = np.asarray(rewards, dtype=float)
-    if values.ndim != 1 or not len(values) or not np.all(np.isfinite(values)):
-        raise ValueError(f"rewards must be a list of finite numbers, got {rewards!r}")
-    ids = np.zeros(len(values), dtype=int) if group_ids is None else np.asarray(group_ids)
+    values = finite(rewards=rewards)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"rewards must be a list of finite numbers, got {shown(rewards)}")
+    try:
+        ids = np.zeros(len(values), dtype=int) if group_ids is None else np.asarray(group_ids)
+    except ValueError:
+        raise ValueError(f"group_ids must be a list, got {shown(group_ids)}") from None
     if ids.shape != values.shape:
         raise ValueError(
             f"group_ids must name one group per response, got shape {ids.shape} for "

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import logit, logsumexp, softmax
 
-from rlvrlib.checks import inside, last_axis, whole
+from rlvrlib.checks import inside, last_axis, number, whole, whole_number
 from rlvrlib.problems import Array, Regularity, SampledProblem, unit
 
 __all__ = [
@@ -235,7 +235,7 @@ class MarkovTokens(SampledProblem):
         """Rewards and lengths, shape ``(..., G)``, and scores, shape ``(..., G, dim)``, of
         ``group_size`` responses.
         """
-        whole(2, group_size=group_size)
+        whole_number(2, group_size=group_size)
         moves = self.transitions(theta)
         batch = (*moves.shape[:-2], group_size)
         mean = np.einsum("...uv,uvd->...ud", moves, self.features)
@@ -381,8 +381,9 @@ def bracket_chain(length: int, vocabulary: int = 4, persistence: float = 0.0) ->
     vocabulary : number of tokens, at least 4, the stop token included.
     persistence : logit by which a bracket prefers to be followed by its like.
     """
-    whole(2, length=length)
-    whole(4, vocabulary=vocabulary)
+    whole_number(2, length=length)
+    number("[0, 1)", persistence=persistence)
+    whole_number(4, vocabulary=vocabulary)
     side = max((vocabulary - 1) * 2 // 5, 1)
     counts = np.array([side, side, vocabulary - 1 - 2 * side, 1])
     kind = np.repeat(np.arange(4), counts)
@@ -407,9 +408,10 @@ def burst_chain(length: int, bound: int, correlation: float, open_share: float) 
     Every token is open with the probability ``open_share``, whatever the correlation of openness
     between neighbours; ``theta`` tilts the open ones, which are fair at 0 (Bursts).
     """
-    whole(1, length=length)
+    whole_number(1, length=length)
+    whole_number(1, bound=bound)
     inside("[0, 1)", correlation=correlation)
-    inside("(0, 1)", open_share=open_share)
+    number("(0, 1)", open_share=open_share)
     # after a forced token, after an open one of either sign, after the stop token, at the start
     after = np.array([0.0, 1.0, 1.0, 0.0])
     opens = np.r_[correlation * after + (1 - correlation) * open_share, open_share]
@@ -430,7 +432,8 @@ def stopping_walk(half: int, cap: int) -> MarkovTokens:
     The four parameters: the logit of up over down, the stop logits of short and of long responses,
     the logit of being a long one. `stopping_start` gives those of a law of the length.
     """
-    whole(1, half=half)
+    whole_number(1, half=half)
+    whole_number(1, cap=cap)
     base, tilt = np.full((6, 5), -np.inf), np.zeros((6, 5, 4))
     for mode in (0, 1):
         pair = [2 * mode, 2 * mode + 1]
@@ -456,7 +459,10 @@ def stopping_start(mean: float, cap: int, share: float = 0.5, ratio: float = 1.0
     """
     from scipy.optimize import brentq  # slow to load
 
-    inside("(0, 1)", share=share)
+    whole_number(2, cap=cap)
+    number("(0, 1)", share=share)
+    number("(1, inf)", mean=mean)
+    number("(0, inf)", ratio=ratio)
     short = 1 + (mean - 1) / (1 - share + share * ratio)
     stops = []
     for length in (short, 1 + (short - 1) * ratio):

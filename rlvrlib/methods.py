@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import gammaln, xlogy
 
-from rlvrlib.checks import Array, inside, one_of, whole
+from rlvrlib.checks import Array, finite, inside, one_of, whole_number
 
 __all__ = ["METHODS", "SAMPLED_METHODS", "method_named", "multiplier"]
 
@@ -198,9 +198,9 @@ def multiplier(
     """
     row = method_named(method)
     if group_size is not None:
-        whole(2, group_size=group_size)
+        whole_number(2, group_size=group_size)
     success = inside("[0, 1]", success_rate=success_rate)
-    failure = 1 - success if failure_rate is None else np.asarray(failure_rate, dtype=float)
+    failure = 1 - success if failure_rate is None else inside("[0, 1]", failure_rate=failure_rate)
     if not ((failure >= 0) & (np.abs(success + failure - 1) < 1e-9)).all():
         raise ValueError(
             f"failure_rate must be 1 - success_rate, got {failure_rate!r} beside {success_rate!r}"
@@ -237,6 +237,9 @@ def correct_count_law(
     """Binomial law of the number of correct responses, shape ``(..., G + 1)``; given that it is
     neither 0 nor ``G`` where ``mixed``.
     """
+    whole_number(1, group_size=group_size)
+    success = inside("[0, 1]", success=success)
+    failure = inside("[0, 1]", failure=failure)
     count, tiny = np.arange(group_size + 1), np.finfo(float).tiny if mixed else 0.0
     law = (
         gammaln(group_size + 1)
@@ -272,8 +275,9 @@ def group_advantages(
     ddof : 0 for the population standard deviation, 1 for the sample one.
     """
     row = method_named(method, sampled=True)
+    whole_number(0, ddof=ddof)
     assert row.advantages is not None
-    right, share = np.broadcast_arrays(np.asarray(rewards, dtype=float) > 0, share)
+    right, share = np.broadcast_arrays(finite(rewards=rewards) > 0, finite(share=share))
     success = np.sum(share * right, axis=-1, keepdims=True)
     failure = np.sum(share * ~right, axis=-1, keepdims=True)
 

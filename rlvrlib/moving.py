@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rlvrlib.bandits import LogLinearBandit
-from rlvrlib.checks import finite, last_axis, positive, whole
+from rlvrlib.checks import finite, instance, last_axis, positive, whole_number
 from rlvrlib.first_zero import zero_between
 from rlvrlib.problems import Array, Problem, Regularity, SampledProblem, sampled
 
@@ -225,7 +225,8 @@ def harder(bandit: LogLinearBandit, offset: ArrayLike) -> LogLinearBandit:
     bandit : one prompt or a stack.
     offset : shape ``(...)``, finite; negative makes it easier.
     """
-    prior = bandit.log_prior - np.asarray(offset, dtype=float)[..., None] * bandit.rewards
+    instance(LogLinearBandit, bandit=bandit)
+    prior = bandit.log_prior - finite(offset=offset)[..., None] * bandit.rewards
     return LogLinearBandit(bandit.features, bandit.rewards, prior)
 
 
@@ -262,7 +263,7 @@ def steps_back(
     until : where it ends; from a smaller lag the steps are counted negative.
     num_points : of the rule, at least 2.
     """
-    whole(2, num_points=num_points)
+    whole_number(2, num_points=num_points)
     way = np.linspace(finite(until=until), finite(lag=lag), num_points)
     return np.asarray(np.trapezoid(1 / positive(speed=speed(way)), way, axis=0))[()]
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from rlvrlib.bandits import SoftmaxBandit, inner_products, weighted_sum
-from rlvrlib.checks import finite, inside, last_axis, positive
+from rlvrlib.checks import finite, inside, instance, last_axis, positive, whole_number
 from rlvrlib.problems import Array, Problem, Regularity, unit
 
 __all__ = ["NetworkBandit", "QuadraticBandit", "SuccessParabola", "segment_regularity"]
@@ -212,8 +212,10 @@ def segment_regularity(
     The measured counterpart of `regularity`, on ``num_points`` evenly spaced points. Both have
     shape ``(...)``.
     """
-    theta, direction = np.asarray(theta, dtype=float), np.asarray(direction, dtype=float)
-    reach = np.asarray(step, dtype=float)[..., None] * direction
+    instance(SoftmaxBandit, bandit=bandit)
+    whole_number(2, num_points=num_points)
+    theta, direction = finite(theta=theta), finite(direction=direction)
+    reach = finite(step=step)[..., None] * direction
     axes = max(reach.ndim, bandit.log_odds(theta).ndim + 1)  # a stack may share one theta
     shares = np.linspace(0, 1, num_points).reshape(-1, *(1,) * axes)
     points = theta + shares * reach

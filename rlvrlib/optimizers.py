@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rlvrlib.checks import inside, positive, whole
+from rlvrlib.checks import inside, number, positive, whole
 from rlvrlib.first_zero import zero_between
 from rlvrlib.problems import Array
 
@@ -55,6 +55,7 @@ def adam_response(
     ValueError : a factor that is not above ``beta1``.
     """
     beta1, beta2 = _memories(beta1, beta2)
+    number("[1, inf]", num_steps=num_steps)
     factor = positive(factor=factor)
     if np.any(factor <= beta1):
         raise ValueError(f"factor must be above beta1 = {beta1}, got {np.min(factor)}")

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from scipy.special import logit
 
 from rlvrlib.bandits import LogLinearBandit
-from rlvrlib.checks import inside, last_axis, non_negative, positive, whole
+from rlvrlib.checks import finite, inside, last_axis, non_negative, positive, whole
 from rlvrlib.problems import Array, Problem, Regularity, find_root, unit
 
 __all__ = ["OvershootInstance", "collapse_updates", "critical_step"]
@@ -64,7 +64,7 @@ class OvershootInstance(Problem):
         """
         # 1 / cosh^2 without overflow; 1 - tanh^2 would lose its digits far out
         return np.sum(
-            np.asarray(direction, dtype=float) ** 2 * np.exp(-2 * log_cosh(self._theta(theta))),
+            finite(direction=direction) ** 2 * np.exp(-2 * log_cosh(self._theta(theta))),
             axis=-1,
         )
 
@@ -73,7 +73,7 @@ class OvershootInstance(Problem):
         direction``.
         """
         theta = self._theta(theta)
-        move = np.asarray(step, dtype=float)[..., None] * np.asarray(direction, dtype=float)
+        move = finite(step=step)[..., None] * finite(direction=direction)
         bounded = np.clip(move, -1, 1)
         short = np.log1p(2 * np.sinh(bounded / 2) ** 2 + np.tanh(theta) * np.sinh(bounded))
         long = log_cosh(theta + move) - log_cosh(theta)
@@ -159,7 +159,7 @@ def collapse_updates(
 
 def log_cosh(values: ArrayLike) -> Array:
     """``log cosh``, without overflow and without cancellation near 0."""
-    size = np.abs(np.asarray(values, dtype=float))
+    size = np.abs(inside("[-inf, inf]", values=values))
     return np.where(
         size < 1,
         np.log1p(2 * np.sinh(np.minimum(size, 1) / 2) ** 2),

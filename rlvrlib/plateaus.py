@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from rlvrlib.bandits import SoftmaxBandit
-from rlvrlib.checks import inside, non_negative, positive, whole
+from rlvrlib.checks import finite, inside, instance, non_negative, number, positive, whole_number
 from rlvrlib.methods import correct_count_law, group_advantages, multiplier
 from rlvrlib.problems import Array
 
@@ -51,9 +51,10 @@ def noise_and_pull(
     ------
     ValueError : a problem with more parameters, a rate outside [0, 1], or a group below two.
     """
+    instance(SoftmaxBandit, problem=problem)
     if problem.dim != 1:
         raise ValueError(f"problem must have one parameter, got {problem.dim}")
-    whole(2, group_size=group_size)
+    whole_number(2, group_size=group_size)
     hit = inside("[0, 1]", true_positive_rate=true_positive_rate)
     alarm = inside("[0, 1]", false_positive_rate=false_positive_rate)
     log_odds, along = problem.log_odds(theta), np.ones(1)
@@ -111,8 +112,10 @@ def mean_square_distances(rates: ArrayLike, noise: float, pull: float) -> Array:
 
     Source: the book's chapter on optimizers, what decay does.
     """
+    number("(-inf, inf)", pull=pull)
+    number("[0, inf)", noise=noise)
     found = [0.0]
-    for rate in non_negative(rates=rates):
+    for rate in inside("[0, inf)", rates=rates):
         found.append((1 - rate * pull) ** 2 * found[-1] + rate**2 * noise)
     return np.array(found)
 
@@ -138,7 +141,7 @@ def inverse_failure_growth(
     group_size : ``G``, at least 2.
     true_positive_rate, false_positive_rate : ``a`` and ``b`` of the verifier.
     """
-    whole(2, group_size=group_size)
+    whole_number(2, group_size=group_size)
     others = np.arange(group_size)
     hit = inside("[0, 1]", true_positive_rate=true_positive_rate)
     alarm = inside("[0, 1]", false_positive_rate=false_positive_rate)
@@ -148,6 +151,6 @@ def inverse_failure_growth(
         accepted = (verdict + others) / group_size
         shares = np.stack([accepted, 1 - accepted], axis=-1)
         advantage = group_advantages("grpo", [1, 0], shares, group_size)[:, 1 - verdict]
-        jumps = -np.asarray(rate)[..., None] * advantage / group_size
+        jumps = -finite(rate=rate)[..., None] * advantage / group_size
         growth = growth + chance * np.sum(chances * np.expm1(jumps), axis=-1)
     return group_size * growth

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from rlvrlib.checks import Array as Array
-from rlvrlib.checks import shown
+from rlvrlib.checks import finite, instance, shown
 
 __all__ = [
     "Array",
@@ -179,7 +179,7 @@ class At:
     @classmethod
     def of(cls, problem: Problem, theta: ArrayLike) -> At:
         """With log-odds and gap from one pass."""
-        theta = np.asarray(theta, dtype=float)
+        theta = finite(theta=theta)
         return cls(problem, theta, *problem.log_odds_and_gap(theta))
 
 
@@ -199,18 +199,19 @@ def sampled(problem: Problem) -> SampledProblem:
 
 def success_rate(problem: Problem, theta: ArrayLike) -> Array:
     """``J = expit(l)``, shape ``(...)``."""
-    return expit(problem.log_odds(np.asarray(theta, dtype=float)))
+    return expit(instance(Problem, problem=problem).log_odds(finite(theta=theta)))
 
 
 def failure_rate(problem: Problem, theta: ArrayLike) -> Array:
     """``1 - J = expit(-l)``, right to full relative precision where ``J`` rounds to 1."""
-    return expit(-problem.log_odds(np.asarray(theta, dtype=float)))
+    return expit(-instance(Problem, problem=problem).log_odds(finite(theta=theta)))
 
 
 def alignment(problem: Problem, theta: ArrayLike, direction: ArrayLike) -> Array:
     """Gap alignment ``dmu = <w, Gap>``, shape ``(...)``."""
-    theta, direction = np.asarray(theta, dtype=float), np.asarray(direction, dtype=float)
-    return np.sum(direction * problem.gradient_gap(theta), axis=-1)
+    theta, direction = finite(theta=theta), finite(direction=direction)
+    gap = instance(Problem, problem=problem).gradient_gap(theta)
+    return np.sum(direction * gap, axis=-1)
 
 
 def angle_curvature(problem: Problem, theta: ArrayLike, direction: ArrayLike) -> Array:
@@ -222,8 +223,8 @@ def angle_curvature(problem: Problem, theta: ArrayLike, direction: ArrayLike) ->
 
     Source: the book's chapter on the success rate, angle bound and angle bound for smooth policies.
     """
-    theta, direction = np.asarray(theta, dtype=float), np.asarray(direction, dtype=float)
-    log_odds, slope = problem.log_odds(theta), alignment(problem, theta, direction)
+    theta, direction = finite(theta=theta), finite(direction=direction)
+    slope, log_odds = alignment(problem, theta, direction), problem.log_odds(theta)
     turned = problem.curvature(theta, direction) + np.tanh(log_odds / 2) / 2 * slope**2
     return np.sqrt(expit(log_odds) * expit(-log_odds)) * turned
 
@@ -232,8 +233,9 @@ def log_odds_gain(
     problem: Problem, theta: ArrayLike, direction: ArrayLike, step: ArrayLike
 ) -> Array:
     """``l(theta + step * direction) - l(theta)``, shape ``(...)``."""
-    theta, direction = np.asarray(theta, dtype=float), np.asarray(direction, dtype=float)
-    return problem.log_odds_gain(theta, direction, np.asarray(step, dtype=float))
+    theta, direction = finite(theta=theta), finite(direction=direction)
+    instance(Problem, problem=problem)
+    return problem.log_odds_gain(theta, direction, finite(step=step))
 
 
 def unit(direction: ArrayLike) -> Array:
@@ -243,10 +245,10 @@ def unit(direction: ArrayLike) -> Array:
     ------
     ValueError : a direction has length zero or is not finite.
     """
-    direction = np.asarray(direction, dtype=float)
+    direction = np.atleast_1d(finite(direction=direction))
     # the largest entry first, so that squares neither overflow nor vanish
-    scale = np.max(np.abs(direction), axis=-1, keepdims=True)
-    if not np.all(np.isfinite(scale) & (scale > 0)):
+    scale = np.max(np.abs(direction), axis=-1, keepdims=True, initial=0)
+    if not np.all(scale > 0):
         raise ValueError(
             f"direction must be finite and of positive length, got {shown(direction)}: "
             "a zero direction has no alignment"

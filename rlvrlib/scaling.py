@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rlvrlib.checks import Array, inside, shown
+from rlvrlib.checks import Array, inside, instance, positive, shown, whole_number
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,18 @@ def median_exponent(
     ValueError : shapes that do not fit, values that are not positive, or fewer than two finite
         medians.
     """
-    sizes, values = np.asarray(sizes, dtype=float), np.asarray(values, dtype=float)
+    sizes, values = positive(sizes=sizes), inside("(0, inf]", values=values)
+    instance(np.random.Generator, rng=rng)
+    whole_number(1, num_resamples=num_resamples)
     if (
         values.ndim != 2
         or sizes.shape != values.shape[1:]
         or len(np.unique(sizes)) < len(sizes)
-        or not np.all(sizes > 0)
     ):
         raise ValueError(
-            "values must have one column for each of the different, positive sizes, "
+            "values must have one column for each of the different sizes, "
             f"got {values.shape} and {shown(sizes)}"
         )
-    inside("(0, inf]", values=values)
     inside("(0, 1)", level=level)
     medians = np.median(values, axis=0)
     kept = np.isfinite(medians)

@@ -110,6 +110,8 @@ class GuaranteedStep(Step):
 
     def __post_init__(self) -> None:
         inside("(0, 1)", share=self.share)
+        if self.weights is not None:
+            inside("[0, inf)", weights=self.weights)
 
     def length(self, at: At, update: Array, state: Any) -> tuple[Array, Any]:
         along, moves = unit_or_any(update)

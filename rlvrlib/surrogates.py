@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from rlvrlib.bandits import SoftmaxBandit
-from rlvrlib.checks import finite, inside, one_of, whole
+from rlvrlib.checks import finite, inside, instance, one_of, whole_number
 from rlvrlib.directions import Direction, OnTop, redrawn
 from rlvrlib.first_zero import first_zero
 from rlvrlib.methods import group_advantages, method_named, multiplier
@@ -126,6 +126,7 @@ class KLPenalty(OnTop):
     order: str = "policy-reference"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         inside("[0, inf)", beta=self.beta)
         one_of(_ORDERS, order=self.order)
 
@@ -177,14 +178,16 @@ class ClippedSurrogate(Direction):
     length_normalized: bool | None = None
 
     def __post_init__(self) -> None:
-        whole(1, num_updates=self.num_updates)
+        whole_number(1, num_updates=self.num_updates)
+        whole_number(0, max_resamples=self.max_resamples)
+        if self.prompts is not None:
+            instance(Problem, prompts=self.prompts)
         inside("(0, inf]", clip=self.clip)
         inside("(0, inf]", clip_above=self._above)
         method_named(self.method, sampled=True)
         if self.group_size is not None:
-            whole(2, group_size=self.group_size)
-            if self.rng is None:
-                raise ValueError("rng must come with group_size, got None")
+            whole_number(2, group_size=self.group_size)
+            instance(np.random.Generator, rng=self.rng)
 
     @property
     def _above(self) -> ArrayLike:

@@ -19,7 +19,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, log_expit, logit, logsumexp
 
 from rlvrlib.bandits import SoftmaxBandit
-from rlvrlib.checks import finite, inside, non_negative, prompt_weights, whole
+from rlvrlib.checks import (
+    finite,
+    inside,
+    instance,
+    non_negative,
+    numbers,
+    prompt_weights,
+    whole_number,
+)
 from rlvrlib.first_zero import exact as exact  # all belong to what a reader looks for here
 from rlvrlib.first_zero import failure_law as failure_law
 from rlvrlib.first_zero import token_failure_law as token_failure_law
@@ -436,13 +444,18 @@ def guaranteed(
     ------
     ValueError : a direction of zero length, unknown names, or none that applies to the problem.
     """
-    theta, along = np.asarray(theta, dtype=float), unit(direction)
+    instance(Problem, problem=problem)
+    theta, along = inside("(-inf, inf)", theta=theta), unit(direction)
+    if alignment is not None:
+        alignment = numbers(alignment=alignment)
+    if log_odds is not None:
+        log_odds = inside("[-inf, inf]", log_odds=log_odds)
     shape = np.broadcast_shapes(theta.shape, along.shape)[:-1]
     if alignment is None or log_odds is None:
         at = At.of(problem, theta)
         alignment, log_odds = np.sum(along * at.gap, axis=-1), at.log_odds
     # a prompt that is always right or always wrong has no gap
-    slope = np.where(np.isfinite(log_odds), alignment, 0.0)
+    slope = inside("[-inf, inf]", alignment=np.where(np.isfinite(log_odds), alignment, 0.0))
     odds = np.clip(log_odds, -_FAR, _FAR)
     batch = np.broadcast_shapes(slope.shape, odds.shape) != shape
     bounds = problem.regularity(along) if everywhere else problem.local_regularity(theta, along)
@@ -515,8 +528,8 @@ def segment_step(
     theta, direction : shape ``(..., dim)``; the direction is scaled to length one.
     num_points : at least 2.
     """
-    whole(2, num_points=num_points)
-    theta, along = np.asarray(theta, dtype=float), unit(direction)
+    whole_number(2, num_points=num_points)
+    theta, along = finite(theta=theta), unit(direction)
     shares = np.linspace(0, 1, num_points) ** 2
     bounds = here = problem.local_regularity(theta, along)
     allowed = threshold(bounds)

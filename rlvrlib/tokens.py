@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.special import betainc, expit, gammaln, log_ndtr, logit, ndtr
 
 from rlvrlib.bandits import LogLinearBandit
-from rlvrlib.checks import finite, positive, whole
+from rlvrlib.checks import finite, inside, instance, positive, whole, whole_number
 from rlvrlib.first_zero import zero_between
 from rlvrlib.problems import Array, Problem, Regularity, log_sum_exp, unit
 
@@ -230,7 +230,8 @@ class TokenWindow(LogLinearBandit):
         """Rewards and lengths, shape ``(..., G)``, and scores, shape ``(..., G, 1)``, of
         ``group_size`` responses.
         """
-        whole(2, group_size=group_size)
+        whole_number(2, group_size=group_size)
+        instance(np.random.Generator, rng=rng)
         theta = self._theta(theta)
         shape = np.broadcast_shapes(theta.shape[:-1], self.rewards.shape[:-1])
         chance, length = expit(theta), self._size.astype(int)
@@ -331,13 +332,13 @@ class NormalWindow(Problem):
         """``(1-2J) Gap^2 - J'' / (J(1-J))`` times the square of the direction."""
         gap, bend = self._slope_and_bend(theta)
         lean = -np.tanh(self.log_odds(theta) / 2)  # 1 - 2J
-        return (lean * gap**2 - bend) * np.asarray(direction, dtype=float)[..., 0] ** 2
+        return (lean * gap**2 - bend) * finite(direction=direction)[..., 0] ** 2
 
     def _parts(self, theta: ArrayLike) -> tuple[Array, Array, Array, Array]:
         """Logarithms of ``J`` and ``1-J``, the place of the nearer edge, and by how much smaller
         the density at the farther one is.
         """
-        away = self.spread * np.abs(np.asarray(theta, dtype=float)[..., 0])
+        away = self.spread * np.abs(finite(theta=theta)[..., 0])
         near, other = self.half_width - away, -self.half_width - away
         log_near = log_ndtr(near)
         log_success = log_near + np.log1p(-np.exp(log_ndtr(other) - log_near))
@@ -347,7 +348,7 @@ class NormalWindow(Problem):
         """``J' / (J(1-J))`` and ``J'' / (J(1-J))``."""
         log_success, log_failure, near, smaller = self._parts(theta)
         density = np.exp(-(near**2) / 2 - log_success - log_failure) / np.sqrt(2 * np.pi)
-        sign = np.sign(np.asarray(theta, dtype=float)[..., 0])
+        sign = np.sign(finite(theta=theta)[..., 0])
         bend = near + (2 * self.half_width - near) * np.exp(smaller)
         return self.spread * sign * density * np.expm1(smaller), -(self.spread**2) * density * bend
 
@@ -380,11 +381,12 @@ class WindowPrompts(Problem):
         directions: ArrayLike,
         initial_success: ArrayLike,
     ):
-        self.directions = np.asarray(directions, dtype=float)
-        self.lengths, low, high, start = (
-            np.broadcast_to(values, self.directions.shape[:-1])
-            for values in (lengths, low, high, initial_success)
-        )
+        self.directions = np.atleast_1d(finite(directions=directions))
+        start = inside("(0, 1)", initial_success=initial_success)
+        sizes = whole(1, lengths=lengths), whole(0, low=low), whole(0, high=high)
+        shape = self.directions.shape[:-1]
+        start = np.broadcast_to(start, shape)
+        self.lengths, low, high = (np.broadcast_to(size, shape) for size in sizes)
         self._windows = TokenWindow(self.lengths, low, high)
         if np.any(one_edged := ~np.isfinite(self._windows.summit)):
             raise ValueError(
@@ -406,7 +408,7 @@ class WindowPrompts(Problem):
         return self.directions.shape[-1]
 
     @property
-    def max_length(self) -> Array:
+    def max_length(self) -> Any:
         return self.lengths
 
     def log_odds(self, theta: ArrayLike) -> Array:
@@ -421,7 +423,7 @@ class WindowPrompts(Problem):
 
     def curvature(self, theta: ArrayLike, direction: ArrayLike) -> Array:
         bend = self._windows.curvature(self._logit(theta)[..., None], np.ones(1))
-        return bend * self._along(direction) ** 2
+        return bend * self._along(finite(direction=direction)) ** 2
 
     def regularity(self, direction: ArrayLike) -> Regularity:
         """Token scores along ``w`` lie in an interval of length ``|<v_q, w>|``; each entry has
@@ -451,17 +453,17 @@ class WindowPrompts(Problem):
     def conditional_variance(self, theta: ArrayLike, direction: ArrayLike) -> Array:
         """``T_q p (1-p) <v_q, w>^2``, shape ``(..., Q)``."""
         one = self._windows.conditional_variance(self._logit(theta)[..., None], np.ones(1))
-        return one * self._along(direction) ** 2
+        return one * self._along(finite(direction=direction)) ** 2
 
     def _at(self, logits: Array) -> tuple[Array, Array]:
         log_odds, slope = self._windows.log_odds_and_gap(logits[..., None])
         return log_odds, slope[..., 0]
 
     def _logit(self, theta: ArrayLike) -> Array:
-        return self.offsets + self._along(theta)
+        return self.offsets + self._along(finite(theta=theta))
 
-    def _along(self, vector: ArrayLike) -> Array:
-        return np.sum(self.directions * np.asarray(vector, dtype=float), axis=-1)
+    def _along(self, vector: Array) -> Array:
+        return np.sum(self.directions * vector, axis=-1)
 
 
 def _plain(values: np.ndarray) -> Any:

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from rlvrlib.bandits import LogLinearBandit, SoftmaxBandit
-from rlvrlib.checks import inside, last_axis, shown
+from rlvrlib.checks import finite, inside, instance, last_axis, shown
 from rlvrlib.problems import Array, Problem, Regularity, SampledProblem, sampled, unit
 
 __all__ = ["NoisyVerifier", "noisy_bandit"]
@@ -52,6 +52,7 @@ class NoisyVerifier(SampledProblem):
     _logs: tuple[Array, Array, Array, Array] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        instance(Problem, problem=self.problem)
         right = inside("[0, 1]", true_positive_rate=self.true_positive_rate)
         wrong = inside("[0, 1]", false_positive_rate=self.false_positive_rate)
         if np.any((right == wrong) & ((right == 0) | (right == 1))):
@@ -83,23 +84,23 @@ class NoisyVerifier(SampledProblem):
         """``P(r=1 | accepted) - P(r=1 | rejected) = (a-b) J(1-J) / (p(1-p))``, shape ``(...)``:
         observed gap over gap.
         """
-        return self._markedness(self.problem.log_odds(np.asarray(theta, dtype=float)))
+        return self._markedness(self.problem.log_odds(finite(theta=theta)))
 
     def log_odds(self, theta: ArrayLike) -> Array:
         """``log(p / (1-p))``, shape ``(...)``."""
-        return self._observed(self.problem.log_odds(np.asarray(theta, dtype=float)))
+        return self._observed(self.problem.log_odds(finite(theta=theta)))
 
     def gradient_gap(self, theta: ArrayLike) -> Array:
         """``E[s | accepted] - E[s | rejected]``, shape ``(..., dim)``."""
         return self.log_odds_and_gap(theta)[1]
 
     def log_odds_and_gap(self, theta: ArrayLike) -> tuple[Array, Array]:
-        log_odds, gap = self.problem.log_odds_and_gap(np.asarray(theta, dtype=float))
+        log_odds, gap = self.problem.log_odds_and_gap(finite(theta=theta))
         return self._observed(log_odds), self._markedness(log_odds)[..., None] * gap
 
     def length_normalized_gap(self, theta: ArrayLike, gap: Array | None = None) -> Array:
         """``E[s/|o| | accepted] - E[s/|o| | rejected]``: the same factor, shape ``(..., dim)``."""
-        theta = np.asarray(theta, dtype=float)
+        theta = finite(theta=theta)
         log_odds, true_gap = self.problem.log_odds_and_gap(theta)
         factor = self._markedness(log_odds)[..., None]
         return factor * self.problem.length_normalized_gap(theta, true_gap)
@@ -108,7 +109,7 @@ class NoisyVerifier(SampledProblem):
         """``rho (kappa_w - (1-u-v) dmu^2)`` with ``u, v = P(r=1 | accepted, rejected)`` and ``rho =
         u - v``, shape ``(...)``.
         """
-        theta, direction = np.asarray(theta, dtype=float), np.asarray(direction, dtype=float)
+        theta, direction = finite(theta=theta), finite(direction=direction)
         log_odds, gap = self.problem.log_odds_and_gap(theta)
         log_a, log_b, log_not_a, log_not_b = self._logs
         # 1-u and v from their own logits, so that both keep their digits
@@ -122,9 +123,9 @@ class NoisyVerifier(SampledProblem):
         """``log(p/(1-p))`` after the step less before it, without subtracting two nearly equal
         numbers, shape ``(...)``.
         """
-        theta, direction = np.asarray(theta, dtype=float), np.asarray(direction, dtype=float)
+        theta, direction = finite(theta=theta), finite(direction=direction)
         before = self.problem.log_odds(theta)
-        gain = self.problem.log_odds_gain(theta, direction, np.asarray(step, dtype=float))
+        gain = self.problem.log_odds_gain(theta, direction, finite(step=step))
         near = np.abs(gain) < 1
         rejected = expit(before + self._logs[2] - self._logs[3])  # v = P(r=1 | rejected)
         growth = np.expm1(np.where(near, gain, 0.0))
@@ -133,11 +134,11 @@ class NoisyVerifier(SampledProblem):
 
     def regularity(self, direction: ArrayLike) -> Regularity:
         """That of the wrapped problem: the verdict does not change the score of a response."""
-        return self.problem.regularity(np.asarray(direction, dtype=float))
+        return self.problem.regularity(finite(direction=direction))
 
     def conditional_variance(self, theta: ArrayLike, direction: ArrayLike) -> Array:
         """That of the wrapped problem, as its scores are the same."""
-        theta, direction = np.asarray(theta, dtype=float), np.asarray(direction, dtype=float)
+        theta, direction = finite(theta=theta), finite(direction=direction)
         return self.problem.conditional_variance(theta, direction)
 
     def sample(
@@ -150,7 +151,7 @@ class NoisyVerifier(SampledProblem):
         ------
         ValueError : the wrapped problem has no method ``sample``.
         """
-        theta = np.asarray(theta, dtype=float)
+        theta = finite(theta=theta)
         rewards, lengths, scores = sampled(self.problem).sample(theta, group_size, rng)
         right, wrong = (np.asarray(rate)[..., None] for rate in self._rates)
         accepted = rng.uniform(size=rewards.shape) < np.where(rewards == 1, right, wrong)
@@ -189,6 +190,7 @@ def noisy_bandit(bandit: LogLinearBandit, acceptance: ArrayLike) -> LogLinearBan
     ------
     ValueError : a rate outside [0, 1], another shape, or a verifier that accepts every arm or none.
     """
+    instance(LogLinearBandit, bandit=bandit)
     rates = inside("[0, 1]", acceptance=acceptance)
     if bandit.features.ndim != 2 or rates.shape != (bandit.num_arms,):
         raise ValueError(
@@ -244,6 +246,7 @@ def response_noise(bandit: SoftmaxBandit, theta: ArrayLike, acceptance: ArrayLik
     ------
     ValueError : a rate outside [0, 1], another number of arms, or a gap of 0.
     """
+    instance(SoftmaxBandit, bandit=bandit)
     rates = last_axis(bandit.num_arms, acceptance=inside("[0, 1]", acceptance=acceptance))
     chance = np.exp(bandit.log_probabilities(theta))
     log_odds, gap = bandit.log_odds_and_gap(theta)

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from rlvrlib.batches import alignment_spread, batch_alignment, batch_of
-from rlvrlib.checks import one_of, prompt_weights, whole
+from rlvrlib.checks import finite, inside, instance, one_of, prompt_weights, whole_number
 from rlvrlib.directions import Direction
 from rlvrlib.methods import multiplier
 from rlvrlib.problems import Array, At, Notes, unit_or_any
@@ -50,12 +50,10 @@ def min_norm_coefficients(gaps: ArrayLike, included: ArrayLike = True) -> Array:
     # a third of a second to load, which the command rlvr does not need
     from scipy.optimize import lsq_linear, nnls
 
-    gaps = np.asarray(gaps, dtype=float)
-    if gaps.ndim < 2 or 0 in gaps.shape or not np.all(np.isfinite(gaps)):
-        raise ValueError(
-            f"gaps must be finite and have shape (..., prompts, dim), got shape {gaps.shape}"
-        )
-    members = np.broadcast_to(np.asarray(included, dtype=bool), gaps.shape[:-1])
+    gaps = finite(gaps=gaps)
+    if gaps.ndim < 2 or 0 in gaps.shape:
+        raise ValueError(f"gaps must have shape (..., prompts, dim), got shape {gaps.shape}")
+    members = np.broadcast_to(inside("[0, 1]", included=included).astype(bool), gaps.shape[:-1])
     gaps = np.where(members[..., None], gaps, 0.0)
     size = np.abs(gaps).max(axis=(-2, -1), keepdims=True)
     gaps = np.divide(gaps, size, out=gaps, where=size > 0)
@@ -102,6 +100,8 @@ class PromptWeighted(Direction):
 
     def __post_init__(self) -> None:
         one_of(WEIGHTINGS, weighting=self.weighting)
+        if self.weights is not None:
+            inside("[0, inf)", weights=self.weights)
 
     def update(self, at: At, state: None) -> tuple[Array, None]:
         gap = np.where(np.isfinite(at.log_odds)[..., None], at.gap, 0.0)
@@ -154,7 +154,10 @@ class MiniBatch(Direction):
     weights: ArrayLike | None = None
 
     def __post_init__(self) -> None:
-        whole(1, size=self.size)
+        whole_number(1, size=self.size)
+        instance(np.random.Generator, rng=self.rng)
+        if self.weights is not None:
+            inside("[0, inf)", weights=self.weights)
 
     def update(self, at: At, state: Any) -> tuple[Array, Array]:
         share = prompt_weights(self.weights, at.log_odds.shape[-1])
@@ -194,6 +197,8 @@ class LargestGain(Direction):
                 f"candidates must be one or more of {', '.join(WEIGHTINGS)}, "
                 f"got {self.candidates!r}"
             )
+        if self.weights is not None:
+            inside("[0, inf)", weights=self.weights)
 
     def update(self, at: At, state: Any) -> tuple[Array, tuple[np.ndarray, Array]]:
         log_odds, gap = at.log_odds, at.gap

@@ -330,7 +330,7 @@ def test_contextual_bandit_is_realizable_with_the_share_asked_for():
             lambda: LogLinearBandit(np.eye(3), [1, 0, 0]).log_probabilities([0.0, np.nan, 0.0]),
             "theta must be finite",
         ),
-        (lambda: ContextualBandit([1.0, 2.0], 1), "contexts and rewards must have shapes"),
+        (lambda: ContextualBandit([1.0, 2.0], 1), "rewards must be an array of zeros and ones"),
         (
             lambda: QuadraticBandit(np.ones((1, 2)), np.ones((1, 2)), [1, 0, 0]),
             "same number of arms",

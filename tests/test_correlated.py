@@ -322,7 +322,7 @@ def test_limits_of_the_variance_thresholds():
         (lambda: CorrelatedWindow(0, 0, 0, 0.5), "length must be at least 1"),
         (lambda: CorrelatedWindow(8, 5, 4, 0.5), "low and high must leave"),
         (lambda: CorrelatedWindow(8, 0, 8, 0.5), "low and high must leave"),
-        (lambda: CorrelatedWindow(8, -1, 3, 0.5), "low and high must leave"),
+        (lambda: CorrelatedWindow(8, -1, 3, 0.5), "low must be at least 0"),
         (lambda: CorrelatedWindow(8, 2, 4, 1.0), "correlation must be in"),
         (lambda: CorrelatedWindow(8, 2, 4, -0.1), "correlation must be in"),
         (

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from rlvrlib.running import execution
+from rlvrlib.running import execution, files
 
 
 def notebook(*sources):
@@ -96,14 +96,14 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ):
     path = tmp_path / "table.csv"
-    execution.write_whole(path, "old")
+    files.write_whole(path, "old")
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, where, full)
     with pytest.raises(OSError, match="No space"):
-        execution.write_whole(path, "new")
+        files.write_whole(path, "new")
     assert [file.name for file in tmp_path.iterdir()] == ["table.csv"] and path.read_text() == "old"
 
 

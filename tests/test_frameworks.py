@@ -105,7 +105,7 @@ def test_batch_scaling_uses_the_whole_batch():
         (lambda: frameworks.advantages([1, 0], "grpo", [0]), "group_ids must name"),
         (lambda: frameworks.token_weights([1, 0], [0, 0], [1, 2], "ppo"), "loss_type must be"),
         (lambda: frameworks.token_weights([1, 0], [0, 0], [1, -2], "grpo"), "lengths must be"),
-        (lambda: frameworks.token_weights([1, 0], [0, 0], [1], "grpo"), "lengths must be"),
+        (lambda: frameworks.token_weights([1, 0], [0, 0], [1], "grpo"), "lengths must hold one"),
         (
             lambda: frameworks.token_weights([1, 0], [0, 0], [1, 2], "dr_grpo"),
             "max_completion_length must be given",

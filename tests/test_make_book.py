@@ -254,6 +254,17 @@ def test_a_notebook_is_out_of_date_when_its_data_changed(
     capfd.readouterr()
     assert run(root) and printed(root, "c") == "2"
     assert "a: up to date" in capfd.readouterr().out
+    executed = root / "out" / "c.ipynb"
+    for broken in ("{", "[]", '{"cells": 5}'):  # a damaged one is executed again
+        executed.write_text(broken)
+        assert run(root) and printed(root, "c") == "2"
     data.unlink()
     with pytest.raises(BookError, match=r"x\.csv"):
         run(root)
+
+
+def test_a_profile_that_cannot_be_read_is_told_in_one_line(root: Path) -> None:
+    for content in (b"\xff\xfe\x00", b"a: " + b"[" * 5000):
+        (root / "params" / "broken.yml").write_bytes(content)
+        with pytest.raises(BookError, match="is not YAML"):
+            book_execution.read_profile(root, "broken")

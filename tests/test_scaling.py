@@ -68,8 +68,8 @@ def test_a_size_with_an_infinite_median_is_left_out() -> None:
     ("sizes", "values", "message"),
     [
         (SIZES[:2], np.ones((3, 4)), "one column for each"),
-        ([1.0, 1.0], np.ones((3, 2)), "different, positive sizes"),
-        ([0.0, 1.0], np.ones((3, 2)), "different, positive sizes"),
+        ([1.0, 1.0], np.ones((3, 2)), "different sizes"),
+        ([0.0, 1.0], np.ones((3, 2)), "sizes must be positive"),
         (SIZES, np.zeros((3, 4)), "values must be positive"),
         (SIZES, np.full((3, 4), np.nan), "values must be positive"),
         ([1.0, 2.0], np.array([[1.0, np.inf]]), "finite medians at two"),

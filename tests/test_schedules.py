@@ -313,7 +313,7 @@ WINDOW = TokenWindow(8, 3, 5)
         (lambda: Curriculum(None, 1.0, 1.0, 0.1), "easiest must be below hardest"),
         (lambda: Curriculum(None, 0.0, np.inf, 0.1), "must be finite"),
         (lambda: Curriculum(None, 0.0, 1.0, 0.0), "rise must be positive"),
-        (lambda: harder(ARMS, np.nan), "log_prior must be finite"),
+        (lambda: harder(ARMS, np.nan), "offset must be finite"),
         (lambda: RateSchedule(ASCENT, [-1.0]), "factors must be non-negative"),
         (lambda: RateSchedule(ASCENT, 1.0), r"factors must have shape \(steps, ...\)"),
     ],

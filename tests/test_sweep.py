@@ -54,7 +54,8 @@ def points_of(
     path: Path, grid: list[str] = GRID
 ) -> tuple[nbformat.NotebookNode, list[sweep.Point]]:
     notebook = execution.read_notebook(path)
-    return notebook, sweep.grid(notebook, sweep.parse_grid(grid, read(cell_source(notebook))))
+    axes = sweep.parse_grid(grid, read(cell_source(notebook)))
+    return notebook, sweep.grid(notebook, axes, path.parent)
 
 
 def swept(path: Path, out: Path, grid: list[str] = GRID, **options: object) -> str:
@@ -163,12 +164,13 @@ def test_only_what_has_no_result_is_computed(tmp_path: Path) -> None:
 
     first = swept(path, out, ["seed=2,5"], jobs=1)
     assert ran() == ["2", "5"]
-    left = out / "points" / ".part-1-x.json"
+    left = out / "points" / ".part-999999999-x.json"
     left.write_text("{")  # by a sweep that was killed
-    os.utime(left, (0, 0))
+    beside = out / "points" / f".part-{os.getpid()}-x.json"
+    beside.write_text("{")  # by one that runs at the same time
     assert swept(path, out, ["seed=2,5"], jobs=1) == first
     assert ran() == ["5"]  # what failed is no result
-    assert not list((out / "points").glob(".part-*"))
+    assert list((out / "points").glob(".part-*")) == [beside]
     broken = min((out / "points").glob("*.json"))
     broken.write_text(broken.read_text()[:20])
     assert swept(path, out, ["seed=2"], jobs=1).splitlines()[1] == first.splitlines()[1]
@@ -339,3 +341,38 @@ def test_a_worker_with_another_library_is_refused(tmp_path: Path) -> None:
     _, (point,) = points_of(write(tmp_path / "a.ipynb"), ["seed=2"])
     outcome = sweep._compute(point, "", "", expected="another")
     assert "another rlvrlib" in outcome["error"]
+
+
+def test_a_point_is_computed_anew_when_a_data_file_changed(tmp_path: Path):
+    path, data = write(tmp_path / "small.ipynb"), tmp_path / "d.txt"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata["data"] = ["d.txt"]
+    nbformat.write(notebook, path)
+    keys = []
+    for content in ("1", "2", "1"):
+        data.write_text(content)
+        keys.append([point.key for point in points_of(path)[1]])
+    assert keys[0] == keys[2] and not set(keys[0]) & set(keys[1])
+    data.unlink()
+    with pytest.raises(ValueError, match=r"missing.*d\.txt"):
+        points_of(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '["rows", "error", "seconds"]',
+        '{"rows": 5, "error": "", "seconds": 1}',
+        '{"rows": null, "error": "", "seconds": 1}',
+        '{"rows": [{}], "error": "", "seconds": 1}',
+        '{"rows": [5], "error": "", "seconds": 1}',
+        '{"rows": [], "error": "", "seconds": "x"}',
+        "[" * 100_000,
+    ],
+)
+def test_a_damaged_result_is_computed_anew(tmp_path: Path, content: str):
+    path, out = write(tmp_path / "small.ipynb"), tmp_path / "out"
+    first = swept(path, out, ["seed=2"], jobs=1)
+    (result,) = (out / "points").glob("*.json")
+    result.write_text(content)
+    assert swept(path, out, ["seed=2"], jobs=1) == first

@@ -21,8 +21,8 @@ from rlvrlib.running.execution import (
     missing_packages,
     read_notebook,
     renamed,
-    write_whole,
 )
+from rlvrlib.running.files import write_whole
 from rlvrlib.running.parameters import cell_source, checked, read
 from rlvrlib.running.pool import side_by_side
 
@@ -53,7 +53,7 @@ def read_profile(root: Path, profile: str) -> Parameters:
         raise BookError(f"no profile params/{profile}.yml (there are: {known})")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise BookError(
             f"params/{profile}.yml is not YAML: {' '.join(str(error).split())}"
         ) from None
@@ -105,8 +105,13 @@ def execute_all(
             )
             continue
         parameters = profile.get(source.stem, {})
-        key = key_of(notebook, parameters, root / "rlvrlib", _inputs(root, notebook))
-        if target.exists() and read_notebook(target).metadata.get("book", {}).get("key") == key:
+        try:
+            key = key_of(
+                notebook, parameters, root / "rlvrlib", _versions(root, notebook), source.parent
+            )
+        except (ValueError, OSError) as error:
+            raise BookError(f"{source.stem}: {error}") from None
+        if _key(target) == key:
             print(f"{source.stem}: up to date")
         else:
             due[source] = key
@@ -132,23 +137,21 @@ def execute_all(
     return not failed
 
 
-def _inputs(root: Path, notebook: nbformat.NotebookNode) -> str:
-    """What decides the numbers beside the library: locked versions, those of an extra, data files
-    that the metadata names.
-
-    Raises
-    ------
-    BookError : a data file is missing.
-    """
-    names = [
-        "requirements.lock",
-        *(["requirements-lm.txt"] if notebook.metadata.get("requires") else []),
-    ]
-    names += [f"notebooks/{name}" for name in notebook.metadata.get("data", [])]
+def _key(executed: Path) -> str | None:
+    """What an executed notebook was computed from; None where there is none that can be read."""
     try:
-        return "".join(hashlib.sha256((root / name).read_bytes()).hexdigest() for name in names)
-    except OSError as error:
-        raise BookError(f"a notebook needs a file that is missing: {error}") from None
+        found = read_notebook(executed).metadata.get("book", {}).get("key")
+    except (ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
+
+
+def _versions(root: Path, notebook: nbformat.NotebookNode) -> str:
+    """The locked versions, and those of an extra where the notebook needs one."""
+    names = ["requirements.lock"]
+    if notebook.metadata.get("requires"):
+        names.append("requirements-lm.txt")
+    return "".join(hashlib.sha256((root / name).read_bytes()).hexdigest() for name in names)
 
 
 def _remove_all(paths: Iterable[Path]) -> None:

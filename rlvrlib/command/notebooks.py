@@ -19,9 +19,10 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from rlvrlib.evidence import claims
-from rlvrlib.running import execution, parameters
+from rlvrlib.running import execution, files, parameters
 
 DOES_NOT_HOLD, INTERRUPTED = 1, 130
+_WRITTEN = {"claims.csv": files.TABLE, "seconds.csv": files.TABLE, "overview.html": files.PAGE}
 
 
 class Pairs(typer.core.TyperCommand):
@@ -75,6 +76,9 @@ def run(
             show_default=False,
         ),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a link, or a file of somebody else's.")
+    ] = False,
     names: Annotated[
         bool,
         typer.Option("--list", help="List the parameters, their defaults and ranges, and stop."),
@@ -100,14 +104,18 @@ def run(
     values = parameters.checked(given, known)
     _say_unchecked(values, known)
     folder = _folder(out, "run", notebook)
+    page = folder / f"{notebook.stem}.html"
+    read = [notebook, *([file] if file else [])]
+    for path, mark in ((page, files.PAGE), (page.with_suffix(".ipynb"), files.NOTEBOOK)):
+        files.refuse_to_lose(path, mark, read, force=force)
     try:
         done = execution.execute(source, values, notebook.resolve().parent, progress=True)
     except execution.NotebookFailed as error:
         typer.echo(f"{notebook.stem} did not run: {error}", err=True)
         raise typer.Exit(DOES_NOT_HOLD) from None
-    page = folder / f"{notebook.stem}.html"
-    execution.write_whole(page.with_suffix(".ipynb"), nbformat.writes(done.notebook) + "\n")
-    execution.write_whole(page, notebook_page.notebook_page(notebook.stem, done))
+    done.notebook.metadata["generator"] = "rlvr"
+    files.write_whole(page.with_suffix(".ipynb"), nbformat.writes(done.notebook) + "\n")
+    files.write_whole(page, notebook_page.notebook_page(notebook.stem, done))
     _print_claims(done.claims)
     typer.echo(page)
     if claims.unexplained(done.claims):
@@ -149,13 +157,16 @@ def sweep(
             show_default=False,
         ),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a link, or a file of somebody else's.")
+    ] = False,
 ) -> None:
     """Execute a notebook at every point of a grid of parameters.
 
     Writes `claims.csv` (all claims of all points), `seconds.csv` and `overview.html` (each claim
     against the first parameter that varies). A point that is finished is kept: after an
     interruption the same command goes on. It is computed anew when the notebook, the library or the
-    versions have changed.
+    versions, or a data file that the notebook names, have changed.
 
     Exit status: 0 no claim fails, 1 a claim fails or a point did not run, 2 bad input, 130
     interrupted.
@@ -171,9 +182,12 @@ def sweep(
         raise ValueError(f"--jobs must be at least 1, or -1 for one on each core, got {jobs}")
     fixed = parameters.checked(_from_file(file, notebook.stem), known)
     axes = {name: [value] for name, value in fixed.items()} | sweeping.parse_grid(grid, known)
-    points = sweeping.grid(source, axes)
+    points = sweeping.grid(source, axes, notebook.resolve().parent)
     _say_unchecked(axes, known)
     folder = _folder(out, "sweep", notebook)
+    read = [notebook, *([file] if file else [])]
+    for name, mark in _WRITTEN.items():
+        files.refuse_to_lose(folder / name, mark, read, force=force)
     outcomes: dict[int, Any] = {}
     try:
         with _progress() as progress:
@@ -192,10 +206,10 @@ def sweep(
         raise OSError(
             f"{error}; the finished points are kept, and the same command goes on"
         ) from None
-    execution.write_whole(folder / "claims.csv", sweeping.table(points, outcomes))
-    execution.write_whole(folder / "seconds.csv", sweeping.times(points, outcomes))
+    files.write_whole(folder / "claims.csv", sweeping.table(points, outcomes))
+    files.write_whole(folder / "seconds.csv", sweeping.times(points, outcomes))
     facts = {"grid": "; ".join(grid), "versions": execution.installed_versions()}
-    execution.write_whole(
+    files.write_whole(
         folder / "overview.html", overview.overview(notebook.stem, points, outcomes, facts)
     )
     rows = [row for outcome in outcomes.values() for row in outcome["rows"]]

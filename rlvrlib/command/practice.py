@@ -20,6 +20,7 @@ import typer
 from rlvrlib import SAMPLED_METHODS
 from rlvrlib.practice.formats import known_formats
 from rlvrlib.practice.records import failed_record, printable
+from rlvrlib.running.files import PAGE, refuse_to_lose, write_whole
 
 BAD_INPUT = 2
 DIAGNOSE = f"""Say what a training log shows: the verdict, the evidence for and against it, and what
@@ -94,6 +95,9 @@ def diagnose(
         ),
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page here.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Let --html replace a link or another file.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object a log, for scripts.")
     ] = False,
@@ -103,6 +107,8 @@ def diagnose(
     from rlvrlib.practice.run_log import read_log
 
     columns, found = _columns(column), []
+    if html is not None:
+        refuse_to_lose(html, PAGE, logs, force=force)
     for path in logs:
         try:
             one = judge(
@@ -131,7 +137,6 @@ def diagnose(
     if html is not None and found:
         # Matplotlib takes a second to load: only for the page.
         from rlvrlib.practice.report import report
-        from rlvrlib.running.execution import write_whole
 
         write_whole(html, report(found))
         typer.echo(f"page: {html}", err=as_json)
@@ -164,7 +169,7 @@ def _with_options_of(command: Callable[..., Any], *without: str) -> Callable[...
     return given
 
 
-@_with_options_of(diagnose, "logs", "html")
+@_with_options_of(diagnose, "logs", "html", "force")
 def watch(
     log: Annotated[Path, typer.Argument(help="The log; it need not be there yet.")],
     on_warning: Annotated[

@@ -26,6 +26,8 @@ from rlvrlib.practice.text_formats import LINES, dictionary_row
 
 _HEAD = 1 << 16
 _SPACE = codecs.BOM_UTF8 + b" \t\r\n"
+# Ends of lines that only Unicode knows.
+_BETWEEN_ROWS = re.compile(r"(?<=\})[\x1e\x85\u2028\u2029](?=\{)")
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def _lines(path: Path, notes: Notes, opened: Callable[..., Any] = open) -> Itera
                 continue
             if "\ufffd" in line:
                 notes.add(line.count("\ufffd"), "characters that are not UTF-8 replaced")
-            yield line
+            yield from _BETWEEN_ROWS.split(line)
 
 
 def text(path: Path, notes: Notes, opened: Callable[..., Any] = open) -> Iterator[Record]:

@@ -46,7 +46,9 @@ def dictionary_row(line: str) -> Row | None:
         if plain and not isinstance(row := json_value(plain), dict):
             row = json_value(_LITERAL.sub(lambda found: _JSON[found[0]], plain))
     if not isinstance(row, dict):
-        row = {pair["key"]: pair["value"].strip().strip("'\"") for pair in _PAIR.finditer(text)}
+        pairs = [(pair["key"], pair["value"].strip().strip("'\"")) for pair in _PAIR.finditer(text)]
+        # several rows in one line are none, rather than the last value of each
+        row = dict(pairs) if len({key for key, _ in pairs}) == len(pairs) else {}
     return row or None
 
 

@@ -1,6 +1,4 @@
-"""A notebook as a function: what its result depends on, one execution, and files that appear whole
-or not at all.
-"""
+"""A notebook as a function: what its result depends on, and one execution."""
 
 from __future__ import annotations
 
@@ -94,20 +92,34 @@ def renamed(stem: str) -> str:
 
 
 def key_of(
-    notebook: NotebookNode, parameters: Mapping[str, object], library: Path, versions: str
+    notebook: NotebookNode,
+    parameters: Mapping[str, object],
+    library: Path,
+    versions: str,
+    folder: Path = Path(),
 ) -> str:
     """What an execution depends on: sources and cell metadata, own parameters, library, versions,
-    Python.
+    Python, and the data files that the notebook's metadata names (``"data": ["x.csv"]``).
 
     Parameters
     ----------
     library : the folder of ``rlvrlib``.
     versions : the packages' versions, in any form: a lock file, or `installed_versions`.
+    folder : the notebook's own, in which its data files are.
+
+    Raises
+    ------
+    ValueError : a data file is missing.
     """
     content = [[cell.cell_type, cell.source, cell.metadata] for cell in notebook.cells]
     digest = hashlib.sha256(
         json.dumps([content, parameters, sys.version_info[:2], versions], sort_keys=True).encode()
     )
+    for name in notebook.metadata.get("data", []):
+        try:
+            digest.update(hashlib.sha256((folder / name).read_bytes()).digest())
+        except OSError as error:
+            raise ValueError(f"the notebook needs a file that is missing: {error}") from None
     for path in sorted(library.rglob("*.py")):
         digest.update(
             path.relative_to(library).as_posix().encode() + b"\0" + path.read_bytes() + b"\0"
@@ -194,23 +206,3 @@ def execute(
         raise NotebookFailed(f"{type(error).__name__}: {reason}") from None
     seconds = round(time.monotonic() - start, 2)
     return Run(executed, dict(parameters), claims.rows_of(executed), seconds)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it, so that nobody meets half of it.
-
-    Raises
-    ------
-    OSError : it could not be written; then the old file, if any, is still there and nothing is left
-        over.
-    """
-    part = path.with_name(f".part-{os.getpid()}-{path.name}")
-    try:
-        with part.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise

@@ -28,6 +28,8 @@ from typing import Any
 
 import yaml
 
+from rlvrlib.checks import shown
+
 LINE = re.compile(
     r"(?P<name>[A-Za-z_]\w*)\s*(?::\s*(?P<type>[^=#]+?))?\s*=\s*(?P<value>.+?)"
     r"\s*(?:\s#\s*(?P<comment>.*))?"
@@ -85,7 +87,7 @@ class Parameter:
             return self._scalar(value)
         entries = _yaml(value, self.name) if isinstance(value, str) else value
         if not isinstance(entries, list):
-            raise ValueError(f"{self.name} must be a list such as [1, 2], got {value!r}")
+            raise ValueError(f"{self.name} must be a list such as [1, 2], got {shown(value)}")
         return [self._scalar(entry) for entry in entries]
 
     def check(self, value: Any) -> None:
@@ -99,7 +101,7 @@ class Parameter:
             for clause in self.clauses:
                 if not self._allows(clause, entry):
                     raise ValueError(
-                        f"{self.name} must be {clause}, got {entry!r} ({self.meaning})"
+                        f"{self.name} must be {clause}, got {shown(entry)} ({self.meaning})"
                     )
 
     @property
@@ -114,12 +116,12 @@ class Parameter:
         if kind in _TYPES and (
             not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and number)
         ):
-            raise ValueError(f"{self.name} must be {_WORDS[kind]} ({kind}), got {value!r}")
+            raise ValueError(f"{self.name} must be {_WORDS[kind]} ({kind}), got {shown(value)}")
         try:
             if number and not math.isfinite(value):
                 raise OverflowError
         except OverflowError:  # of an integer that is no float, too
-            raise ValueError(f"{self.name} must be finite, got {value!r}") from None
+            raise ValueError(f"{self.name} must be finite, got {shown(value)}") from None
         return float(value) if kind == "float" else value
 
     def _allows(self, clause: str, value: Any) -> bool:
@@ -211,8 +213,8 @@ def _parameter(match: re.Match[str]) -> Parameter:
 def _yaml(text: str, name: str) -> object:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ValueError(f"{name} cannot be read: {text!r}") from None
+    except (yaml.YAMLError, RecursionError):
+        raise ValueError(f"{name} cannot be read: {shown(text)}") from None
 
 
 def _from_text(text: str, kind: str) -> object:

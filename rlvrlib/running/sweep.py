@@ -21,6 +21,7 @@ from typing import Any
 import nbformat
 import yaml
 from nbformat import NotebookNode
+from psutil import pid_exists
 
 from rlvrlib.running.execution import (
     LIBRARY,
@@ -29,8 +30,8 @@ from rlvrlib.running.execution import (
     execute,
     installed_versions,
     key_of,
-    write_whole,
 )
+from rlvrlib.running.files import write_whole
 from rlvrlib.running.parameters import Parameter, cell_source, checked, read
 from rlvrlib.running.pool import side_by_side
 
@@ -80,20 +81,23 @@ def parse_grid(texts: Sequence[str], parameters: Mapping[str, Parameter]) -> dic
     return axes
 
 
-def grid(notebook: NotebookNode, axes: Mapping[str, Sequence[Any]]) -> list[Point]:
+def grid(
+    notebook: NotebookNode, axes: Mapping[str, Sequence[Any]], folder: Path = Path()
+) -> list[Point]:
     """Every combination of the values, the last name fastest, each checked against the parameters
-    cell.
+    cell. ``folder`` is the notebook's own, in which its data files are.
 
     Raises
     ------
-    ValueError : an unknown name, or a wrong type or a value out of range at some point.
+    ValueError : an unknown name, a wrong type or a value out of range at some point, or a data file
+        that is missing.
     """
     parameters, versions = read(cell_source(notebook)), installed_versions()
     combinations = [
         dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())
     ]
     return [
-        Point(index, point, key_of(notebook, point, LIBRARY, versions))
+        Point(index, point, key_of(notebook, point, LIBRARY, versions, folder))
         for index, point in enumerate(checked(given, parameters) for given in combinations)
     ]
 
@@ -123,7 +127,9 @@ def run(
     """
     (out / "points").mkdir(parents=True, exist_ok=True)
     for leftover in (out / "points").glob(".part-*"):  # of a sweep that was killed
-        leftover.unlink(missing_ok=True)
+        writer = leftover.name.split("-")[1]
+        if not (writer.isdecimal() and pid_exists(int(writer))):
+            leftover.unlink(missing_ok=True)
     waiting = []
     for point in points:
         outcome = _stored(out, point)
@@ -212,9 +218,14 @@ def _file(out: Path, point: Point) -> Path:
 def _stored(out: Path, point: Point) -> Outcome | None:
     try:
         outcome = json.loads(_file(out, point).read_text(encoding="utf-8"))
-        return outcome if {"rows", "error", "seconds"} <= set(outcome) else None
-    except (OSError, ValueError, TypeError):
+        whole = (
+            all({"key", "statement", *COLUMNS[1:]} <= set(row) for row in outcome["rows"])
+            and outcome["error"] == ""
+            and isinstance(outcome["seconds"], float | int)
+        )
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
+    return outcome if whole else None
 
 
 def _csv(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
