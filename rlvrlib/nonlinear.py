@@ -213,7 +213,7 @@ def segment_regularity(
     shape ``(...)``.
     """
     instance(SoftmaxBandit, bandit=bandit)
-    whole_number(2, num_points=num_points)
+    whole_number(1, num_points=num_points)
     theta, direction = finite(theta=theta), finite(direction=direction)
     reach = finite(step=step)[..., None] * direction
     axes = max(reach.ndim, bandit.log_odds(theta).ndim + 1)  # a stack may share one theta
