@@ -166,7 +166,7 @@ def test_only_what_has_no_result_is_computed(tmp_path: Path) -> None:
     assert ran() == ["2", "5"]
     left = out / "points" / ".part-999999999-x.json"
     left.write_text("{")  # by a sweep that was killed
-    beside = out / "points" / f".part-{os.getpid()}-x.json"
+    beside = out / "points" / f".part-{os.getpid()}-x"
     beside.write_text("{")  # by one that runs at the same time
     assert swept(path, out, ["seed=2,5"], jobs=1) == first
     assert ran() == ["5"]  # what failed is no result
