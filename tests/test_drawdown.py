@@ -115,3 +115,11 @@ def test_a_sample_of_the_falls(cell):
     found = falls.delays(cell, 100, seed=2)
     in_time = found[found > 0] <= cell.limit
     assert np.mean(in_time) > 0.33  # half of the runs, less three standard errors
+
+
+def test_a_quick_rise_does_not_hide_the_fall_after_it():
+    """A learning curve is no noise that hangs together over tens of rows."""
+    rise = 0.8 - 0.6 * np.exp(-np.arange(85) / 12)
+    level = np.concatenate([rise, np.full(15, 0.3)])
+    runs = level[:, None] + 0.02 * np.random.default_rng(11).normal(size=(100, 20))
+    assert sum(fall is not None for fall in Drawdown(20).extend(runs).falls[FELL]) >= 18

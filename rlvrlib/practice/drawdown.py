@@ -21,7 +21,8 @@ _RECENT = 200  # rows whose differences from the 20 before each say how far a ro
 _BLOCK = 1000  # rows that are scanned at once
 _LAG = 1.2  # what is estimated leaves out the newest sixth of the rows: a fall is no noise
 _STRETCH = 40  # rows of a stretch with a level and a rise of its own
-_BEGINNING = 5  # rows that are left out where others are enough: runs often rise at first
+_BEGINNING = 5  # rows that are left out where others are enough: runs often rise at first. How far
+# noise hangs together is looked for only after the median of the rows has been reached
 _DOUBT = 3.0  # standard errors that are added to an autocorrelation, in proportion to it
 _FEW = 3.0  # weight of the uncertainty of the correlation time
 _QUARTILE = 0.6745  # of the normal distribution
@@ -158,9 +159,13 @@ class Drawdown:
         """What is estimated anew whenever the rows have grown by a tenth."""
         self._next = max(self.rows + 1, int(1.1 * self.rows))
         self._known = max(EARLIER, int(self.rows / _LAG))
+        past = np.diff(self._sums[_COUNTED, 0, : self._known + 1], axis=0)
         begun = min(max(self._known - _STRETCH, 0), _BEGINNING)
-        past = np.diff(self._sums[_COUNTED, 0, begun : self._known + 1], axis=0)
-        self.together, self._drops = correlation_time(past), usual_drops(past)
+        self._drops = usual_drops(past[begun:])
+        reached = np.argmax(past >= np.median(past, axis=0), axis=0)
+        starts = np.clip(reached, begun, max(self._known - _STRETCH, begun))
+        for start in np.unique(starts):
+            self.together[starts == start] = correlation_time(past[start:, starts == start])
 
     def _scan(self, stops: np.ndarray) -> None:
         later, earlier = _windows(int(stops[-1]))
