@@ -22,7 +22,7 @@
   // The longest guaranteed step: the largest of the success-rise, the failure-fall and the angle bound.
   const guarantee = J => {
     const F = 1 - J;
-    return Math.max(2 * F, 2 * J * F / Math.min(1, 2 * F * Math.log(2 * Math.E / F)), Math.sqrt(2 * J * F));
+    return Math.max(2 * F, 2 * J * F / Math.min(1, 2 * F * Math.log(2 / F)), Math.sqrt(2 * J * F));
   };
 
   const factors = (facts, { fixed }, before, after) => {

@@ -67,9 +67,7 @@ class Diagnosis:
 
     @property
     def status(self) -> int:
-        """What the command's exit status says: 10 for a warning, a fall or broken numbers, else
-        0.
-        """
+        """Exit status of the command, 10 for a warning, a fall or broken numbers, else 0."""
         return 10 * (self.warning is not None or self.verdict in FALLEN | {BROKEN})
 
     @property
