@@ -324,9 +324,8 @@ def test_help_fits_a_terminal_and_is_complete(
     monkeypatch.setenv("COLUMNS", "80")
     result = rlvr(*command.split(), "--help")
     assert result.exit_code == 0 and max(map(len, result.stdout.splitlines())) <= 80
-    assert "…" not in result.stdout and "..." not in result.stdout.replace("[ARGS]...", "").replace(
-        ",...", ""
-    )
+    said = result.stdout.replace("[ARGS]...", "").replace(",...", "")
+    assert "…" not in said and "..." not in said
 
 
 def test_without_the_extra_the_remedy_is_one_line() -> None:

@@ -5,8 +5,11 @@ browser, runs and reports with every other host blocked.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -116,8 +119,21 @@ def test_without_npm_there_is_one_line_and_the_site_stays(
     assert not list(tmp_path.rglob("*.whl"))
 
 
-def test_the_archive_is_the_same_in_every_build() -> None:
-    assert make_live.library(ROOT) == make_live.library(ROOT)
+def test_an_archive_does_not_tell_when_and_where_it_was_made(tmp_path: Path) -> None:
+    packed = []
+    for folder, written in (("first", 0), ("second", 1_700_000_000)):
+        file = tmp_path / folder / "a.py"
+        file.parent.mkdir()
+        file.write_text("a = 1\n")
+        os.utime(file, (written, written))
+        packed.append(make_live.archive({"a.py": file}))
+    assert packed[0] == packed[1]
+
+
+def test_the_archive_holds_the_library_without_its_compiled_part() -> None:
+    names = zipfile.ZipFile(io.BytesIO(make_live.packed_library(ROOT))).namelist()
+    assert {"rlvrlib/thresholds.py", "rlvrlib/evidence/page.css", "yaml/__init__.py"} <= set(names)
+    assert not [name for name in names if "compiled" in name or name.endswith(".so")]
 
 
 def test_every_numeric_notebook_has_a_form_whose_defaults_its_ranges_allow() -> None:

@@ -363,7 +363,8 @@ def test_rows_that_wandb_has_cut_keep_what_is_whole(tmp_path):
 
 
 def test_tables_of_responses_between_the_rows_are_no_log(tmp_path):
-    sample = ["│ Prompt │ Completion │ reward │", "├──┼──┼──┤"] + ["│ Why? │ So. │ 1.00 │"] * 8
+    sample = ["│ Prompt │ Completion │ reward │", "├──┼──┼──┤"]
+    sample += ["│ Why? │ So. │ 1.00 │"] * 8
     lines = [f"1%|1 | 1/50 [0:10<1:00]{corpus.without_step(row)}" for row in corpus.rows()]
     text = "\n".join("\n".join([*sample, line]) for line in lines)
     log = read_log(write(tmp_path, text))

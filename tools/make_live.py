@@ -131,7 +131,7 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def library(root: Path) -> bytes:
+def packed_library(root: Path) -> bytes:
     """``rlvrlib`` and the pure packages that it needs, as an archive for the worker."""
     files = {
         path.relative_to(root).as_posix(): path
@@ -191,7 +191,7 @@ def add(root: Path, site: Path, kept: Path) -> int:
     for name in ("live.js", "live.css", "worker.js"):
         shutil.copyfile(root / "book" / "_live" / name, live / name)
     shutil.copyfile(root / "book" / "_live" / "offline.js", site / "offline.js")
-    content = library(root)
+    content = packed_library(root)
     (live / "library.zip").write_bytes(content)
     total = len(content) + sum(path.stat().st_size for path in kept.iterdir())
     pages = 0

@@ -31,7 +31,8 @@ def document(title: str, body: str, style: str = "") -> str:
         '<meta name="generator" content="rlvr">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta name="color-scheme" content="light dark"><title>{html.escape(title)}</title>'
-        f"<style>{_STYLE.read_text(encoding='utf-8')}{style}</style></head>\n<body><main>\n{body}\n</main></body></html>\n"
+        f"<style>{_STYLE.read_text(encoding='utf-8')}{style}</style></head>\n"
+        f"<body><main>\n{body}\n</main></body></html>\n"
     )
 
 
